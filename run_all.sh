@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# One command: sets up what is missing, then runs. See usage() or README.md.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() {
+    cat <<'TEXT'
+./run_all.sh [PROFILE.yaml ...] [--from NN] [--force] [--set SECTION.PARAMETER=VALUE]
+    Run the five notebooks for each profile (default: params/demo.yaml) and write runs/NAME/index.html.
+    What is unchanged since the last run is not run again.
+      --from 03                  run notebook 03 and those after it in any case
+      --force                    run all notebooks in any case
+      --set 04_train.epochs=2    replace a value of the profile; may be repeated
+./run_all.sh test [PYTEST ARGUMENTS]
+    Lint (ruff) and the whole test suite.
+./run_all.sh lab
+    JupyterLab with the notebooks, in the same environment.
+./run_all.sh --help
+    This text.
+
+The first call makes .venv and installs requirements.lock into it (a few minutes). An active virtual or conda
+environment that already holds the locked packages (one made from environment.yml) is used instead.
+Needs Python 3.11 or newer and bash. PYTHON=/path/to/python chooses the Python that .venv is made with.
+TEXT
+}
+
+# Exit status 0 when a Python has every package of the lock at its locked version, and this repository.
+complete() {
+    "$1" - <<'PYTHON' 2>/dev/null
+import importlib.metadata, json, pathlib, re, sys
+
+lines = pathlib.Path("requirements.lock").read_text(encoding="utf-8").splitlines()
+for line in lines:
+    match = re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)", line)
+    if match and importlib.metadata.version(match[1]).split("+")[0] != match[2]:
+        sys.exit(1)
+origin = json.loads(importlib.metadata.distribution("bgetune").read_text("direct_url.json") or "{}")
+sys.exit(origin.get("url") != pathlib.Path.cwd().as_uri())
+PYTHON
+}
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
+        if command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    echo "error: no Python 3.11 or newer found; install one, or set PYTHON=/path/to/python" >&2
+    exit 2
+}
+
+# Sets $python to an environment's Python that holds everything, making or completing .venv when needed.
+set_up() {
+    local active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"
+    if [[ -n "$active" && -x "$active/bin/python" ]] && complete "$active/bin/python"; then
+        python="$active/bin/python"
+        return
+    fi
+    python=.venv/bin/python
+    if [[ -x "$python" ]] && complete "$python"; then
+        return
+    fi
+    echo "Setting up .venv (once; a few minutes)..." >&2
+    if [[ ! -x "$python" ]]; then
+        local base
+        base=$(find_python)
+        if ! "$base" -m venv .venv; then
+            rm -rf .venv
+            echo "error: $base cannot make virtual environments (on Debian: apt install python3-venv)" >&2
+            exit 2
+        fi
+    fi
+    # torch first and by itself: pip then takes a CPU build where one is at hand, and the rest accepts it
+    "$python" -m pip install --quiet --disable-pip-version-check "$(grep -E '^torch==' requirements.lock)"
+    "$python" -m pip install --quiet --disable-pip-version-check -r requirements.lock
+    "$python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+}
+
+case "${1:-}" in
+    -h | --help | help)
+        usage
+        ;;
+    test)
+        shift
+        set_up
+        "$python" -m ruff check .
+        "$python" -m ruff format --check .
+        "$python" -m pytest "$@"
+        ;;
+    lab)
+        shift
+        set_up
+        exec "$python" -m jupyterlab --notebook-dir=notebooks "$@"
+        ;;
+    *)
+        set_up
+        exec "$python" -m bgetune.pipeline "$@"
+        ;;
+esac

@@ -1,0 +1,595 @@
+"""Profiles: the only place where a parameter's default, range and help text are written.
+
+A profile is one YAML file: shared parameters at the top level and a section per notebook. A notebook's
+parameters are the fields of its model below; a value is looked up in the notebook's own arguments first, then in
+its section, then at the top level of the profile, and last comes the default given here.
+
+`python -m bgetune.params` rewrites what is generated from these models: `params/template.yaml`,
+`params/schema.json` and the `parameters` cell of every notebook.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import textwrap
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from bgetune.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: relative paths in a profile are relative to it."""
+
+
+class Section(BaseModel):
+    """A part of a profile: unknown keys are errors, values never change after the check."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+ModelLocation = Annotated[str, "model"]
+"""A model's folder, hub name or demo:// location: the pipeline checks them all before the first notebook."""
+
+
+# --- shared parameters: written once at the top of a profile, used by the notebooks whose model has them ----------
+
+
+class Seeded(Section):
+    seed: int = Field(42, ge=0, description="Every random choice of the run follows from it.")
+
+
+class Embeds(Section):
+    model: ModelLocation = Field(
+        "demo://standard/encoder",
+        description="Embedding model to tune: a folder, a hub name such as BAAI/bge-small-zh-v1.5, or demo://...",
+    )
+    query_instruction: str = Field(
+        "",
+        description="Put before a query that searches documents (not before query-to-query pairs). "
+        "BGE zh v1.5: 为这个句子生成表示以用于检索相关文章：",
+    )
+    max_length: int = Field(128, ge=8, le=8192, description="Tokens of a text that the encoder reads.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps.")
+
+
+class Reranks(Section):
+    reranker: ModelLocation | None = Field(
+        "demo://standard/reranker",
+        description="Cross-encoder that confirms and vetoes: a folder, a hub name, demo://..., or null for none.",
+    )
+
+
+# --- 01_positives -------------------------------------------------------------------------------------------------
+
+
+class Source(Section):
+    """A table of the team's. Subclasses name the columns it must have, with the column names of the file."""
+
+    path: str | None = Field(None, description="File (csv, tsv, jsonl, parquet, xlsx, .gz too) or demo://...")
+    format: Literal["csv", "tsv", "jsonl", "parquet", "xlsx"] | None = Field(
+        None, description="Null: from the file's name."
+    )
+    delimiter: str | None = Field(None, description="Of a csv file. Null: recognised.")
+    encoding: str | None = Field(None, description="utf-8, gb18030... Null: recognised.")
+    header: bool = Field(True, description="False: the file has no header line; columns are named by number, 0 first.")
+    url: str | None = Field(
+        None, description="Database instead of a file: sqlite:///..., duckdb:///..., postgres://..."
+    )
+    table: str | None = Field(None, description="Table of the database.")
+    query: str | None = Field(None, description="SQL query instead of a table.")
+
+
+class ClickSource(Source):
+    query_column: str = Field("query", description="What was searched.")
+    user_column: str | None = Field("user_id", description="Who. Null: every session is a user of its own.")
+    session_column: str | None = Field(None, description="Null: sessions are made from user and session_gap_minutes.")
+    time_column: str | None = Field("time", description="When: a timestamp, seconds since 1970, or HH:MM:SS.")
+    url_column: str = Field("url", description="What was clicked; empty in a row for a search without a click.")
+    title_column: str | None = Field(None, description="Text of what was clicked; a positive of the query.")
+    rank_column: str | None = Field(None, description="Position of the click, 1 is the top.")
+    dwell_column: str | None = Field(None, description="Seconds spent on the page.")
+
+
+class PairSource(Source):
+    a_column: str = Field("text_a", description="First text (a question, a query).")
+    b_column: str = Field("text_b", description="Second text (an answer, a document).")
+    label_column: str | None = Field(None, description="Null: every row is a positive pair.")
+    use: Literal["all", "train", "heldout"] = Field(
+        "all",
+        description="all: split by cluster; train: never judged on; heldout: never trained on (dev and test only).",
+    )
+
+
+class SynonymSource(Source):
+    words_column: str = Field("words", description="All expressions of one meaning in one cell.")
+    separator: str = Field("|", description="Between them.")
+
+
+class CorpusSource(Source):
+    text_column: str = Field("text", description="One text a row.")
+    kind: Literal["query", "document"] = Field("document", description="What these texts are.")
+
+
+class Sources(Section):
+    clicks: list[ClickSource] = Field([], description="Click logs: one row a click, one row a search without click.")
+    qa: list[PairSource] = Field([], description="Question and answer.")
+    synonyms: list[SynonymSource] = Field([], description="Lists of expressions that mean the same.")
+    pairs: list[PairSource] = Field([], description="Pairs that people labelled 1 (same) or 0 (different).")
+    graded: list[PairSource] = Field([], description="Pairs with graded relevance, any range (scaled to 0..1).")
+    corpus: list[CorpusSource] = Field([], description="Further texts, to mine recall and negatives from.")
+
+
+class Positives(Reranks, Embeds, Seeded):
+    """01_positives: click logs, rewrites, QA, synonyms, labelled pairs and recall become the positive graph."""
+
+    sources: Sources = Field(Sources(), description="The team's own data.")
+    truth: str | None = Field(None, description="Known meanings (text, meaning), to measure with. Demo and tests only.")
+    sample_fraction: float = Field(1.0, gt=0, le=1, description="A stable share of the data, for a first look.")
+
+
+# --- 02_backtranslate ---------------------------------------------------------------------------------------------
+
+
+class Pivot(Section):
+    """A language to translate by way of, and the two models (MarianMT, NLLB, M2M100...) that go there and back."""
+
+    language: str = Field("en", description="Name of the language, for tables and plots.")
+    to_pivot: str = Field(
+        "demo://standard/zh-en", description="Translator to that language: a folder, a hub name, or demo://..."
+    )
+    from_pivot: str = Field("demo://standard/en-zh", description="Translator back.")
+    text_code: str | None = Field(
+        None, description="The texts' language as a multilingual model calls it: zho_Hans (NLLB), zh (M2M100)."
+    )
+    pivot_code: str | None = Field(None, description="The pivot language in the same way: eng_Latn, en.")
+
+
+class Generation(Section):
+    """An OpenAI-compatible endpoint that writes queries for documents and paraphrases of queries. Texts are sent to it."""
+
+    base_url: str | None = Field(None, description="https://.../v1 of the endpoint. Null: nothing is generated.")
+    model: str | None = Field(None, description="The model's name there.")
+    key_variable: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key.")
+    queries: int = Field(3, ge=0, le=20, description="Queries to write for a document that has none.")
+    paraphrases: int = Field(0, ge=0, le=20, description="Paraphrases to write for a query.")
+    prompt_language: Literal["zh", "en"] = Field("zh", description="Language of the prompts.")
+    temperature: float = Field(0.8, ge=0, le=2, description="Higher is more varied.")
+    json_mode: bool = Field(True, description="Ask for response_format json_object; false where it is not known.")
+    concurrency: int = Field(4, ge=1, le=64, description="Requests at a time.")
+    max_requests: int = Field(1000, ge=1, description="Budget of a run, repeated requests included.")
+    requests_per_minute: int | None = Field(None, ge=1, description="Rate limit. Null: none.")
+    timeout: float = Field(60, gt=0, description="Seconds to wait for an answer.")
+    retries: int = Field(3, ge=0, le=10, description="Further tries after a failed or malformed answer.")
+
+
+class Gate(Section):
+    """What a paraphrase must hold to be kept; null or false turns a rule off."""
+
+    min_characters: int | None = Field(4, ge=1, description="Shorter texts are dropped.")
+    min_change: float | None = Field(
+        0.15, ge=0, le=1, description="Edited characters / length (signs and blanks aside): less is a copy."
+    )
+    length_ratio: tuple[float, float] | None = Field((0.5, 2.0), description="Length over the origin's length.")
+    numbers: bool = Field(True, description="The same numbers and units, Chinese numerals too.")
+    latin: bool = Field(True, description="The same Latin words and codes (app, vip, 5g) in Chinese text.")
+    terms: list[str] = Field([], description="Product names and other terms that must be the same in both.")
+    negation: bool = Field(True, description="Negated both or neither.")
+    similarity: tuple[float, float] | None = Field(
+        (0.5, 1.0), description="Band of the similarity to the origin; wide, because a drifted model's scores bunch."
+    )
+    own_cluster_margin: float | None = Field(
+        0.0, ge=-1, le=1, description="At least so much nearer to its own cluster than to any other."
+    )
+    min_reranker: float | None = Field(0.5, ge=0, le=1, description="The reranker's score with the origin.")
+    max_per_text: int | None = Field(3, ge=1, description="Most paraphrases kept of one text, the most changed first.")
+
+
+class Backtranslate(Reranks, Embeds, Seeded):
+    """02_backtranslate: paraphrases by way of another language or an LLM, and the gate they must pass."""
+
+    truth: str | None = Positives.model_fields["truth"]
+    enabled: bool = Field(True, description="False: nothing is added, to see whether it pays.")
+    pivots: list[Pivot] = Field([], description="Languages to translate by way of. None: no back-translation.")
+    max_texts: int | None = Field(
+        20000, ge=1, description="Texts of the train split to paraphrase, spread over the clusters. Null: all."
+    )
+    candidates: int = Field(4, ge=1, le=50, description="Paraphrases asked for per text and pivot.")
+    decoding: Literal["sampling", "beam"] = Field(
+        "sampling", description="How the way back is chosen; the way there is always the most likely one."
+    )
+    top_p: float = Field(0.9, gt=0, le=1, description="Sampling: nucleus.")
+    temperature: float = Field(1.0, gt=0, le=5, description="Sampling: higher is more varied.")
+    num_beams: int = Field(4, ge=1, le=64, description="Beams of the way there, and of the way back with beam.")
+    generation: Generation = Field(Generation(), description=Generation.__doc__)
+    gate: Gate = Field(Gate(), description=Gate.__doc__)
+
+
+# --- 03_hard_negatives --------------------------------------------------------------------------------------------
+
+
+class HardNegatives(Reranks, Embeds, Seeded):
+    """03_hard_negatives: candidates by search, the rules that reject false negatives, training groups."""
+
+    truth: str | None = Positives.model_fields["truth"]
+
+
+# --- 04_train -----------------------------------------------------------------------------------------------------
+
+
+class Train(Reranks, Embeds, Seeded):
+    """04_train: fine-tuning by sentence-transformers or FlagEmbedding."""
+
+
+# --- 05_calibrate -------------------------------------------------------------------------------------------------
+
+
+class Calibrate(Reranks, Embeds, Seeded):
+    """05_calibrate: drift before and after, calibrated scores, thresholds with a promise."""
+
+
+STAGES: dict[str, type[Section]] = {
+    "01_positives": Positives,
+    "02_backtranslate": Backtranslate,
+    "03_hard_negatives": HardNegatives,
+    "04_train": Train,
+    "05_calibrate": Calibrate,
+}
+
+
+class Shared(Reranks, Embeds, Seeded):
+    """Parameters that several notebooks use."""
+
+    truth: str | None = Positives.model_fields["truth"]
+
+
+ProfileModel = create_model(
+    "Profile",
+    __base__=Shared,
+    name=(
+        str | None,
+        Field(None, description="Names the run's folder, runs/NAME. Default: the file's name."),
+    ),
+    **{
+        f"stage_{stage}": (model | None, Field(None, alias=stage, description=model.__doc__))
+        for stage, model in STAGES.items()
+    },
+)
+"""A whole profile file: shared parameters, and a section per notebook that may give any of them another value."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile as the user wrote it, checked as a whole.
+
+    Attributes:
+        name: names the run's folder.
+        path: the file it was read from.
+        values: what the file says, with `--set` applied: shared values and one dictionary per section.
+    """
+
+    name: str
+    path: Path
+    values: dict[str, Any]
+
+
+def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Profile:
+    """Read and check a profile.
+
+    Args:
+        path: a YAML file, relative to the working directory or to the repository.
+        overrides: `key=value` or `section.key=value`, values in YAML.
+
+    Raises:
+        InputError: naming file, line and key, and for an unknown key the nearest known one.
+    """
+    file = find_file(path)
+    values, lines = _read_yaml(file)
+    for override in overrides:
+        _apply_override(values, override)
+    name = values.get("name", file.stem)
+    if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
+        raise InputError(f"{file}: name must be a plain folder name, not {name!r}")
+    profile = Profile(name=name, path=file, values=values)
+    problems = _problems(profile, lines)
+    if problems:
+        raise InputError("\n".join(f"{file}{problem}" for problem in problems))
+    return profile
+
+
+def find_file(path: str | Path) -> Path:
+    """A file given relative to the working directory or to the repository, as an absolute path."""
+    for candidate in (Path(path).expanduser(), ROOT / path):
+        if candidate.is_file():
+            return candidate.resolve()
+    raise InputError(f"{path}: no such file (looked in {Path.cwd()} and {ROOT})")
+
+
+def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = None) -> tuple[Section, dict[str, str]]:
+    """One notebook's parameters and where each came from.
+
+    Args:
+        stage: a key of `STAGES`.
+        arguments: the notebook's own variables; None means "as the profile says". Names that are no
+            parameters of the notebook are passed over.
+
+    Returns:
+        The checked model, and for each field one of "notebook", "profile" (its section), "profile (shared)", "default".
+
+    Raises:
+        InputError: naming the parameter.
+    """
+    model = STAGES[stage]
+    section = profile.values.get(stage) or {}
+    layers = {
+        "notebook": {key: value for key, value in (arguments or {}).items() if value is not None},
+        "profile": section,
+        "profile (shared)": {key: value for key, value in profile.values.items() if key not in STAGES},
+    }
+    values, origins = {}, {}
+    for field in model.model_fields:
+        origin = next((name for name, layer in layers.items() if field in layer), "default")
+        origins[field] = origin
+        if origin != "default":
+            values[field] = layers[origin][field]
+    try:
+        return model.model_validate(values), origins
+    except ValidationError as error:
+        raise InputError("\n".join(f"{stage}{_describe(issue, model)}" for issue in error.errors())) from None
+
+
+def model_locations(values: typing.Mapping[str, Section]) -> list[tuple[str, str]]:
+    """Every model that the notebooks of a profile will load: location and parameter, each location once."""
+    found: dict[str, str] = {}
+    for stage, section in values.items():
+        if getattr(section, "enabled", True):
+            for location, parameter in _locations(section, stage):
+                found.setdefault(location, parameter)
+    return list(found.items())
+
+
+def _locations(value: Any, name: str) -> typing.Iterator[tuple[str, str]]:
+    if isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _locations(item, f"{name}.{number}")
+    elif isinstance(value, BaseModel):
+        for field, info in type(value).model_fields.items():
+            inner = getattr(value, field)
+            if isinstance(inner, str) and ("model" in info.metadata or "model" in _marks(info.annotation)):
+                yield inner, f"{name}.{field}"
+            else:
+                yield from _locations(inner, f"{name}.{field}")
+
+
+def _marks(annotation: Any) -> list[Any]:
+    return [*getattr(annotation, "__metadata__", ()), *(m for a in typing.get_args(annotation) for m in _marks(a))]
+
+
+# --- reading and checking -----------------------------------------------------------------------------------------
+
+
+def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple, int]]:
+    """The mapping in a file, and the line (from 1) of every key in it."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{file}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: a profile is a mapping of parameters; see params/template.yaml")
+    lines: dict[tuple, int] = {}
+    _collect_lines(node, (), lines, file)
+    return values, lines
+
+
+def _collect_lines(node: yaml.Node, prefix: tuple, lines: dict[tuple, int], file: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            place = (*prefix, key.value)
+            line = key.start_mark.line + 1
+            if place in lines:
+                raise InputError(f"{file}, line {line}: {key.value} is given twice (first in line {lines[place]})")
+            lines[place] = line
+            _collect_lines(value, place, lines, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            lines[(*prefix, position)] = item.start_mark.line + 1
+            _collect_lines(item, (*prefix, position), lines, file)
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise InputError(f"--set {override}: write --set section.parameter=value, for example 04_train.epochs=2")
+    *sections, name = key.strip().split(".")
+    target = values
+    for part in sections:
+        if target.get(part) is None:
+            target[part] = {}
+        target = target[part]
+        if not isinstance(target, dict):
+            raise InputError(f"--set {override}: {part} is not a section")
+    try:
+        target[name] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {override}: the value is not YAML; quote it") from None
+
+
+def _problems(profile: Profile, lines: dict[tuple, int]) -> list[str]:
+    """What the models object to, each with its line."""
+    try:
+        ProfileModel.model_validate(profile.values)
+    except ValidationError as error:
+        return [_line(issue["loc"], lines) + _describe(issue, ProfileModel) for issue in error.errors()]
+    return []
+
+
+def _known_keys(model: type[BaseModel], place: tuple) -> dict[str, str]:
+    """The keys that are known at a place of a profile, by the name a user writes."""
+    for step in place:
+        if isinstance(step, int):
+            continue
+        field = next(f for name, f in model.model_fields.items() if step in (name, f.alias))
+        model = next(iter(_models_in(field.annotation)))
+    return {field.alias or name: name for name, field in model.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> typing.Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _line(place: tuple, lines: dict[tuple, int]) -> str:
+    while place and place not in lines:
+        place = place[:-1]
+    return f", line {lines[place]}" if place else ""
+
+
+def _describe(issue: typing.Mapping[str, Any], model: type[BaseModel]) -> str:
+    *place, key = issue["loc"]
+    name = ".".join(map(str, issue["loc"]))
+    if issue["type"] == "extra_forbidden":
+        known = _known_keys(model, tuple(place))
+        owners = [stage for stage, section in STAGES.items() if key in section.model_fields and not place]
+        near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.5)
+        if owners:
+            hint = f"it belongs in the section {owners[0]}"
+        elif near:
+            hint = f"did you mean {near[0]}?"
+        else:
+            hint = f"known here: {', '.join(known)}"
+        return f": unknown key {name}; {hint}"
+    given = json.dumps(issue["input"], ensure_ascii=False, default=str)
+    given = given if len(given) <= 80 else given[:77] + "..."
+    return f": {name}: {issue['msg'].removeprefix('Value error, ')}, not {given}"
+
+
+# --- what is generated from the models ----------------------------------------------------------------------------
+
+
+def template() -> str:
+    """`params/template.yaml`: every key with its default, range and meaning."""
+    lines = [
+        "# Every parameter there is, at its default. Copy this file, keep what you change, delete the rest.",
+        "# Made by `python -m bgetune.params`. Relative paths are relative to the repository.",
+        "# Shared parameters stand at the top; a section may give any of its own another value.",
+        "",
+        "# name: my_run                 # names the run's folder, runs/my_run; default: this file's name",
+        *_template_lines(Shared, ""),
+    ]
+    for stage, model in STAGES.items():
+        own = {name for name in model.model_fields if name not in Shared.model_fields}
+        lines += ["", f"# {model.__doc__}", f"{stage}:" if own else f"{stage}: {{}}"]
+        lines += _template_lines(model, "  ", own)
+    return "\n".join(lines) + "\n"
+
+
+def _template_lines(model: type[BaseModel], indent: str, only: set[str] | None = None) -> list[str]:
+    lines = []
+    for name, field in model.model_fields.items():
+        if only is not None and name not in only:
+            continue
+        lines += [f"{indent}# {line}" for line in textwrap.wrap(_help(field), 108)]
+        inner = next(_models_in(field.annotation), None)
+        if inner is None:
+            lines.append(f"{indent}{name}: {_default(field)}")
+        elif typing.get_origin(field.annotation) is list:
+            lines.append(f"{indent}{name}: []")
+            for number, (key, item) in enumerate(inner.model_fields.items()):
+                lines.append(f"{indent}#  {'- ' if number == 0 else '  '}{key}: {_default(item)}  # {_help(item)}")
+        else:
+            lines += [f"{indent}{name}:", *_template_lines(inner, indent + "  ")]
+    return lines
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    return yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=10**6).split("\n")[0]
+
+
+def _help(field: FieldInfo) -> str:
+    """The description, with the range or the choices where there are any."""
+    bounds = []
+    for rule in field.metadata:
+        for name, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
+            if getattr(rule, name, None) is not None:
+                bounds.append(f"{sign} {getattr(rule, name)}")
+    choices = [str(value) for value in _choices(field.annotation)]
+    notes = ", ".join(bounds) or " | ".join(choices)
+    return f"{field.description} ({notes})" if notes else str(field.description)
+
+
+def _choices(annotation: Any) -> list[Any]:
+    if typing.get_origin(annotation) is Literal:
+        return list(typing.get_args(annotation))
+    return [choice for argument in typing.get_args(annotation) for choice in _choices(argument)]
+
+
+def schema() -> str:
+    """`params/schema.json`: the JSON schema of a profile, for editors."""
+    return json.dumps(ProfileModel.model_json_schema(by_alias=True), ensure_ascii=False, indent=2) + "\n"
+
+
+def parameters_cell(stage: str) -> str:
+    """The source of a notebook's cell tagged `parameters`: typed, commented, None for "as the profile says"."""
+    lines = [
+        'profile: str = "params/demo.yaml"  # The profile: a YAML file like params/template.yaml',
+        "run_dir: str = None  # Folder of the run. None: runs/NAME, by the profile's name",
+        "# Below, None means: as the profile says, else the default in [brackets].",
+    ]
+    for name, field in STAGES[stage].model_fields.items():
+        kind = _plain_type(field.annotation)
+        default = "" if kind == "dict" else f" [{_default(field)}]"
+        lines.append(f"{name}: {kind} = None  # {_help(field)}{default}")
+    return "\n".join(lines)
+
+
+def _plain_type(annotation: Any) -> str:
+    """The built-in type that stands for an annotation in a notebook."""
+    origin = typing.get_origin(annotation) or annotation
+    if origin is Literal:
+        return type(typing.get_args(annotation)[0]).__name__
+    if origin in (typing.Union, types.UnionType):
+        return _plain_type(next(a for a in typing.get_args(annotation) if a is not type(None)))
+    if origin in (list, tuple):
+        return "list"
+    if origin is dict or issubclass(origin, BaseModel):
+        return "dict"
+    return origin.__name__
+
+
+def write_generated() -> list[Path]:
+    """Rewrite what follows from the models; returns the files that changed."""
+    import nbformat
+
+    wanted = {ROOT / "params/template.yaml": template(), ROOT / "params/schema.json": schema()}
+    for stage in STAGES:
+        file = ROOT / "notebooks" / f"{stage}.ipynb"
+        if file.exists():
+            notebook = nbformat.read(file, as_version=4)
+            cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", ()))
+            cell.source = parameters_cell(stage)
+            wanted[file] = nbformat.writes(notebook) + "\n"
+    changed = [file for file, text in wanted.items() if not file.exists() or file.read_text("utf-8") != text]
+    for file in changed:
+        file.write_text(wanted[file], encoding="utf-8")
+    return changed
+
+
+if __name__ == "__main__":
+    for changed_file in write_generated():
+        print(f"wrote {changed_file.relative_to(ROOT)}")

@@ -1,0 +1,180 @@
+"""Run profiles: check, execute the notebooks in order with papermill, write the reports and the index page.
+
+`./run_all.sh` calls `python -m bgetune.pipeline`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from bgetune import params, report, run
+from bgetune.errors import InputError
+from bgetune.params import ROOT, STAGES
+
+ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "false",  # the kernels fork nothing; silences a warning on every run
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the user's home
+    "PYTHONHASHSEED": "0",
+}
+
+
+class NotebookError(RuntimeError):
+    """A notebook's cell failed with something else than bad input; the message names notebook and cell."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit status: 0, 1 for a failed notebook, 2 for bad input, 130 for Ctrl-C."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
+    try:
+        # all profiles are checked before the first notebook of the first one starts
+        profiles = [params.load_profile(path, options.set) for path in options.profiles]
+        names = [profile.name for profile in profiles]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"two profiles are named {name}: their runs would overwrite each other; change `name`")
+        first = first_stage(options.start)
+        for profile in profiles:
+            check(profile)
+        for profile in profiles:
+            run_profile(profile, first=first, force=options.force)
+    except InputError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 2
+    except NotebookError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues where it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+def first_stage(number: str | None) -> str | None:
+    """The stage that `--from` names: "03", "3" or "03_hard_negatives"."""
+    if number is None:
+        return None
+    for stage in STAGES:
+        if number in (stage, stage[:2], stage[:2].lstrip("0")):
+            return stage
+    raise InputError(f"--from {number}: no such notebook; known: {', '.join(STAGES)}")
+
+
+def check(profile: params.Profile) -> None:
+    """Check everything that can be checked before the first notebook starts: values, files, models.
+
+    Raises:
+        InputError: naming the file, the line or the parameter and the remedy.
+    """
+    from bgetune import models, sources
+
+    values = {stage: params.resolve(stage, profile)[0] for stage in STAGES}
+    sources.check_sources(values["01_positives"].sources)
+    for location, parameter in params.model_locations(values):
+        models.check_model(location, parameter)
+
+
+def run_profile(profile: params.Profile, *, first: str | None = None, force: bool = False) -> Path:
+    """Run a profile's notebooks that are not up to date, then write its index page.
+
+    Args:
+        first: this notebook and those after it run even when they are up to date.
+        force: all run.
+
+    Returns:
+        The run's folder.
+    """
+    started = time.monotonic()
+    run_dir = run.run_folder(profile)
+    print(f"{profile.name}: {profile.path} -> {run_dir}", flush=True)
+    resolved = run_dir / "profile.yaml"
+    run.write_atomic(resolved, yaml.safe_dump(profile.values | {"name": profile.name}, allow_unicode=True))
+    changed = False
+    for number, stage in enumerate(STAGES, start=1):
+        values, _ = params.resolve(stage, profile)
+        forced = force or (first is not None and stage >= first)
+        reason = "forced" if forced else run.out_of_date(stage, values, run_dir)
+        label = f"  [{number}/{len(STAGES)}] {stage:<18}"
+        if reason is None:
+            print(f"{label} up to date", flush=True)
+            continue
+        print(f"{label} running ({reason})", flush=True)
+        begun = time.monotonic()
+        executed = run_notebook(stage, resolved, run_dir)
+        report.write_report(executed, run_dir / f"{stage}.html", profile.name)
+        print(f"{label} done in {time.monotonic() - begun:.0f} s", flush=True)
+        changed = True
+    index = run_dir / "index.html"
+    if changed or not index.exists():
+        report.write_index(run_dir)
+    print(f"  report: {index}   ({time.monotonic() - started:.0f} s)", flush=True)
+    return run_dir
+
+
+def run_notebook(stage: str, profile: Path, run_dir: Path) -> Path:
+    """Execute one notebook by papermill; returns the executed copy.
+
+    Raises:
+        InputError: what the notebook says of bad input.
+        NotebookError: any other failure, naming the cell and the executed copy.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    executed = run_dir / "notebooks" / f"{stage}.ipynb"
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            ROOT / "notebooks" / f"{stage}.ipynb",
+            executed,
+            parameters={"profile": str(profile), "run_dir": str(run_dir)},
+            cwd=ROOT / "notebooks",
+            kernel_name="python3",
+            progress_bar=False,
+            # sockets of this user's alone, not TCP ports that everybody on the machine can read
+            config=Config({"KernelManager": {"transport": "ipc"}}),
+            # the notebooks' own progress bars, where somebody watches
+            stderr_file=sys.stderr if sys.stderr.isatty() else None,
+        )
+    except PapermillExecutionError as error:
+        place = f"notebook {stage}, cell {error.cell_index + 1} (In [{error.exec_count}]); executed copy: {executed}"
+        if error.ename == InputError.__name__:
+            raise InputError(f"{error.evalue}\n  in {place}") from None
+        raise NotebookError(f"{error.ename}: {error.evalue}\n  in {place}") from None
+    return executed
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./run_all.sh",
+        description="Run the five notebooks for each profile and write runs/NAME/index.html. "
+        "What is unchanged since the last run is not run again.",
+        epilog="Also: ./run_all.sh test (lint and tests), ./run_all.sh lab (JupyterLab), ./run_all.sh --help.",
+    )
+    parser.add_argument(
+        "profiles", nargs="*", default=["params/demo.yaml"], metavar="PROFILE.yaml", help="default: params/demo.yaml"
+    )
+    parser.add_argument("--from", dest="start", metavar="NN", help="run notebook NN and those after it in any case")
+    parser.add_argument("--force", action="store_true", help="run all notebooks in any case")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.PARAMETER=VALUE",
+        help="replace a value of the profile, for example --set 04_train.epochs=2; may be repeated",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

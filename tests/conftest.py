@@ -1,0 +1,20 @@
+"""What all tests share."""
+
+import os
+
+import pytest
+
+from bgetune.params import ROOT
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
+
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of third-party data and models beside the repository."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs ../shared (third-party data), which is not part of the repository")
+    return SHARED

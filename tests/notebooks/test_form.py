@@ -1,0 +1,80 @@
+"""The notebooks are stories: stored clean, in one form, without definitions, in step with `params.py`."""
+
+import ast
+
+import nbformat
+import pytest
+
+from bgetune import params
+
+NOTEBOOKS = [params.ROOT / "notebooks" / f"{stage}.ipynb" for stage in params.STAGES]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda file: file.stem)
+def notebook(request):
+    content = nbformat.read(request.param, as_version=4)
+    content.metadata["file"] = request.param
+    return content
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def is_parameters(cell):
+    return "parameters" in cell.metadata.get("tags", ())
+
+
+def test_the_folder_holds_the_stages_and_nothing_else():
+    assert sorted((params.ROOT / "notebooks").glob("*.ipynb")) == NOTEBOOKS
+
+
+def test_stored_without_outputs(notebook):
+    for cell in code_cells(notebook):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+    assert set(notebook.metadata) <= {"kernelspec", "language_info", "file"}
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_valid_with_unique_ids(notebook):
+    del notebook.metadata["file"]
+    nbformat.validate(notebook)
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+
+
+def test_parameters_cell_is_the_generated_one(notebook):
+    (cell,) = [cell for cell in code_cells(notebook) if is_parameters(cell)]
+    assert cell is code_cells(notebook)[0]
+    assert cell.source == params.parameters_cell(notebook.metadata["file"].stem), "run python -m bgetune.params"
+
+
+def test_imports_come_next_and_results_last(notebook):
+    stage = notebook.metadata["file"].stem
+    cells = code_cells(notebook)
+    assert any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(cells[1].source).body)
+    started = "\n".join(cell.source for cell in cells[1:4])
+    assert f'run.start("{stage}", globals())' in started
+    assert "stage.parameters()" in started
+    assert "stage.finish(" in cells[-1].source
+
+
+def test_no_definitions(notebook):
+    for cell in code_cells(notebook):
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef), cell.source
+
+
+def test_size(notebook):
+    cells = [cell for cell in code_cells(notebook) if not is_parameters(cell)]
+    lines = [len(cell.source.splitlines()) for cell in cells]
+    assert len(cells) + 1 <= 25
+    assert sum(lines) <= 150
+    assert max(lines) <= 30
+
+
+def test_every_code_cell_is_introduced(notebook):
+    for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
+        if cell.cell_type == "code":
+            assert before.cell_type == "markdown" or is_parameters(before), cell.source

@@ -1,0 +1,112 @@
+import nbformat
+import pytest
+
+from bgetune import params, pipeline, report, run
+from bgetune.errors import InputError
+
+STAGE = "01_positives"
+
+
+def make_notebook(root, *sources):
+    """A one-stage repository with a notebook of these code cells after its parameters cell."""
+    cell = nbformat.v4.new_code_cell('profile: str = ""\nrun_dir: str = None', metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[cell, *map(nbformat.v4.new_code_cell, sources)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    (root / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(notebook, root / "notebooks" / f"{STAGE}.ipynb")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with one stage, whose notebook writes one artifact."""
+    monkeypatch.setattr(pipeline, "ROOT", tmp_path)
+    for module in (pipeline, report, run):
+        monkeypatch.setattr(module, "STAGES", {STAGE: params.STAGES[STAGE]})
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(pipeline, "check", lambda profile: None)
+    monkeypatch.setattr(run, "code_hash", lambda stage: "code")
+    make_notebook(
+        tmp_path,
+        "from bgetune import run\nrun.code_hash = lambda stage: 'code'",
+        f'stage = run.start("{STAGE}", globals())',
+        'with stage.writing("made.txt") as file:\n    n = file.write_text(f"seed {stage.params.seed}")',
+        'print("<b>untrusted</b>")\nstage.finish(seen=1)',
+    )
+    (tmp_path / "one.yaml").write_text("seed: 5\n")
+    return tmp_path
+
+
+def command(repository, *arguments):
+    return pipeline.main([str(repository / "one.yaml"), *arguments])
+
+
+def test_runs_reports_and_skips(repository, capsys):
+    assert command(repository) == 0
+    folder = repository / "runs/one"
+    assert (folder / STAGE / "made.txt").read_text() == "seed 5"
+    html = (folder / f"{STAGE}.html").read_text("utf-8")
+    assert "&lt;b&gt;untrusted" in html
+    assert "stage.finish" not in html, "reports show no code"
+    assert "<script" not in html
+    assert STAGE in (folder / "index.html").read_text("utf-8")
+    capsys.readouterr()
+    assert command(repository) == 0
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_set_reaches_the_notebook_and_reruns(repository, capsys):
+    assert command(repository) == 0
+    assert command(repository, "--set", "seed=6") == 0
+    assert "changed parameters: seed" in capsys.readouterr().out
+    assert (repository / "runs/one" / STAGE / "made.txt").read_text() == "seed 6"
+
+
+def test_force_and_from_run_again(repository, capsys):
+    assert command(repository) == 0
+    assert command(repository, "--force") == 0
+    assert command(repository, "--from", "01") == 0
+    assert capsys.readouterr().out.count("running (forced)") == 2
+    assert command(repository, "--from", "09") == 2
+    assert "--from 09: no such notebook" in capsys.readouterr().err
+
+
+def test_bad_input_in_a_notebook_is_one_message(repository, capsys):
+    make_notebook(repository, "from bgetune.errors import InputError\nraise InputError('log.csv: empty; give more')")
+    assert command(repository) == 2
+    error = capsys.readouterr().err
+    assert "error: log.csv: empty; give more" in error
+    assert "cell 3" in error
+    assert "Traceback" not in error
+    executed = nbformat.read(repository / "runs/one/notebooks" / f"{STAGE}.ipynb", as_version=4)
+    assert "InputError" in str(executed.cells), "the executed copy is kept"
+    assert not (repository / "runs/one/manifest.json").exists()
+
+
+def test_failure_in_a_notebook_names_the_cell(repository, capsys):
+    make_notebook(repository, "x = 1", "x / 0")
+    assert command(repository) == 1
+    error = capsys.readouterr().err
+    assert "ZeroDivisionError" in error
+    assert "cell 4" in error
+
+
+def test_bad_profile_stops_before_anything_is_written(repository, capsys):
+    (repository / "bad.yaml").write_text("sede: 1\n")
+    assert pipeline.main([str(repository / "one.yaml"), str(repository / "bad.yaml")]) == 2
+    assert "did you mean seed?" in capsys.readouterr().err
+    assert not (repository / "runs").exists()
+
+
+def test_two_profiles_of_one_name_are_refused(repository, capsys):
+    assert pipeline.main([str(repository / "one.yaml")] * 2) == 2
+    assert "two profiles are named one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["03", "3", "03_hard_negatives"])
+def test_stage_names(number):
+    assert pipeline.first_stage(number) == "03_hard_negatives"
+
+
+def test_unknown_stage():
+    with pytest.raises(InputError, match="--from 3x"):
+        pipeline.first_stage("3x")

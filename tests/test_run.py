@@ -1,0 +1,190 @@
+import json
+
+import pandas as pd
+import pytest
+
+from bgetune import params, run
+from bgetune.errors import InputError
+
+CLUSTERS = pd.DataFrame({"text_id": ["0" * 16], "cluster_id": ["1" * 16], "split": ["train"]})
+
+
+@pytest.fixture(autouse=True)
+def code(monkeypatch):
+    """The code hash of every stage; a test may change it."""
+    hashes = dict.fromkeys(params.STAGES, "code")
+    monkeypatch.setattr(run, "code_hash", hashes.__getitem__)
+    return hashes
+
+
+def stage(folder, name, **values):
+    model = params.STAGES[name](**values)
+    return run.Stage(name, model, dict.fromkeys(type(model).model_fields, "default"), folder)
+
+
+def first(folder, **values):
+    begun = stage(folder, "01_positives", **values)
+    begun.write("clusters", CLUSTERS)
+    begun.finish(rows=1)
+    return begun
+
+
+def second(folder):
+    begun = stage(folder, "02_backtranslate")
+    begun.read("clusters")
+    with begun.writing("note.txt") as file:
+        file.write_text("made")
+    begun.finish()
+    return begun
+
+
+def reason(folder, name, **values):
+    return run.out_of_date(name, params.STAGES[name](**values), folder)
+
+
+def test_artifact_goes_from_stage_to_stage(tmp_path):
+    first(tmp_path)
+    later = stage(tmp_path, "03_hard_negatives")
+    assert later.has("clusters")
+    pd.testing.assert_frame_equal(later.read("clusters"), CLUSTERS)
+    assert later.inputs["clusters"]["stage"] == "01_positives"
+    assert not later.has("edges")
+
+
+def test_the_latest_earlier_version_is_read(tmp_path):
+    first(tmp_path)
+    middle = stage(tmp_path, "02_backtranslate")
+    middle.write("clusters", CLUSTERS.assign(split="test"))
+    middle.finish()
+    assert stage(tmp_path, "03_hard_negatives").read("clusters")["split"].tolist() == ["test"]
+    assert stage(tmp_path, "02_backtranslate").read("clusters")["split"].tolist() == ["train"]
+
+
+def test_missing_artifact_says_what_to_run(tmp_path):
+    with pytest.raises(InputError, match=r"clusters is not in .*run_all\.sh"):
+        stage(tmp_path, "02_backtranslate").read("clusters")
+
+
+def test_artifact_changed_behind_the_back_is_refused(tmp_path):
+    first(tmp_path)
+    CLUSTERS.assign(split="dev").to_parquet(tmp_path / "01_positives/clusters.parquet")
+    with pytest.raises(InputError, match="not as 01_positives wrote it; run again with --from 01"):
+        stage(tmp_path, "02_backtranslate").read("clusters")
+
+
+def test_up_to_date_until_something_changes(tmp_path, code):
+    assert reason(tmp_path, "01_positives") == "never run"
+    first(tmp_path)
+    second(tmp_path)
+    assert reason(tmp_path, "01_positives") is None
+    assert reason(tmp_path, "02_backtranslate") is None
+    assert reason(tmp_path, "01_positives", seed=7) == "changed parameters: seed"
+    code["01_positives"] = "other"
+    assert reason(tmp_path, "01_positives") == "changed code"
+
+
+def test_changed_input_and_output_are_seen(tmp_path):
+    first(tmp_path)
+    second(tmp_path)
+    (tmp_path / "02_backtranslate/note.txt").write_text("edited")
+    assert reason(tmp_path, "02_backtranslate") == "changed output: note.txt"
+    second(tmp_path)
+    again = stage(tmp_path, "01_positives")
+    again.write("clusters", CLUSTERS.assign(split="dev"))
+    again.finish()
+    assert reason(tmp_path, "02_backtranslate") == "changed input: clusters"
+
+
+def test_outside_file_is_an_input(tmp_path):
+    file = tmp_path / "log.csv"
+    file.write_text("query\n")
+    begun = stage(tmp_path / "run", "01_positives")
+    assert begun.use(file) == file
+    begun.finish()
+    assert reason(tmp_path / "run", "01_positives") is None
+    file.write_text("query\nmore\n")
+    assert reason(tmp_path / "run", "01_positives") == f"changed input: {file}"
+    file.unlink()
+    assert reason(tmp_path / "run", "01_positives") == f"changed input: {file}"
+
+
+def test_touched_but_equal_file_is_unchanged(tmp_path):
+    file = tmp_path / "log.csv"
+    file.write_text("query\n")
+    begun = stage(tmp_path / "run", "01_positives")
+    begun.use(file)
+    begun.finish()
+    file.write_text("query\n")
+    assert reason(tmp_path / "run", "01_positives") is None
+
+
+def test_nothing_half_written_remains(tmp_path):
+    begun = first(tmp_path)
+    before = (tmp_path / "01_positives/clusters.parquet").read_bytes()
+
+    def killed():
+        with begun.writing("clusters.parquet") as file:
+            file.write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        killed()
+    assert (tmp_path / "01_positives/clusters.parquet").read_bytes() == before
+    assert [file.name for file in (tmp_path / "01_positives").iterdir()] == ["clusters.parquet"]
+
+
+def test_folder_artifact_replaces_the_old_one(tmp_path):
+    begun = stage(tmp_path, "04_train")
+    for content in ("old", "new"):
+        with begun.writing("model") as folder:
+            folder.mkdir()
+            (folder / content).write_text(content)
+    begun.finish()
+    assert [file.name for file in (tmp_path / "04_train/model").iterdir()] == ["new"]
+    assert stage(tmp_path, "05_calibrate").path("model").is_dir()
+    assert run.artifact_path(tmp_path, "model") == tmp_path / "04_train/model"
+
+
+def test_manifest_holds_what_the_design_promises(tmp_path):
+    first(tmp_path, seed=5)
+    entry = json.loads((tmp_path / "manifest.json").read_text("utf-8"))["stages"]["01_positives"]
+    assert entry["parameters"]["seed"] == entry["seed"] == 5
+    assert entry["outputs"]["clusters"]["rows"] == 1
+    assert len(entry["outputs"]["clusters"]["sha256"]) == 64
+    assert entry["metrics"] == {"rows": 1}
+    assert entry["versions"]["torch"]
+    assert entry["seconds"] >= 0
+
+
+def test_damaged_manifest_is_said(tmp_path):
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match=r"manifest\.json is damaged"):
+        run.read_manifest(tmp_path)
+
+
+def test_two_writes_of_a_table_are_the_same_bytes(tmp_path):
+    first(tmp_path / "a")
+    first(tmp_path / "b")
+    one, other = (tmp_path / name / "01_positives/clusters.parquet" for name in "ab")
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_parameters_table_shows_origin(tmp_path):
+    table = stage(tmp_path, "01_positives", seed=3).parameters()
+    assert table.loc["seed", "value"] == "3"
+    assert table.loc["seed", "from"] == "default"
+
+
+def test_hub_names_are_told_from_folders(tmp_path):
+    assert run.is_hub_name("BAAI/bge-small-zh-v1.5")
+    assert not run.is_hub_name(str(tmp_path))
+    assert not run.is_hub_name("../shared/models/zh-mini")
+    assert not run.is_hub_name("demo://standard/encoder")
+    assert not run.is_hub_name("src/bgetune")
+
+
+def test_code_hash_follows_imports():
+    code = "from bgetune import run\nfrom bgetune.errors import InputError\nimport json\n"
+    package = params.ROOT / "src/bgetune"
+    names = {file.name for file in run._imported(code, package)}
+    assert names == {"run.py", "errors.py", "__init__.py"}
