@@ -170,9 +170,11 @@ def test_two_writes_of_a_table_are_the_same_bytes(tmp_path):
 
 
 def test_parameters_table_shows_origin(tmp_path):
-    table = stage(tmp_path, "01_positives", seed=3).parameters()
+    shown = stage(tmp_path, "01_positives", seed=3, truth="<b>.csv").parameters()
+    table = shown.table
     assert table.loc["seed", "value"] == "3"
     assert table.loc["seed", "from"] == "default"
+    assert "&lt;b&gt;.csv" in shown._repr_html_(), "values are escaped"
 
 
 def test_hub_names_are_told_from_folders(tmp_path):

@@ -80,7 +80,7 @@ def check(profile: params.Profile) -> None:
     values = {stage: params.resolve(stage, profile)[0] for stage in STAGES}
     sources.check_sources(values["01_positives"].sources)
     for location, parameter in params.model_locations(values):
-        models.check_model(location, parameter)
+        models.fetch(location, parameter)
 
 
 def run_profile(profile: params.Profile, *, first: str | None = None, force: bool = False) -> Path:

@@ -5,13 +5,17 @@ A figure is drawn on an axis or figure of its own; notebooks show what is return
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
     from matplotlib.figure import Figure
+    from pandas.io.formats.style import Styler
 
 COLORS = {
     "positive": "#2a9d5c",
@@ -46,6 +50,18 @@ def use_style() -> None:
             "svg.hashsalt": "bgetune",
         }
     )
+    _show_in_notebooks()
+
+
+def _show_in_notebooks() -> None:
+    """Let a notebook draw the figures that a cell ends with, without pyplot and its global state."""
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
+    shell = get_ipython()
+    if shell is not None:
+        select_figure_formats(shell, {"png"})
+    _show_as_pictures()
 
 
 def subplots(
@@ -59,6 +75,15 @@ def subplots(
     return figure, figure.subplots(rows, columns, **options)
 
 
+def _show_as_pictures() -> None:
+    """Make Jupyter show a figure as a picture; it does so by itself only once pyplot is imported."""
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
+    if shell := get_ipython():
+        select_figure_formats(shell, {"png"})
+
+
 def _chinese_fonts() -> list[str]:
     """The family name of the wheel's font, made known to Matplotlib; the wheel's own code is not run."""
     from matplotlib import font_manager
@@ -67,3 +92,369 @@ def _chinese_fonts() -> list[str]:
     for weight in ("Regular", "Bold"):
         font_manager.fontManager.addfont(folder / f"NotoSansCJKsc-{weight}.otf")
     return ["Noto Sans CJK SC"]
+
+
+# --- 01_positives -------------------------------------------------------------------------------------------------
+
+
+def source_yields(edges: pd.DataFrame) -> Figure:
+    """Edges by source, and how their weights are spread.
+
+    Args:
+        edges: source, weight, ... (see `tables.SCHEMAS`).
+    """
+    figure, (left, right) = subplots(1, 2, width=5.0)
+    counts = edges.source.value_counts().sort_values()
+    left.barh(counts.index, counts.to_numpy(), color=COLORS["tuned"])
+    left.bar_label(left.containers[0], fmt="{:,.0f}", padding=3, fontsize=8)
+    left.set(title="Edges by source", xlabel="edges", xscale="log" if counts.max() > 100 * counts.min() else "linear")
+    left.margins(x=0.15)
+    names = list(counts.index)
+    right.boxplot([edges.weight[edges.source == name] for name in names], vert=False, widths=0.6, showfliers=False)
+    right.set_yticks(range(1, len(names) + 1), names)
+    right.set(title="Weights (trust of the source x evidence)", xlabel="weight", xlim=(0, 1.02))
+    return figure
+
+
+def degrees_and_sizes(degrees: Sequence[int], sizes: Sequence[int], max_cluster_size: int) -> Figure:
+    """Degrees of the texts and sizes of the clusters, both counted on a logarithmic axis."""
+    import numpy as np
+
+    figure, (left, right) = subplots(1, 2, width=5.0)
+    for axis, values, title, label in (
+        (left, degrees, "Neighbours of a text", "neighbours"),
+        (right, sizes, "Texts in a cluster", "texts"),
+    ):
+        values = np.asarray(values)
+        top = max(int(values.max(initial=1)), 1)
+        step = max(1, top // 40)
+        axis.hist(
+            values,
+            bins=np.arange(-0.5 if values.min(initial=1) == 0 else 0.5, top + step + 0.5, step),
+            color=COLORS["positive"],
+            edgecolor="white",
+            linewidth=0.4,
+        )
+        axis.set(title=title, xlabel=label, ylabel="number", yscale="log")
+    right.axvline(max_cluster_size, color=COLORS["hard_negative"], linestyle="--", linewidth=1)
+    right.text(
+        max_cluster_size,
+        right.get_ylim()[1],
+        " max_cluster_size",
+        va="top",
+        ha="right",
+        rotation=90,
+        fontsize=8,
+        color=COLORS["hard_negative"],
+    )
+    return figure
+
+
+# --- 02_backtranslate ---------------------------------------------------------------------------------------------
+
+
+def paraphrase_yield(yields: pd.DataFrame) -> Figure:
+    """What is left of the paraphrases after each rule: one bar a rule that dropped any, from all to the kept.
+
+    Args:
+        yields: `dropped` and `left` by rule, see `augment.gate.yield_by_rule`.
+    """
+    shown = yields[yields["dropped"] > 0]
+    names = ["all candidates", *shown.index]
+    left = [int(yields["left"].iloc[-1] + yields["dropped"].sum()), *shown["left"]]
+    dropped = [0, *shown["dropped"]]
+    figure, axis = subplots(height=0.8 + 0.32 * len(names))
+    colors = [COLORS["neutral"], *([COLORS["random"]] * (len(names) - 2)), COLORS["positive"]][: len(names)]
+    axis.barh(names, left, color=colors)
+    axis.barh(names, dropped, left=left, color=COLORS["hard_negative"], alpha=0.35)
+    for row, (kept, gone) in enumerate(zip(left, dropped, strict=True)):
+        axis.text(kept + gone, row, f"  {kept:,}" + (f"  (-{gone:,})" if gone else ""), va="center", fontsize=8)
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.margins(x=0.15)
+    axis.set_xlabel("paraphrases left after the rule (red: dropped by it)")
+    return figure
+
+
+def similarity_against_change(
+    paraphrases: pd.DataFrame, band: tuple[float, float] | None, least: float | None
+) -> Figure:
+    """Every paraphrase by how much its surface changed and how similar it is, coloured by its fate.
+
+    Args:
+        paraphrases: `change`, `similarity` and `reason`, see `augment.gate.judge`.
+        band: kept region on the similarity axis, None for no bound.
+        least: smallest change that is kept, None for no bound.
+    """
+    table = paraphrases.dropna(subset=["similarity"])
+    reason = table["reason"]
+    models = ["fluency", "meaning lost", "other cluster", "reranker"]
+    groups = {
+        "surface, numbers, names, negation": (~reason.isin(["", *models]), "random", 8),
+        "unlikely to the translators": (reason.isin(models[:2]), "base", 10),
+        "other cluster, reranker": (reason.isin(models[2:]), "hard_negative", 10),
+        "kept": (reason == "", "positive", 12),
+    }
+    figure, axis = subplots(height=4.2)
+    low, high = band or (-1.0, 1.0)
+    bottom = min(float(table["similarity"].min()) if len(table) else low, low if band else 1.0) - 0.02
+    axis.axhspan(max(low, bottom), high, (least or 0.0) / 1.02, 1, color=COLORS["positive"], alpha=0.07, zorder=0)
+    for label, (rows, color, size) in groups.items():
+        part = table[rows]
+        axis.scatter(
+            part["change"], part["similarity"], size, COLORS[color], label=f"{label} ({len(part):,})", alpha=0.6
+        )
+    axis.set_xlim(0, 1.02)
+    axis.set_ylim(bottom, 1.02)
+    axis.set_xlabel("surface change (edited characters / length)")
+    axis.set_ylabel("cosine to the origin")
+    axis.legend(fontsize=8, loc="lower left")
+    return figure
+
+
+def kept_and_ungated(shares: pd.DataFrame) -> Figure:
+    """How many paraphrases hold their origin's meaning, before and behind the gate.
+
+    Args:
+        shares: indexed by name, with `correct`, `low`, `high` in [0, 1] and `paraphrases`.
+    """
+    figure, axis = subplots(width=5.0, height=2.0)
+    errors = [shares["correct"] - shares["low"], shares["high"] - shares["correct"]]
+    axis.barh(
+        shares.index, shares["correct"], xerr=errors, color=[COLORS["base"], COLORS["tuned"]][: len(shares)], capsize=3
+    )
+    for row, (share, count) in enumerate(zip(shares["correct"], shares["paraphrases"], strict=True)):
+        axis.text(0.02, row, f"{share:.1%} of {count:,}", va="center", color="white", fontsize=9)
+    axis.set_xlim(0, 1)
+    axis.invert_yaxis()
+    axis.set_xlabel("share with the meaning of their origin")
+    return figure
+
+
+def table(rows: pd.DataFrame) -> Styler:
+    """A table as the report shows it: no index, left-aligned texts that wrap, numbers with separators. Texts are
+    escaped."""
+    numbers = rows.select_dtypes("number").columns
+    texts = [name for name in rows.columns if name not in numbers]
+    styled = rows.reset_index(drop=True).style.hide(axis="index").format(precision=2, thousands=",", escape="html")
+    return styled.set_properties(subset=texts, **{"text-align": "left", "white-space": "normal"}).set_table_styles(
+        [{"selector": "th", "props": "text-align: left"}]
+    )
+
+
+# --- 05_calibrate -------------------------------------------------------------------------------------------------
+
+
+def score_distributions(densities: Mapping[str, pd.DataFrame], thresholds: Mapping[str, float] | None = None) -> Figure:
+    """How the similarities of each kind of pair are distributed, one panel a model.
+
+    Args:
+        densities: model -> one column a kind of pair, indexed by similarity.
+        thresholds: label -> similarity, drawn as dashed lines in every panel.
+    """
+    figure, axes = subplots(1, len(densities), width=5.2, height=3.4, sharey=True, sharex=True, squeeze=False)
+    low = min(table.index[(table > 0.02).any(axis=1)].min() for table in densities.values())
+    top = max(float(table.to_numpy().max()) for table in densities.values())
+    for axis, (model, table) in zip(axes[0], densities.items(), strict=True):
+        for kind in table:
+            color = COLORS.get(kind, COLORS["neutral"])
+            dashed = kind not in KIND_LABELS
+            axis.plot(
+                table.index, table[kind], color=color, label=KIND_LABELS.get(kind, kind), ls=":" if dashed else "-"
+            )
+            if not dashed:
+                axis.fill_between(table.index, table[kind], color=color, alpha=0.18, linewidth=0)
+        for label, threshold in (thresholds or {}).items():
+            axis.axvline(threshold, color=COLORS["neutral"], ls="--", lw=1)
+            axis.text(
+                threshold, top, f" {label}", color=COLORS["neutral"], fontsize=8, va="top", ha="right", rotation=90
+            )
+        axis.set(title=model, xlabel="cosine similarity", xlim=(max(low - 0.03, -1), 1.01), ylim=(0, top * 1.03))
+    axes[0][0].set_ylabel("density")
+    axes[0][0].legend(loc="upper left", fontsize=8)
+    return figure
+
+
+def intervals_by_slice(table: pd.DataFrame, models: Sequence[str]) -> Figure:
+    """The AUC of each model in each slice, with its interval.
+
+    Args:
+        table: of `scoring.drift.by_slice`.
+        models: names of its models, two at most: base and tuned.
+    """
+    table = table.reset_index(drop=True)
+    figure, axis = subplots(height=0.6 + 0.34 * len(table))
+    for offset, (model, color) in zip((-0.14, 0.14), zip(models, ("base", "tuned"), strict=False), strict=False):
+        rows = table.index + offset
+        errors = [table[model] - table[f"{model}_low"], table[f"{model}_high"] - table[model]]
+        axis.errorbar(table[model], rows, xerr=errors, fmt="o", color=COLORS[color], label=model, ms=5, elinewidth=1.2)
+    names = [f"{row.dimension}: {row.slice}  (n={row.pairs:,})" for row in table.itertuples()]
+    axis.set_yticks(table.index, names, fontsize=8)
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("AUC, 95 % interval")
+    axis.legend(loc="lower left", fontsize=8)
+    return figure
+
+
+def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Observed share of positives against the predicted one, one panel a score; on the diagonal it is what it says.
+
+    Args:
+        tables: name -> table of `scoring.calibration.reliability`.
+    """
+    figure, axes = subplots(1, len(tables), width=3.6, height=3.4, sharex=True, sharey=True, squeeze=False)
+    for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
+        errors = [table["observed"] - table["low"], table["high"] - table["observed"]]
+        axis.plot([0, 1], [0, 1], color=COLORS["neutral"], lw=1, ls="--")
+        axis.errorbar(
+            table["predicted"],
+            table["observed"],
+            yerr=errors,
+            fmt="o-",
+            color=COLORS["tuned"],
+            ms=4,
+            lw=1,
+            elinewidth=1,
+        )
+        axis.set(title=name, xlabel="score", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes[0][0].set_ylabel("observed share of positives")
+    return figure
+
+
+def ranking_curves(curves: Mapping[str, pd.DataFrame], points: pd.DataFrame | None = None) -> Figure:
+    """Precision against recall, and ROC, one line a model.
+
+    Args:
+        curves: model -> ``precision, recall, false_positive_rate``; base first, tuned last.
+        points: thresholds to mark: ``label, precision, recall``.
+    """
+    figure, (left, right) = subplots(1, 2, width=5.0, height=3.6)
+    for (model, table), color in zip(curves.items(), ("base", "tuned"), strict=False):
+        left.plot(table["recall"], table["precision"], color=COLORS[color], label=model)
+        right.plot(table["false_positive_rate"], table["recall"], color=COLORS[color], label=model)
+    if points is not None:
+        for row, marker in zip(points.itertuples(), "osD^vP*X" * len(points), strict=False):
+            left.plot(row.recall, row.precision, marker, color=COLORS["hard_negative"], ms=6, label=row.label)
+    left.set(title="Precision and recall", xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.04))
+    right.plot([0, 1], [0, 1], color=COLORS["neutral"], lw=1, ls="--")
+    right.set(title="ROC", xlabel="negatives accepted", ylabel="positives accepted", xlim=(0, 1), ylim=(0, 1.01))
+    left.legend(loc="lower left", fontsize=8)
+    return figure
+
+
+def threshold_curves(curve: pd.DataFrame, thresholds: Mapping[str, float] | None = None) -> Figure:
+    """What a threshold on the cosine would do: precision, recall, coverage and F1 at each.
+
+    Args:
+        curve: of `scoring.thresholds.curve`.
+        thresholds: label -> similarity, drawn as dashed lines.
+    """
+    figure, axis = subplots(height=3.4)
+    colors = {"precision": "tuned", "recall": "positive", "coverage": "random", "f1": "base"}
+    for name, color in colors.items():
+        axis.plot(curve["threshold"], curve[name], color=COLORS[color], label=name if name != "f1" else "F1")
+    for label, threshold in (thresholds or {}).items():
+        axis.axvline(threshold, color=COLORS["neutral"], ls="--", lw=1)
+        axis.text(threshold, 0.02, f" {label}", color=COLORS["neutral"], fontsize=8, ha="right", rotation=90)
+    axis.set(xlabel="threshold on the cosine", ylim=(0, 1.02))
+    axis.legend(loc="center left", fontsize=8)
+    return figure
+
+
+# --- 04_train -----------------------------------------------------------------------------------------------------
+
+
+def training_curve(log: pd.DataFrame, best_step: int | None = None) -> Figure:
+    """The loss, how well the model tells positives from hard negatives, and where its scores lie, by step.
+
+    Args:
+        log: table `training_log`: step, and where measured loss, auc, average_precision, positive_mean... The loss
+            shown is that of the ranking alone, where graded pairs train along.
+        best_step: is marked.
+    """
+    figure, axes = subplots(1, 3, width=4.0, height=3.0)
+    panels = (
+        ("Loss", {"ranking" if "ranking" in log else "loss": ("loss", "neutral")}),
+        ("Dev: positives against negatives", {"average_precision": ("AP", "tuned"), "auc": ("AUC", "base")}),
+        (
+            "Dev: scores",
+            {
+                "positive_mean": ("mean of positives", "positive"),
+                "negative_mean": ("mean of negatives", "hard_negative"),
+                "share_0.6_0.9": ("share in 0.6-0.9", "random"),
+            },
+        ),
+    )
+    for axis, (title, lines) in zip(axes, panels, strict=True):
+        for name, (label, color) in lines.items():
+            if name in log:
+                seen = log[["step", name]].dropna()
+                axis.plot(seen["step"], seen[name], color=COLORS[color], label=label, marker=".", markersize=4)
+        axis.set(title=title, xlabel="step")
+        if best_step is not None:
+            axis.axvline(best_step, color=COLORS["neutral"], linewidth=1, linestyle=":")
+        if len(lines) > 1 and axis.lines:
+            axis.legend(fontsize=8)
+    axes[2].set_ylim(-0.05, 1.05)
+    return figure
+
+
+def live(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[pd.DataFrame], None]:
+    """A function that shows a figure of the data it is given, each time in place of the last."""
+    from IPython.display import display
+
+    handle = None
+
+    def show(data: pd.DataFrame) -> None:
+        nonlocal handle
+        if handle is None:
+            handle = display(draw(data), display_id=True)
+        else:
+            handle.update(draw(data))
+
+    return show
+
+
+# --- 03_hard_negatives --------------------------------------------------------------------------------------------
+
+
+def rule_yields(yields: pd.DataFrame) -> Figure:
+    """How many candidates each rule of the miner rejected, and how many were taken.
+
+    Args:
+        yields: columns rule, candidates, in the order of the rules (`bgetune.negatives.measure.rule_yields`).
+    """
+    figure, axis = subplots(width=8, height=3.2)
+    colors = [COLORS["hard_negative"] if rule == "(taken)" else COLORS["neutral"] for rule in yields["rule"]]
+    bars = axis.barh(yields["rule"], yields["candidates"], color=colors)
+    axis.bar_label(bars, [f"{count:,}" for count in yields["candidates"]], padding=3, fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel("candidates")
+    axis.margins(x=0.12)
+    return figure
+
+
+def mined_similarities(panels: Mapping[str, Mapping[str, np.ndarray]], cuts: Sequence[float] = ()) -> Figure:
+    """Similarities of positives, candidates and negatives, one panel a way of measuring.
+
+    Args:
+        panels: title -> name of a group of pairs -> (n,) similarities (`bgetune.negatives.measure.similarities`).
+        cuts: where the margin rule cuts, in the last panel.
+    """
+    import numpy as np
+
+    figure, axes = subplots(1, len(panels), width=4.6, height=3.2, squeeze=False)
+    colors = (COLORS["positive"], COLORS["random"], COLORS["hard_negative"])
+    for axis, (title, groups) in zip(axes[0], panels.items(), strict=True):
+        low = min((values.min() for values in groups.values() if len(values)), default=0.0)
+        for (name, values), color in zip(groups.items(), colors, strict=True):
+            if len(values):
+                bins = np.linspace(low, 1, 50)
+                axis.hist(values, bins, density=True, histtype="stepfilled", alpha=0.4, color=color, label=name)
+        axis.set(title=title, xlabel="cosine", yticks=[])
+    for number, cut in enumerate(cuts):
+        label = f"margin: {', '.join(f'{cut:.2f}' for cut in cuts)}" if number == 0 else None
+        axes[0][-1].axvline(cut, color="black", lw=1, ls="--", label=label)
+    axes[0][-1].legend(fontsize=8)
+    return figure

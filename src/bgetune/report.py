@@ -38,10 +38,7 @@ def write_report(notebook: Path, target: Path, run_name: str) -> None:
     content = nbformat.read(notebook, as_version=4)
     for cell in content.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-            for output in cell.outputs:
-                if len(output.get("data", {})) > 1:
-                    output.data.pop(WIDGETS, None)
+            cell.outputs = [output for output in cell.outputs if _is_for_readers(output)]
     exporter = HTMLExporter(
         template_name="basic",
         exclude_input=True,
@@ -63,6 +60,14 @@ def write_report(notebook: Path, target: Path, run_name: str) -> None:
             following=stages[position + 1] if position + 1 < len(stages) else None,
         ),
     )
+
+
+def _is_for_readers(output: dict[str, Any]) -> bool:
+    """Not a log, not a progress bar. A widget that has an HTML form loses its live one, which needs a kernel."""
+    if output.get("name") == "stderr":
+        return False
+    data = output.get("data", {})
+    return data.pop(WIDGETS, None) is None or "text/html" in data
 
 
 def write_index(run_dir: Path) -> None:

@@ -104,6 +104,29 @@ SCHEMAS = {
         },
         strict=True,
     ),
+    # what was translated or generated: what the gate measured, and the rule that dropped it ("" = kept)
+    "paraphrases": pa.DataFrameSchema(
+        {
+            "origin_id": _text_id(),
+            "text_id": _text_id(),
+            "text": pa.Column(str),
+            "source": pa.Column(str, pa.Check.isin(["back_translation", "generated"])),
+            "via": pa.Column(str),
+            "pivot_text": pa.Column(str),
+            "support": pa.Column("int64", pa.Check.ge(1)),
+            "asks": pa.Column(bool),
+            "change": pa.Column("float64", pa.Check.in_range(0, 1)),
+            "fluency": pa.Column("float64", nullable=True),
+            "agreement": pa.Column("float64", nullable=True),
+            "similarity": pa.Column("float64", nullable=True),
+            "own_similarity": pa.Column("float64", nullable=True),
+            "other_similarity": pa.Column("float64", nullable=True),
+            "reranker": pa.Column("float64", nullable=True),
+            "reason": pa.Column(str),
+        },
+        unique=["origin_id", "text"],
+        strict=True,
+    ),
     # rows that a stage did not use, counted by reason: nothing is lost in silence
     "dropped": pa.DataFrameSchema(
         {"source": pa.Column(str), "reason": pa.Column(str), "rows": pa.Column("int64"), "example": pa.Column(str)},

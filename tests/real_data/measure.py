@@ -1,0 +1,44 @@
+"""Run the real-data profiles and print what they measured.
+
+    python tests/real_data/measure.py [bank] [sogouq]
+
+Needs ../shared (third-party data and a model that are not part of the repository).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from bgetune import pipeline, report, run
+from bgetune.params import ROOT, load_profile
+
+HERE = Path(__file__).parent
+
+
+def bank() -> None:
+    """Train on one labelled set of bank questions, calibrate and judge on another."""
+    if status := pipeline.main([str(HERE / "bank.yaml")]):
+        sys.exit(status)
+    metrics = run.read_manifest(run.run_folder(load_profile(HERE / "bank.yaml")))["stages"]["05_calibrate"]["metrics"]
+    print(f"\n{'':28}before   after")
+    for key in report.HEADLINES:
+        print(f"{key:28}{metrics['before'][key]:6.3f}  {metrics['after'][key]:6.3f}")
+    for row in metrics["thresholds"]:
+        print(row)
+
+
+def sogouq() -> None:
+    """What a real click log yields: counts only, its queries are real people's."""
+    profile = load_profile(HERE / "sogouq.yaml")
+    run_dir = run.run_folder(profile)
+    pipeline.check(profile)
+    pipeline.run_notebook("01_positives", profile.path, run_dir)
+    print(run.read_manifest(run_dir)["stages"]["01_positives"]["metrics"])
+
+
+if __name__ == "__main__":
+    if not (ROOT.parent / "shared" / "data").is_dir():
+        sys.exit("needs ../shared (third-party data), which is not part of the repository")
+    for name in sys.argv[1:] or ["bank", "sogouq"]:
+        {"bank": bank, "sogouq": sogouq}[name]()

@@ -1,0 +1,106 @@
+import base64
+
+import nbformat
+import pytest
+
+from bgetune import report, run
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+def cell(*outputs):
+    made = nbformat.v4.new_code_cell("secret_code()")
+    made.outputs = list(outputs)
+    return made
+
+
+def data(**mimes):
+    return nbformat.v4.new_output("display_data", {key.replace("_", "/", 1): value for key, value in mimes.items()})
+
+
+@pytest.fixture
+def html(tmp_path):
+    """Writes a report of these cells and returns its HTML."""
+
+    def write(*cells):
+        file = tmp_path / "03_hard_negatives.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), file)
+        report.write_report(file, tmp_path / "03_hard_negatives.html", f"run {SCRIPT}")
+        return (tmp_path / "03_hard_negatives.html").read_text("utf-8")
+
+    return write
+
+
+def test_shows_story_and_outputs_without_code_logs_and_bars(html):
+    bar = nbformat.v4.new_output("display_data", {report.WIDGETS: {"model_id": "x"}, "text/plain": "  0%|    |"})
+    page = html(
+        nbformat.v4.new_markdown_cell("# 难负例"),
+        cell(
+            nbformat.v4.new_output("stream", name="stdout", text="printed"),
+            nbformat.v4.new_output("stream", name="stderr", text="Downloading"),
+            bar,
+            data(text_html="<table><td>shown</td></table>"),
+        ),
+    )
+    assert "难负例" in page
+    assert "printed" in page
+    assert "shown" in page
+    for left_out in ("secret_code", "Downloading", "0%|"):
+        assert left_out not in page
+
+
+def test_a_widget_with_an_html_form_is_shown_by_it(html):
+    widget = nbformat.v4.new_output("display_data", {report.WIDGETS: {"model_id": "x"}, "text/html": "<b>static</b>"})
+    page = html(cell(widget))
+    assert "<b>static</b>" in page
+    assert "model_id" not in page
+
+
+def test_page_is_self_contained_and_forbids_scripts(html):
+    page = html(cell(nbformat.v4.new_output("stream", name="stdout", text=SCRIPT)))
+    assert SCRIPT not in page
+    assert "default-src 'none'" in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_links_to_the_neighbours(html):
+    page = html()
+    assert 'href="02_backtranslate.html"' in page
+    assert 'href="04_train.html"' in page
+    assert 'href="index.html"' in page
+
+
+def manifest(run_dir, metrics):
+    figure = run_dir / "05_calibrate/figures/score_distribution.png"
+    figure.parent.mkdir(parents=True)
+    figure.write_bytes(b"picture")
+    outputs = {"figures/score_distribution.png": {"path": str(figure.relative_to(run_dir))}}
+    entry = {"metrics": metrics, "outputs": outputs, "parameters": {"model": SCRIPT}, "seconds": 1.5, "started": "now"}
+    run.write_atomic(run_dir / "manifest.json", run.json.dumps({"stages": {"05_calibrate": entry}}))
+
+
+def test_index_shows_before_after_figure_and_thresholds(tmp_path):
+    threshold = {"precision": 0.95, "probability": 0.875, "cosine": 0.625, "test_precision": 0.9625}
+    threshold |= {"test_recall": None, "promise": "at least 95 %"}
+    metrics = {
+        "before": {"auc": 0.75, "overlap": 0.5},
+        "after": {"auc": 0.9375, "auc_interval": [0.875, 0.96875], "overlap": 0.625},
+        "thresholds": [threshold],
+    }
+    manifest(tmp_path, metrics)
+    report.write_index(tmp_path)
+    page = (tmp_path / "index.html").read_text("utf-8")
+    for number in ("0.750", "0.938", "0.875 – 0.969", "0.963"):
+        assert number in page
+    assert base64.b64encode(b"picture").decode() in page
+    assert page.count('class="number good"') == 1, "AUC rose"
+    assert page.count('class="number bad"') == 1, "the overlap should have fallen"
+    assert SCRIPT not in page
+    assert "at least 95 %" in page
+
+
+def test_index_of_an_unfinished_run_says_so(tmp_path):
+    run.write_atomic(tmp_path / "manifest.json", '{"stages": {}}')
+    report.write_index(tmp_path)
+    assert "has not finished" in (tmp_path / "index.html").read_text("utf-8")
