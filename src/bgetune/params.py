@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import textwrap
 import types
 import typing
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from bgetune.errors import InputError
@@ -73,32 +74,61 @@ class Reranks(Section):
 class Source(Section):
     """A table of the team's. Subclasses name the columns it must have, with the column names of the file."""
 
-    path: str | None = Field(None, description="File (csv, tsv, jsonl, parquet, xlsx, .gz too) or demo://...")
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # a column of a file without a header line is named 2
+
+    path: str | None = Field(None, description="File (csv, tsv, jsonl, parquet, xlsx, the first three also .gz).")
     format: Literal["csv", "tsv", "jsonl", "parquet", "xlsx"] | None = Field(
         None, description="Null: from the file's name."
     )
-    delimiter: str | None = Field(None, description="Of a csv file. Null: recognised.")
-    encoding: str | None = Field(None, description="utf-8, gb18030... Null: recognised.")
+    delimiter: str | None = Field(None, min_length=1, description="Of a csv file. Null: recognised.")
+    encoding: str | None = Field(None, description="utf-8, gb18030... Null: UTF-8 or GB18030, recognised.")
     header: bool = Field(True, description="False: the file has no header line; columns are named by number, 0 first.")
     url: str | None = Field(
-        None, description="Database instead of a file: sqlite:///..., duckdb:///..., postgres://..."
+        None,
+        description="Database instead of a file: sqlite:///..., duckdb:///..., postgres://user:${PGPASSWORD}@host/db; "
+        "${NAME} is taken from the environment.",
     )
-    table: str | None = Field(None, description="Table of the database.")
+    table: str | None = Field(None, description="Table of the database, or sheet of the Excel file.")
     query: str | None = Field(None, description="SQL query instead of a table.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Source:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("give either path (a file) or url (a database)")
+        if self.url and (self.table is None) == (self.query is None):
+            raise ValueError("with url, give either table or query")
+        if self.path and self.query:
+            raise ValueError("query needs url (duckdb:// queries files); a file has none")
+        # the profile is copied into the run's folder and the manifest
+        if self.url and re.search(r"//[^/@]*:(?!\$\{\w+\}@)[^/@]+@|(password|pwd|token)=(?!\$\{)", self.url, re.I):
+            raise ValueError("no password in url: write ${NAME} and set NAME in the environment")
+        return self
 
 
 class ClickSource(Source):
+    """A click log."""
+
     query_column: str = Field("query", description="What was searched.")
     user_column: str | None = Field("user_id", description="Who. Null: every session is a user of its own.")
     session_column: str | None = Field(None, description="Null: sessions are made from user and session_gap_minutes.")
-    time_column: str | None = Field("time", description="When: a timestamp, seconds since 1970, or HH:MM:SS.")
-    url_column: str = Field("url", description="What was clicked; empty in a row for a search without a click.")
+    time_column: str | None = Field("time", description="When: a date and time, seconds since 1970, or HH:MM:SS.")
+    url_column: str | None = Field(
+        "url", description="What was clicked; empty in a row for a search without a click. Null: the title says."
+    )
     title_column: str | None = Field(None, description="Text of what was clicked; a positive of the query.")
     rank_column: str | None = Field(None, description="Position of the click, 1 is the top.")
     dwell_column: str | None = Field(None, description="Seconds spent on the page.")
 
+    @model_validator(mode="after")
+    def _something_clicked(self) -> ClickSource:
+        if self.url_column is None and self.title_column is None:
+            raise ValueError("a click log needs url_column or title_column")
+        return self
+
 
 class PairSource(Source):
+    """Pairs of texts, labelled or not."""
+
     a_column: str = Field("text_a", description="First text (a question, a query).")
     b_column: str = Field("text_b", description="Second text (an answer, a document).")
     label_column: str | None = Field(None, description="Null: every row is a positive pair.")
@@ -108,23 +138,86 @@ class PairSource(Source):
     )
 
 
+class GradedSource(PairSource):
+    """Pairs with graded relevance."""
+
+    label_column: str = Field("grade", description="The grade, a number.")
+    grade_range: tuple[float, float] | None = Field(
+        None, description="Lowest and highest grade, which become 0 and 1. Null: those of the data."
+    )
+    positive_grade: float | None = Field(
+        1.0, gt=0, le=1, description="From this grade on, scaled, a pair is a positive too. Null: none is."
+    )
+
+
 class SynonymSource(Source):
+    """Lists of expressions of one meaning."""
+
     words_column: str = Field("words", description="All expressions of one meaning in one cell.")
-    separator: str = Field("|", description="Between them.")
+    separator: str = Field("|", min_length=1, description="Between them.")
 
 
 class CorpusSource(Source):
+    """Further texts."""
+
     text_column: str = Field("text", description="One text a row.")
     kind: Literal["query", "document"] = Field("document", description="What these texts are.")
 
 
 class Sources(Section):
+    """The team's own data."""
+
     clicks: list[ClickSource] = Field([], description="Click logs: one row a click, one row a search without click.")
     qa: list[PairSource] = Field([], description="Question and answer.")
     synonyms: list[SynonymSource] = Field([], description="Lists of expressions that mean the same.")
     pairs: list[PairSource] = Field([], description="Pairs that people labelled 1 (same) or 0 (different).")
-    graded: list[PairSource] = Field([], description="Pairs with graded relevance, any range (scaled to 0..1).")
+    graded: list[GradedSource] = Field([], description="Pairs with graded relevance, any range (scaled to 0..1).")
     corpus: list[CorpusSource] = Field([], description="Further texts, to mine recall and negatives from.")
+
+
+SOURCE_EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
+    "clicks": {
+        "SogouQ's log as published: GB18030, tabs, no header line, the time of day, [query], rank and order, url": {
+            **{"path": "data/SogouQ/access_log.20080601.decode.filter", "format": "tsv", "header": False},
+            **{"time_column": "0", "user_column": "1", "query_column": "2", "rank_column": "3", "url_column": "4"},
+        },
+        "a search log in PostgreSQL (pip install 'bgetune[postgres]'); the password is in the environment": {
+            "url": "postgres://reader:${PGPASSWORD}@db.example.com/search",
+            "query": "SELECT * FROM searches WHERE day >= '2026-01-01'",
+            **{"time_column": "searched_at", "title_column": "clicked_title", "url_column": "clicked_url"},
+        },
+    },
+    "qa": {
+        "the questions and answers of a help desk, second sheet of a workbook": {
+            **{"path": "data/faq.xlsx", "table": "published", "a_column": "question", "b_column": "answer"},
+        },
+    },
+    "synonyms": {
+        "Cilin, which separates by blanks": {
+            **{"path": "data/cilin_synonyms.tsv.gz", "words_column": "words", "separator": " "},
+        },
+    },
+    "pairs": {
+        "the benchmark of a team, kept for judging alone": {
+            **{"path": "data/labelled.csv", "label_column": "label", "use": "heldout"},
+        },
+    },
+    "graded": {
+        "STS-B, 0 to 5": {
+            **{"path": "data/stsb.tsv", "label_column": "score", "grade_range": [0, 5]},
+        },
+        "relevance judgements in three files, joined by DuckDB": {
+            "url": "duckdb://",
+            "query": "SELECT q.text AS text_a, d.text AS text_b, score FROM 'data/qrels.csv' r "
+            "JOIN 'data/queries.jsonl' q ON q.id = r.query_id JOIN 'data/docs.jsonl' d ON d.id = r.doc_id",
+            "label_column": "score",
+        },
+    },
+    "corpus": {
+        "a text a line": {**{"path": "data/questions.txt", "header": False, "text_column": "0", "kind": "query"}},
+    },
+}
+"""For the template: kind of source -> what it is -> its values."""
 
 
 class Positives(Reranks, Embeds, Seeded):
@@ -132,7 +225,62 @@ class Positives(Reranks, Embeds, Seeded):
 
     sources: Sources = Field(Sources(), description="The team's own data.")
     truth: str | None = Field(None, description="Known meanings (text, meaning), to measure with. Demo and tests only.")
-    sample_fraction: float = Field(1.0, gt=0, le=1, description="A stable share of the data, for a first look.")
+    sample_fraction: float = Field(
+        1.0, gt=0, le=1, description="A stable share of users, pairs and texts, for a first look."
+    )
+    mask: list[Literal["email", "id_card", "card", "phone"]] = Field(
+        ["email", "id_card", "card", "phone"], description="Personal data replaced by tokens such as <电话>. []: none."
+    )
+    opencc: str | None = Field(None, description="OpenCC configuration for all texts: t2s makes them simplified.")
+    synonym_lexicon: bool = Field(
+        False, description="Also join texts that become one another when synonyms in them are replaced."
+    )
+    session_gap_minutes: float = Field(
+        30, gt=0, description="A user's pause that ends a session, where the log has no session ids."
+    )
+    rewrite_window_seconds: float = Field(
+        120, gt=0, description="A rewrite comes at most this long after the search that found nothing."
+    )
+    robot_searches_per_day: int = Field(
+        300, ge=1, description="A user with more rows on one day is a program; its rows are dropped."
+    )
+    min_dwell_seconds: float = Field(
+        2, ge=0, description="A click that is left sooner is a mis-click (needs dwell_column)."
+    )
+    min_support: int = Field(2, ge=1, description="Distinct users a pair of a click log takes.")
+    misclick_rate: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="How often a click goes to some wrong document: pairs that such noise explains are dropped.",
+    )
+    min_npmi: float = Field(
+        0.1,
+        ge=-1,
+        le=1,
+        description="Normalised pointwise mutual information of a query and a clicked document.",
+    )
+    min_jaccard: float = Field(0.05, ge=0, le=1, description="Overlap of the clicks of two queries of one document.")
+    hub_cap: int = Field(
+        100, ge=2, description="A document clicked after more distinct queries says nothing about any of them."
+    )
+    recall_neighbors: int = Field(10, ge=1, le=200, description="Nearest texts that each text proposes.")
+    recall_similarity: float = Field(0.98, ge=-1, le=1, description="Similarity from which a pair is proposed.")
+    recall_reranker_score: float = Field(
+        0.9, ge=0, le=1, description="Reranker's score, in both directions, from which a pair is confirmed."
+    )
+    recall_max_pairs: int = Field(
+        50000, ge=0, description="Pairs that the reranker reads at most: proposals first, then the log's least sure."
+    )
+    veto_reranker_score: float | None = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="A pair that only the log speaks for is dropped below this score in a direction. Null: no veto.",
+    )
+    max_cluster_size: int = Field(60, ge=2, description="Larger clusters are cut at their weakest edges.")
+    dev_fraction: float = Field(0.1, gt=0, lt=0.5, description="Share of the texts to validate and calibrate on.")
+    test_fraction: float = Field(0.1, gt=0, lt=0.5, description="Share of the texts that only the last judgement sees.")
 
 
 # --- 02_backtranslate ---------------------------------------------------------------------------------------------
@@ -142,10 +290,10 @@ class Pivot(Section):
     """A language to translate by way of, and the two models (MarianMT, NLLB, M2M100...) that go there and back."""
 
     language: str = Field("en", description="Name of the language, for tables and plots.")
-    to_pivot: str = Field(
+    to_pivot: ModelLocation = Field(
         "demo://standard/zh-en", description="Translator to that language: a folder, a hub name, or demo://..."
     )
-    from_pivot: str = Field("demo://standard/en-zh", description="Translator back.")
+    from_pivot: ModelLocation = Field("demo://standard/en-zh", description="Translator back.")
     text_code: str | None = Field(
         None, description="The texts' language as a multilingual model calls it: zho_Hans (NLLB), zh (M2M100)."
     )
@@ -153,7 +301,7 @@ class Pivot(Section):
 
 
 class Generation(Section):
-    """An OpenAI-compatible endpoint that writes queries for documents and paraphrases of queries. Texts are sent to it."""
+    """An OpenAI-compatible endpoint that writes queries for documents and paraphrases. Texts are sent to it."""
 
     base_url: str | None = Field(None, description="https://.../v1 of the endpoint. Null: nothing is generated.")
     model: str | None = Field(None, description="The model's name there.")
@@ -182,13 +330,25 @@ class Gate(Section):
     latin: bool = Field(True, description="The same Latin words and codes (app, vip, 5g) in Chinese text.")
     terms: list[str] = Field([], description="Product names and other terms that must be the same in both.")
     negation: bool = Field(True, description="Negated both or neither.")
+    min_fluency: float | None = Field(
+        0.6, ge=0, le=1, description="Mean probability of its tokens by the translator that made it."
+    )
+    min_agreement: float | None = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Translated again, no word of the pivot text may lose more of its probability than down to this.",
+    )
     similarity: tuple[float, float] | None = Field(
         (0.5, 1.0), description="Band of the similarity to the origin; wide, because a drifted model's scores bunch."
     )
     own_cluster_margin: float | None = Field(
-        0.0, ge=-1, le=1, description="At least so much nearer to its own cluster than to any other."
+        0.0,
+        ge=-1,
+        le=1,
+        description="More than so much nearer to its own cluster than to any other that means something else.",
     )
-    min_reranker: float | None = Field(0.5, ge=0, le=1, description="The reranker's score with the origin.")
+    min_reranker: float | None = Field(0.9, ge=0, le=1, description="The reranker's score with the origin.")
     max_per_text: int | None = Field(3, ge=1, description="Most paraphrases kept of one text, the most changed first.")
 
 
@@ -205,8 +365,8 @@ class Backtranslate(Reranks, Embeds, Seeded):
     decoding: Literal["sampling", "beam"] = Field(
         "sampling", description="How the way back is chosen; the way there is always the most likely one."
     )
-    top_p: float = Field(0.9, gt=0, le=1, description="Sampling: nucleus.")
-    temperature: float = Field(1.0, gt=0, le=5, description="Sampling: higher is more varied.")
+    top_p: float = Field(0.8, gt=0, le=1, description="Sampling: nucleus.")
+    temperature: float = Field(0.7, gt=0, le=5, description="Sampling: higher is more varied.")
     num_beams: int = Field(4, ge=1, le=64, description="Beams of the way there, and of the way back with beam.")
     generation: Generation = Field(Generation(), description=Generation.__doc__)
     gate: Gate = Field(Gate(), description=Gate.__doc__)
@@ -219,13 +379,113 @@ class HardNegatives(Reranks, Embeds, Seeded):
     """03_hard_negatives: candidates by search, the rules that reject false negatives, training groups."""
 
     truth: str | None = Positives.model_fields["truth"]
+    num_negatives: int = Field(5, ge=1, le=100, description="Hard negatives of a query, at most.")
+    rank_min: int = Field(1, ge=1, description="First rank of the search that may become a negative.")
+    rank_max: int = Field(100, ge=1, le=2000, description="Last rank: how deep the search goes.")
+    window_low: float | None = Field(0.6, ge=-1, le=1, description="Similarity a negative must reach. Null: any.")
+    window_high: float | None = Field(0.9, ge=-1, le=1, description="Similarity a negative must not pass. Null: any.")
+    margin: float | None = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="A negative stays this share below the positives, similarity measured after what all texts have in "
+        "common is taken out (whitening). Null: no such rule.",
+    )
+    cluster_rule: bool = Field(True, description="No text of the query's cluster is a negative. False: no direct edge.")
+    veto_score: float | None = Field(
+        0.3, ge=0, le=1, description="Reranker score from which a candidate is no negative. Null: no veto."
+    )
+    promote_score: float | None = Field(
+        0.9, ge=0, le=1, description="Reranker score, in both directions, of a missed positive. Null: none is promoted."
+    )
+    sampling: Literal["top", "random", "band"] = Field(
+        "top", description="Which of those that pass: the most similar, any, or one from each of equal bands of ranks."
+    )
+    too_few: Literal["fewer", "random"] = Field(
+        "fewer", description="When too few pass: fewer negatives, or random texts of other clusters to fill up."
+    )
+    max_positives: int = Field(10, ge=1, description="Positives of a query, the best supported first.")
+    index: str = Field("Flat", description="Flat is exact; for millions of texts FAISS's IVF4096,Flat, HNSW32...")
+    search_params: dict[str, int] = Field({}, description="Of that index: {nprobe: 32} or {efSearch: 128}.")
+    memory_mb: int = Field(512, ge=16, description="Working memory of the search, in MiB.")
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "float32", description="What the models compute in; auto is twice as fast, and the same on one machine only."
+    )
+    heldout_per_cluster: int = Field(20, ge=1, description="Positive pairs of a dev or test cluster that are judged.")
+    review_limit: int = Field(200, ge=0, description="Doubtful pairs written to review.csv for a person to judge.")
+    review_file: str | None = Field(None, description="Judged review file of another run, to honour here too.")
 
 
 # --- 04_train -----------------------------------------------------------------------------------------------------
 
 
-class Train(Reranks, Embeds, Seeded):
+class Train(Embeds, Seeded):
     """04_train: fine-tuning by sentence-transformers or FlagEmbedding."""
+
+    backend: Literal["sentence_transformers", "flagembedding"] = Field(
+        "sentence_transformers",
+        description="Who trains. flagembedding is the official trainer of BGE: it takes epochs to epochs, batch_size, "
+        "learning_rate, warmup, weight_decay, scale, negatives, precision and max_length from here, and nothing else.",
+    )
+    loss: Literal["ranking", "gist"] = Field(
+        "ranking",
+        description="ranking: MultipleNegativesRanking, without the false negatives that the clusters know; gist: the "
+        "guide's vectors mask further ones (GISTEmbed).",
+    )
+    scale: float = Field(20.0, gt=0, le=200, description="1 / temperature of the ranking loss; BGE was made with 50.")
+    compare: Literal["query", "batch"] = Field(
+        "query",
+        description="A positive must score above the negatives of its own query, or above those of all queries of the "
+        "batch, which makes the scores of different queries comparable, as one threshold for all needs.",
+    )
+    symmetric: bool = Field(
+        True, description="With compare: query, positives must find their query, too, not only the query its positive."
+    )
+    spread: float = Field(
+        0.0, ge=0, le=100, description="Weight of a term that spreads the scores of unrelated texts around 0."
+    )
+    matryoshka: list[Annotated[int, Field(ge=2)]] = Field(
+        [],
+        description="Lengths, such as [64, 128], to which vectors may be cut later; the ranking loss trains them, too.",
+    )
+    guide: ModelLocation | None = Field(
+        None, description="Model that masks for gist. Null: the model as it was before training."
+    )
+    guide_margin: float = Field(0.0, ge=-1, le=1, description="For gist, in cosine: larger masks more.")
+    graded_loss: Literal["none", "cosent", "angle", "cosine"] = Field(
+        "cosent", description="For labelled and graded pairs, which train along; none leaves them out."
+    )
+    mixing: Literal["proportional", "round_robin"] = Field(
+        "proportional", description="Groups and graded pairs: all of both once an epoch, or by turns while both last."
+    )
+    positives: int | None = Field(
+        None, ge=1, description="Most positives of a query in a batch. Null: so many that all have their turn."
+    )
+    negatives: int = Field(4, ge=0, description="Most hard negatives that a query brings into a batch.")
+    epochs: int = Field(3, ge=1, description="Passes over all queries.")
+    batch_size: int = Field(64, ge=2, description="Queries in a batch, per process.")
+    mini_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Texts encoded at a time (GradCache): large batches in little memory. Null: all at once.",
+    )
+    learning_rate: float = Field(5e-5, gt=0, le=1, description="At its highest; it then falls to 0 in a line.")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="What is computed in; auto: bfloat16 on a GPU that has it, else float32."
+    )
+    gradient_checkpointing: bool = Field(False, description="Less memory, about a third more time.")
+    eval_steps: int | None = Field(
+        None, ge=1, description="Steps between two looks at dev, each with a checkpoint. Null: a tenth of the training."
+    )
+    dev_pairs: int = Field(2000, ge=1, description="Most dev pairs of a kind to look at, drawn by the seed.")
+    metric: Literal["auc", "average_precision", "labelled_auc", "mrr@10"] = Field(
+        "average_precision", description="On dev: the checkpoint that is best by it becomes the model."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many looks at dev without a better metric. Null: never."
+    )
 
 
 # --- 05_calibrate -------------------------------------------------------------------------------------------------
@@ -233,6 +493,33 @@ class Train(Reranks, Embeds, Seeded):
 
 class Calibrate(Reranks, Embeds, Seeded):
     """05_calibrate: drift before and after, calibrated scores, thresholds with a promise."""
+
+    precisions: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.90, 0.95, 0.99], description="Precisions to promise, each with the lowest threshold that keeps it."
+    )
+    recalls: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.90, 0.95], description="Shares of the positives to reach, each with the highest threshold that does."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the promised precisions.")
+    prior: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of positives among the pairs of production. Null: as among the calibration pairs.",
+    )
+    min_labelled: int = Field(
+        100,
+        ge=2,
+        description="Pairs labelled by people, of either label, that dev and test each must have for calibration to "
+        "use them; with fewer, the positives and hard negatives of 03_hard_negatives are used.",
+    )
+    positive_grade: float = Field(
+        0.75, gt=0, le=1, description="Graded pairs from this grade on (of 0..1) count as the same meaning."
+    )
+    isotonic_min_pairs: int = Field(1000, ge=10, description="Dev pairs below which isotonic is not offered.")
+    resamples: int = Field(500, ge=100, le=10000, description="Bootstrap resamples of clusters, for the intervals.")
+    top_k: int = Field(10, ge=1, le=1000, description="Search results that are judged and reranked.")
+    search_queries: int = Field(300, ge=10, description="Queries searched with, at most, in dev and in test.")
 
 
 STAGES: dict[str, type[Section]] = {
@@ -474,6 +761,7 @@ def _describe(issue: typing.Mapping[str, Any], model: type[BaseModel]) -> str:
             hint = f"known here: {', '.join(known)}"
         return f": unknown key {name}; {hint}"
     given = json.dumps(issue["input"], ensure_ascii=False, default=str)
+    given = re.sub(r"//[^/@\s]*@|((?:password|pwd|token)=)[^&\s\"]*", r"//\1***", given)  # a URL's secrets
     given = given if len(given) <= 80 else given[:77] + "..."
     return f": {name}: {issue['msg'].removeprefix('Value error, ')}, not {given}"
 
@@ -511,6 +799,10 @@ def _template_lines(model: type[BaseModel], indent: str, only: set[str] | None =
             lines.append(f"{indent}{name}: []")
             for number, (key, item) in enumerate(inner.model_fields.items()):
                 lines.append(f"{indent}#  {'- ' if number == 0 else '  '}{key}: {_default(item)}  # {_help(item)}")
+            for title, values in SOURCE_EXAMPLES.get(name, {}).items() if model is Sources else ():
+                lines += [f"{indent}# {line}" for line in textwrap.wrap(f"Example: {title}.", 108)]
+                example = yaml.safe_dump([values], allow_unicode=True, sort_keys=False, width=100)
+                lines += [f"{indent}#  {line}" for line in example.splitlines()]
         else:
             lines += [f"{indent}{name}:", *_template_lines(inner, indent + "  ")]
     return lines
@@ -525,7 +817,8 @@ def _help(field: FieldInfo) -> str:
     """The description, with the range or the choices where there are any."""
     bounds = []
     for rule in field.metadata:
-        for name, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
+        # no "=" sign: papermill counts those in a parameter's line
+        for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
             if getattr(rule, name, None) is not None:
                 bounds.append(f"{sign} {getattr(rule, name)}")
     choices = [str(value) for value in _choices(field.annotation)]
@@ -563,6 +856,8 @@ def _plain_type(annotation: Any) -> str:
     origin = typing.get_origin(annotation) or annotation
     if origin is Literal:
         return type(typing.get_args(annotation)[0]).__name__
+    if origin is typing.Annotated:
+        return _plain_type(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
         return _plain_type(next(a for a in typing.get_args(annotation) if a is not type(None)))
     if origin in (list, tuple):

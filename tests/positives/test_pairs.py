@@ -1,0 +1,329 @@
+from collections import Counter
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bgetune import tables
+from bgetune.errors import InputError
+from bgetune.params import CorpusSource, GradedSource, PairSource, Sources, SynonymSource
+from bgetune.positives.pairs import MAX_COMPLETE, Collected, assign_graded_splits, collect, lexicon_edges
+from bgetune.text import text_id
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A function that writes a CSV file and gives its path."""
+    number = iter(range(100))
+
+    def write(columns: list[str], rows: list[tuple]) -> str:
+        path = tmp_path / f"source{next(number)}.csv"
+        pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+        return str(path)
+
+    return write
+
+
+PAIR, LABELLED = ["text_a", "text_b"], ["text_a", "text_b", "label"]
+
+
+def checked(found: Collected) -> Collected:
+    for name in ("texts", "edges", "dropped"):
+        tables.check(name, getattr(found, name))
+    assert set(found.graded.a_id) | set(found.graded.b_id) <= set(found.texts.text_id)
+    assert set(found.edges.a_id) | set(found.edges.b_id) <= set(found.texts.text_id)
+    return found
+
+
+def edges_of(found: Collected) -> dict[tuple[str, str, str], tuple[int, float]]:
+    name = dict(zip(found.texts.text_id, found.texts.text, strict=True))
+    return {
+        (*sorted((name[row.a_id], name[row.b_id])), row.source): (row.support, round(row.weight, 3))
+        for row in found.edges.itertuples()
+    }
+
+
+def graded_of(found: Collected) -> dict[tuple[str, str], tuple[float, str, str]]:
+    name = dict(zip(found.texts.text_id, found.texts.text, strict=True))
+    return {(name[row.a_id], name[row.b_id]): (row.grade, row.origin, row.use) for row in found.graded.itertuples()}
+
+
+def drops(found: Collected) -> dict[str, int]:
+    return found.dropped.groupby("reason").rows.sum().to_dict()
+
+
+def test_question_and_answer(file):
+    rows = [("Ｈｏｗ？", "So."), ("how?", "so."), ("when?", "打13800138000"), ("why?", ""), ("same", "SAME")]
+    found = checked(collect(Sources(qa=[PairSource(path=file(PAIR, rows))])))
+    assert edges_of(found) == {("how?", "so.", "qa"): (2, 0.8), ("when?", "打<电话>", "qa"): (1, 0.8)}
+    assert found.graded.empty
+    assert drops(found) == {"no text": 1, "both texts are the same": 1}
+    assert found.masked == Counter(phone=1)
+    kinds = found.texts.set_index("text")
+    assert kinds.loc["how?"][["kind", "count"]].tolist() == ["query", 2]
+    assert kinds.loc["so.", "kind"] == "document"
+    assert kinds.loc["how?", "text_id"] == text_id("how?")
+
+
+def test_an_answer_to_everything_says_nothing(file):
+    rows = [*((f"question {n}", "please wait") for n in range(6)), ("question 0", "an answer")]
+    found = checked(collect(Sources(qa=[PairSource(path=file(PAIR, rows))]), hub_cap=5))
+    assert list(edges_of(found)) == [("an answer", "question 0", "qa")]
+    assert drops(found) == {"an answer to more than 5 questions": 6}
+
+
+def test_labelled_pairs(file):
+    rows = [
+        ("a", "b", 1),
+        ("c", "d", 0),
+        ("e", "f", 1),
+        ("e", "f", 0),
+        ("f", "e", 1),
+        ("g", "h", 1),
+        ("h", "g", 0),
+        ("i", "j", 2),
+    ]
+    found = checked(collect(Sources(pairs=[PairSource(path=file(LABELLED, rows), label_column="label")])))
+    assert edges_of(found) == {("a", "b", "given"): (1, 1.0), ("e", "f", "given"): (2, 1.0)}
+    assert graded_of(found) == {
+        ("a", "b"): (1, "pairs", "all"),
+        ("c", "d"): (0, "pairs", "all"),
+        ("e", "f"): (1, "pairs", "all"),
+    }
+    assert found.different.to_numpy().tolist() == [sorted([text_id("c"), text_id("d")])]
+    assert drops(found) == {
+        "label contradicts the majority": 1,
+        "labelled 0 and 1 equally often": 2,
+        "label is neither 0 nor 1": 1,
+    }
+
+
+def test_grades_are_scaled(file):
+    path = file(
+        ["text_a", "text_b", "grade"], [("a", "b", 4), ("c", "d", 1), ("e", "f", 0), ("g", "h", 2), ("h", "g", 3)]
+    )
+    found = checked(collect(Sources(graded=[GradedSource(path=path)])))
+    assert {pair: grade for pair, (grade, *_) in graded_of(found).items()} == {
+        ("a", "b"): 1,
+        ("c", "d"): 0.25,
+        ("e", "f"): 0,
+        ("g", "h"): 0.625,
+    }
+    assert edges_of(found) == {("a", "b", "given"): (1, 1.0)}
+    assert len(found.different) == 1
+
+    found = checked(collect(Sources(graded=[GradedSource(path=path, grade_range=(0, 8), positive_grade=0.3)])))
+    assert graded_of(found)["a", "b"][0] == 0.5
+    assert edges_of(found) == {("a", "b", "given"): (1, 0.5)}
+    found = collect(Sources(graded=[GradedSource(path=path, grade_range=(1, 3), positive_grade=None)]))
+    assert drops(found) == {"grade outside 1 to 3": 2}
+    assert found.edges.empty
+    alike = file(["text_a", "text_b", "grade"], [("a", "b", 3), ("c", "d", 3)])
+    with pytest.raises(InputError, match="only holds the grade 3; give grade_range"):
+        collect(Sources(graded=[GradedSource(path=alike)]))
+
+
+def test_a_label_counts_more_than_a_grade(file):
+    graded = GradedSource(path=file(["text_a", "text_b", "grade"], [("a", "b", 4), ("c", "d", 0)]))
+    pairs = PairSource(path=file(LABELLED, [("b", "a", 0)]), label_column="label")
+    found = checked(collect(Sources(graded=[graded], pairs=[pairs])))
+    assert graded_of(found) == {("b", "a"): (0, "pairs", "all"), ("c", "d"): (0, "graded", "all")}
+    assert found.edges.empty
+
+
+def test_heldout_sources_leave_no_trace_in_the_graph(file):
+    train = PairSource(path=file(LABELLED, [("a", "b", 1), ("c", "d", 1)]), label_column="label", use="train")
+    held = PairSource(
+        path=file(LABELLED, [("c", "d", 1), ("e", "f", 1), ("g", "h", 0)]), label_column="label", use="heldout"
+    )
+    answers = PairSource(path=file(PAIR, [("q", "answer")]), use="heldout")
+    found = checked(collect(Sources(pairs=[train, held], qa=[answers])))
+    assert list(edges_of(found)) == [("a", "b", "given")]
+    assert found.different.empty
+    uses = {pair: use for pair, (_, _, use) in graded_of(found).items()}
+    assert uses == {
+        ("a", "b"): "train",
+        ("c", "d"): "heldout",
+        ("e", "f"): "heldout",
+        ("g", "h"): "heldout",
+        ("q", "answer"): "heldout",
+    }
+    assert found.heldout == {text_id(text) for text in ["c", "d", "e", "f", "g", "h", "q", "answer"]}
+    assert found.train_only == {text_id(text) for text in "abcd"}
+
+
+def test_no_usable_pair_is_an_error(file):
+    with pytest.raises(InputError, match=r"source0\.csv: no pair can be used.*label is neither 0 nor 1: 2 rows"):
+        collect(Sources(pairs=[PairSource(path=file(LABELLED, [("a", "b", 5), ("c", "d", 7)]), label_column="label")]))
+
+
+def test_corpora_and_nothing_at_all(file):
+    path = file(["text"], [("甲 乙",), ("甲乙",), ("\u200b",), ("丙",)])
+    found = checked(collect(Sources(corpus=[CorpusSource(path=path)])))
+    assert found.texts.set_index("text")["count"].to_dict() == {"甲乙": 2, "丙": 1}
+    assert set(found.texts.kind) == {"document"}
+    assert drops(found) == {"no text": 1}
+    found = checked(collect(Sources(corpus=[CorpusSource(path=path, kind="query"), CorpusSource(path=path)])))
+    assert set(found.texts.kind) == {"query"}
+    assert checked(collect(Sources())).texts.empty
+
+
+def test_a_sample_is_a_part_of_the_whole(file):
+    given = Sources(
+        qa=[PairSource(path=file(PAIR, [(f"q{n}", f"a{n}") for n in range(400)]))],
+        synonyms=[SynonymSource(path=file(["words"], [(f"w{n}|v{n}",) for n in range(400)]))],
+        corpus=[CorpusSource(path=file(["text"], [(f"t{n}",) for n in range(400)]))],
+    )
+    whole, part = collect(given), checked(collect(given, sample_fraction=0.25))
+    assert set(edges_of(part)) < set(edges_of(whole))
+    assert set(part.texts.text_id) < set(whole.texts.text_id)
+    assert 0.15 < len(part.edges) / len(whole.edges) < 0.35
+
+
+# --- synonyms -----------------------------------------------------------------------------------------------------
+
+
+def test_synonym_lists(file):
+    lists = [("登录密码|登陆 密码|登录口令",), ("码|口令|13",), ("支付密码|付款密码",), ("付款密码|支付密码|交易密码",)]
+    found = checked(collect(Sources(synonyms=[SynonymSource(path=file(["words"], lists))])))
+    assert found.synonyms == [("登录密码", "登陆密码", "登录口令"), ("支付密码", "付款密码", "交易密码")]
+    assert len(found.edges) == 6
+    assert set(found.edges.source) == {"synonym"}
+    assert set(found.texts.kind) == {"query"}
+    assert drops(found) == {
+        "synonym that says nothing: single character": 1,
+        "synonym that says nothing: numbers only": 1,
+    }
+
+
+def test_a_word_of_several_meanings_joins_nothing(file):
+    lists = [("包袱|行李|行装",), ("包袱|负担|累赘",), ("苹果|apple",)]
+    found = checked(collect(Sources(synonyms=[SynonymSource(path=file(["words"], lists))])))
+    assert found.synonyms == [("行李", "行装"), ("负担", "累赘"), ("苹果", "apple")]
+    assert drops(found) == {"synonym in several lists: which meaning?": 1}
+
+
+def test_long_lists_make_a_chain(file):
+    words = [f"word{n:02d}" for n in range(MAX_COMPLETE + 30)]
+    found = checked(collect(Sources(synonyms=[SynonymSource(path=file(["words"], [("|".join(words),)]))])))
+    assert len(found.edges) == len(words) - 1
+
+
+def known(*texts: str) -> pd.DataFrame:
+    return pd.DataFrame({"text_id": map(text_id, texts), "text": texts})
+
+
+def joined(texts: pd.DataFrame, synonyms: list[tuple[str, ...]]) -> set[frozenset[str]]:
+    edges = tables.check("edges", lexicon_edges(texts, synonyms))
+    name = dict(zip(texts.text_id, texts.text, strict=True))
+    return {frozenset((name[a], name[b])) for a, b in zip(edges.a_id, edges.b_id, strict=True)}
+
+
+def test_the_lexicon_joins_known_texts_only():
+    synonyms = [("支付密码", "付款密码"), ("忘记", "忘了"), ("密码", "口令"), ("app", "软件")]
+    texts = known(
+        "忘记支付密码",
+        "忘了付款密码",
+        "忘记支付口令",
+        "付款密码",
+        "支付密码",
+        "apple怎么装",
+        "软件le怎么装",
+        "app怎么装",
+        "软件怎么装",
+    )
+    assert joined(texts, synonyms) == {
+        frozenset(("忘记支付密码", "忘了付款密码")),  # the longest word counts: 支付密码, not 密码
+        frozenset(("app怎么装", "软件怎么装")),  # but no part of apple
+    }
+    assert joined(texts, []) == set()
+    assert lexicon_edges(texts, synonyms).weight.max() < 0.8
+
+
+@settings(max_examples=50, deadline=None)
+@given(texts=st.sets(st.text("abc甲乙丙", min_size=1, max_size=6), min_size=1, max_size=30))
+def test_the_lexicon_is_an_equivalence(texts):
+    synonyms = [("甲乙", "乙丙"), ("丙", "aa")]
+    found = joined(known(*sorted(texts)), synonyms)
+    for pair in found:
+        assert pair <= texts
+    neighbours = {text: {text}.union(*(pair for pair in found if text in pair)) for text in texts}
+    if max(map(len, neighbours.values())) <= MAX_COMPLETE:
+        assert all(neighbours[other] == group for group in neighbours.values() for other in group)
+
+
+# --- splits of the labelled pairs ---------------------------------------------------------------------------------
+
+
+def graded_frame(rows: list[tuple]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["a_id", "b_id", "grade", "origin", "use"])
+    return table.assign(a_id=table.a_id.map(text_id), b_id=table.b_id.map(text_id)).astype({"grade": float})
+
+
+def clusters_frame(splits: dict[str, str]) -> pd.DataFrame:
+    ids = [text_id(text) for text in splits]
+    return pd.DataFrame({"text_id": ids, "cluster_id": ids, "split": list(splits.values())})
+
+
+def test_splits_follow_the_clusters():
+    clusters = clusters_frame({"t": "train", "T": "train", "d": "dev", "D": "dev", "x": "test", "X": "test"})
+    rows = [("t", "T"), ("t", "d"), ("d", "D"), ("x", "d"), ("x", "X"), ("t", "x")]
+    expected = ["train", "dev", "dev", "test", "test", "test"]
+    graded, dropped = assign_graded_splits(graded_frame([(*row, 1, "pairs", "all") for row in rows]), clusters)
+    tables.check("graded", graded)
+    assert graded.split.tolist() == expected
+    assert dropped.empty
+
+    graded, dropped = assign_graded_splits(graded_frame([(*row, 0, "pairs", "train") for row in rows]), clusters)
+    assert graded.split.tolist() == ["train"]
+    assert dropped.reason.tolist() == ["a pair for training with a text that is held out"] * 5
+
+    graded, dropped = assign_graded_splits(graded_frame([(*row, 0, "graded", "heldout") for row in rows]), clusters)
+    assert graded.split.tolist() == ["dev", "test", "test"]
+    assert dropped.reason.tolist() == ["a held-out pair with a text that is trained on"] * 3
+
+
+def test_heldout_pairs_outside_the_clusters_never_move():
+    def heldout(count: int) -> dict[str, str]:
+        rows = [(f"a{n % 97}", f"b{n}", n % 2, "pairs", "heldout") for n in range(count)]
+        graded, dropped = assign_graded_splits(graded_frame(rows), clusters_frame({"t": "train"}))
+        assert dropped.empty
+        tables.check("graded", graded)
+        assert len(graded[["a_id", "split"]].drop_duplicates()) == graded.a_id.nunique()
+        return dict(zip(graded.b_id, graded.split, strict=True))
+
+    few, many = heldout(300), heldout(900)
+    assert few == {pair: split for pair, split in many.items() if pair in few}
+    assert 0.3 < pd.Series(many).eq("dev").mean() < 0.7
+
+
+def test_pairs_that_became_one_are_kept_once_if_they_agree():
+    rows = [("a", "b", 1, "pairs", "all"), ("b", "a", 0.75, "graded", "all"), ("c", "d", 1, "pairs", "all")]
+    rows += [("d", "c", 0, "pairs", "all"), ("e", "f", 0, "pairs", "all")]
+    graded, dropped = assign_graded_splits(graded_frame(rows), clusters_frame({}))
+    tables.check("graded", graded)
+    assert graded.grade.tolist() == [1, 0]
+    assert dropped.reason.tolist() == ["the same pair once more", *["the same pair with another grade"] * 2]
+
+
+def test_assigning_nothing():
+    graded, dropped = assign_graded_splits(collect(Sources()).graded, clusters_frame({}))
+    tables.check("graded", graded)
+    assert graded.empty
+    assert dropped.empty
+
+
+def test_the_bank_data(shared):
+    data = shared / "data"
+    given = Sources(
+        pairs=[
+            PairSource(path=str(data / "bank_ccks_extra.tsv.gz"), label_column="label", use="train"),
+            PairSource(path=str(data / "bq_dev.tsv.gz"), label_column="label", use="heldout"),
+        ]
+    )
+    found = checked(collect(given))
+    assert found.graded.use.value_counts()["heldout"] > 9_000
+    assert found.graded[found.graded.use == "train"].grade.mean() == pytest.approx(0.5, abs=0.02)
+    assert len(found.edges) > 4_500
+    assert not (set(found.edges.a_id) & found.heldout) - found.train_only
