@@ -1,0 +1,167 @@
+"""Texts to unit vectors, each distinct text once: sorted by length, batched by tokens, cached by content."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from bgetune import models
+from bgetune.cache import RowCache, content_key, content_keys
+from bgetune.errors import InputError
+from bgetune.run import cache_root
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+SHARD = 8192
+"""Texts encoded between two writes to the cache: what a killed run loses at most."""
+
+CACHE = Path("data/cache/embeddings")
+
+Precision = Literal["float32", "bfloat16", "float16", "auto"]
+
+
+class Encoder:
+    """A sentence encoder: a folder of sentence-transformers, or of a plain BERT as BGE's own trainer writes it.
+
+    A folder without ``modules.json`` is read with CLS pooling and normalisation, which BGE needs and which
+    sentence-transformers would silently replace by mean pooling.
+
+    Args:
+        location: a folder, a hub name, or ``demo://...``.
+        query_instruction: put before a text that is encoded as a query.
+        max_length: tokens of a text that are read, special tokens and instruction included.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps``.
+        precision: what the model computes in. ``auto`` is bfloat16 on a CPU that computes in it, float16 on a GPU, else
+            float32. Vectors are float32 whatever it is.
+        cache_dir: where vectors are kept between runs; None keeps none. The default is ``data/cache/embeddings``.
+
+    Vectors are cached under a hash of weights, tokenizer, pooling, normalisation, maximum length, precision,
+    instruction and text, never under a name: a tuned model in the same folder finds none of the old vectors. The model
+    is loaded when the first text is missing from the cache.
+
+    Raises:
+        InputError: if the model cannot be had.
+
+    Example:
+        >>> encoder = Encoder("demo://small/encoder")
+        >>> encoder.encode(["支付密码忘了怎么办", "忘记登录密码"]).shape
+        (2, 128)
+    """
+
+    def __init__(
+        self,
+        location: str | Path,
+        *,
+        query_instruction: str = "",
+        max_length: int = 128,
+        device: str = "auto",
+        precision: Precision = "float32",
+        cache_dir: Path | str | None = CACHE,
+        parameter: str = "model",
+    ):
+        self.location = str(location)
+        self.query_instruction = query_instruction
+        self.max_length = max_length
+        self.device = device
+        self.folder = models.fetch(location, parameter)
+        self._precision = precision
+        self._cache_dir = None if cache_dir is None else cache_root() / cache_dir
+        self._lock = threading.Lock()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, tokenizer, pooling and normalisation."""
+        return models.fingerprint(self.folder)
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return self.model.get_embedding_dimension()
+
+    @cached_property
+    def precision(self) -> str:
+        """What the model computes in: ``auto`` resolved for the device."""
+        return models.precision(self._precision, self.device)
+
+    def encode(self, texts: Sequence[str], *, query: bool = False, progress: bool = True) -> np.ndarray:
+        """The vectors of texts.
+
+        Args:
+            texts: n texts; repeated ones are encoded once.
+            query: put the instruction before each.
+            progress: show a bar (on stderr) while texts are encoded.
+
+        Returns:
+            (n, d) float32, rows of length 1.
+        """
+        prompt = self.query_instruction if query else ""
+        number: dict[str, int] = {}
+        inverse = np.array([number.setdefault(text, len(number)) for text in texts], dtype=np.int64)
+        distinct = list(number)
+        with self._lock:
+            rows, found = None, np.zeros(len(distinct), dtype=bool)
+            if self._cache:
+                keys = content_keys(prompt, distinct)
+                rows, found = self._cache.find(keys)
+            missing = np.flatnonzero(~found)
+            if rows is None:
+                rows = np.empty((len(distinct), self.dimension), dtype=np.float32)
+            # by length and text: batches, and so the last bits of a vector, do not depend on the order of the input
+            missing = np.array(sorted(missing, key=lambda i: (len(distinct[i]), distinct[i])), dtype=np.int64)
+            with tqdm(total=len(missing), desc="encoding", unit="text", disable=not (progress and len(missing))) as bar:
+                for start in range(0, len(missing), SHARD):
+                    block = missing[start : start + SHARD]
+                    rows[block] = self._forward([prompt + distinct[i] for i in block], bar)
+                    if self._cache:
+                        self._cache.add(keys[block], rows[block])
+        return rows[inverse]
+
+    @cached_property
+    def model(self) -> SentenceTransformer:
+        """The loaded model."""
+        return _load(self.folder, models.torch_device(self.device), self.precision)
+
+    @cached_property
+    def _cache(self) -> RowCache | None:
+        if self._cache_dir is None:
+            return None
+        return RowCache(self._cache_dir / content_key(self.fingerprint, str(self.max_length), self.precision))
+
+    def _forward(self, texts: list[str], bar: tqdm) -> np.ndarray:
+        import torch
+
+        length = min(self.max_length, self.model.max_seq_length or self.max_length)
+        tokens = models.tokenize(self.model.tokenizer, texts, max_length=length)
+        rows = np.empty((len(texts), self.dimension), dtype=np.float32)
+        for batch in models.token_batches(tokens.lengths, models.token_budget(self.device)):
+            with torch.inference_mode():
+                features = self.model.forward(tokens.features(batch, self.model.device))
+                rows[batch] = features["sentence_embedding"].float().cpu().numpy()
+            bar.update(len(batch))
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-12)
+
+
+def _load(folder: Path, device: str, precision: str) -> SentenceTransformer:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    options = {"use_safetensors": True, "dtype": getattr(torch, precision)}
+    try:
+        with models.quiet():
+            if (folder / "modules.json").is_file():
+                model = SentenceTransformer(str(folder), device=device, model_kwargs=options, local_files_only=True)
+            else:
+                transformer = modules.Transformer(str(folder), model_kwargs=options)
+                pooling = modules.Pooling(transformer.get_embedding_dimension(), "cls")
+                model = SentenceTransformer(modules=[transformer, pooling, modules.Normalize()], device=device)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder}: the model cannot be loaded: {str(error).splitlines()[0]}") from None
+    return model.eval()

@@ -1,0 +1,129 @@
+"""Nearest neighbours by inner product: exact by default, any FAISS `index_factory` string for large corpora."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bgetune.errors import InputError
+
+TRAINING_SAMPLE = 50_000
+"""Vectors that an index with centroids or codebooks is trained on, at most."""
+
+
+def search(
+    queries: np.ndarray,
+    corpus: np.ndarray,
+    k: int,
+    factory: str = "Flat",
+    *,
+    search_params: dict[str, int] | None = None,
+    memory_mb: int = 512,
+    seed: int = 42,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k most similar rows of a corpus for each query.
+
+    Args:
+        queries: (m, d) float32 unit rows.
+        corpus: (n, d) float32 unit rows; may be memory-mapped, it is read in blocks.
+        k: neighbours wanted.
+        factory: ``Flat`` is exact. Others as FAISS names them: ``IVF1024,Flat``, ``HNSW32``, ``IVF4096,PQ32``.
+        search_params: ``nprobe`` of IVF, ``efSearch`` of HNSW.
+        memory_mb: bounds the working memory of the search, in MiB; the index itself comes on top (none for ``Flat``).
+        seed: of the sample an index is trained on.
+
+    Returns:
+        similarities (m, k) float32, descending, and positions (m, k) int64; where there are fewer than k neighbours,
+        -inf and -1. Equal similarities are ordered by position when exact (which of them are the last of k is open).
+
+    Raises:
+        InputError: naming the factory string or the parameter that FAISS does not take.
+    """
+    if factory == "Flat":
+        return _exact(queries, corpus, k, memory_mb)
+    index = build(corpus, factory, memory_mb=memory_mb, seed=seed)
+    return search_index(index, queries, k, search_params, memory_mb=memory_mb)
+
+
+def search_index(
+    index: Any, queries: np.ndarray, k: int, search_params: dict[str, int] | None = None, *, memory_mb: int = 512
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k most similar vectors of a FAISS index for each query, as `search` returns them."""
+    _set(index, search_params or {})
+    similarities = np.empty((len(queries), k), dtype=np.float32)
+    positions = np.empty((len(queries), k), dtype=np.int64)
+    for rows in _blocks(len(queries), k * 12 + queries.shape[1] * 4, memory_mb):
+        similarities[rows], positions[rows] = index.search(np.ascontiguousarray(queries[rows], np.float32), k)
+    similarities[positions < 0] = -np.inf
+    return similarities, positions
+
+
+def build(corpus: np.ndarray, factory: str, *, memory_mb: int = 512, seed: int = 42) -> Any:
+    """A FAISS index over a corpus, trained on a sample of it where it needs training.
+
+    Raises:
+        InputError: if FAISS does not know the factory string, or the corpus is too small to train it.
+    """
+    import faiss
+
+    try:
+        index = faiss.index_factory(corpus.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        if not index.is_trained:
+            count = min(len(corpus), TRAINING_SAMPLE)
+            sample = np.sort(np.random.default_rng(seed).choice(len(corpus), count, replace=False))
+            index.train(np.ascontiguousarray(corpus[sample], dtype=np.float32))
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0].split("Error: ")[-1]
+        raise InputError(
+            f"index: FAISS cannot make {factory!r} over {len(corpus):,} vectors of {corpus.shape[1]} dimensions "
+            f"({reason}); Flat always works, and IVF wants about 40 vectors a list"
+        ) from None
+    for rows in _blocks(len(corpus), corpus.shape[1] * 8, memory_mb):
+        index.add(np.ascontiguousarray(corpus[rows], dtype=np.float32))
+    return index
+
+
+def recall(positions: np.ndarray, exact: np.ndarray) -> float:
+    """The share of the exact neighbours (m, k) that are among the positions found (m, k)."""
+    hits = [len(np.intersect1d(found, wanted[wanted >= 0])) for found, wanted in zip(positions, exact, strict=True)]
+    return float(sum(hits) / max((exact >= 0).sum(), 1))
+
+
+def _exact(queries: np.ndarray, corpus: np.ndarray, k: int, memory_mb: int) -> tuple[np.ndarray, np.ndarray]:
+    """Block by block of the corpus, the best k so far merged with the block's: the same as one search over all."""
+    import faiss
+
+    depth = min(k, len(corpus))
+    similarities = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    positions = np.full((len(queries), k), -1, dtype=np.int64)
+    for rows in _blocks(len(queries), k * 36 + queries.shape[1] * 4, memory_mb // 2):
+        block = np.ascontiguousarray(queries[rows], dtype=np.float32)
+        for part in _blocks(len(corpus), corpus.shape[1] * 4, memory_mb // 2):
+            found, where = faiss.knn(
+                block,
+                np.ascontiguousarray(corpus[part], dtype=np.float32),
+                min(depth, part.stop - part.start),
+                metric=faiss.METRIC_INNER_PRODUCT,
+            )
+            found = np.hstack([similarities[rows], found])
+            where = np.hstack([positions[rows], np.where(where >= 0, where + part.start, -1)])
+            order = np.lexsort((where, -found), axis=1)[:, :k]
+            similarities[rows] = np.take_along_axis(found, order, axis=1)
+            positions[rows] = np.take_along_axis(where, order, axis=1)
+    return similarities, positions
+
+
+def _set(index: Any, parameters: dict[str, int]) -> None:
+    import faiss
+
+    for name, value in parameters.items():
+        try:
+            faiss.ParameterSpace().set_index_parameter(index, name, value)
+        except RuntimeError:
+            raise InputError(f"index: {type(index).__name__} has no search parameter {name}") from None
+
+
+def _blocks(count: int, row_bytes: int, memory_mb: int) -> list[slice]:
+    size = max(1, memory_mb * 2**20 // row_bytes)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
