@@ -1,0 +1,326 @@
+# ruff: noqa: PD003, PD004 (isnull and notnull are Ibis's here)
+"""Click logs, counted: who searched what and what they clicked, as numbers of distinct users.
+
+Ibis expressions only, so the work is done where the log lies (DuckDB in process, Spark, a warehouse): sessions, robots,
+junk, then users per query and document, and per rewrite. What comes back is small; `evidence` decides what it proves.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import ibis
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bgetune import text
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a click log says, in numbers.
+
+    Queries and titles are numbered by their row in `texts`; a document is its title's number, or, where the log has
+    no title for it, a number of its own (negative).
+
+    Attributes:
+        texts: text_id, text, kind, count (searches of a query, clicks on a title).
+        clicks: query, document, users (distinct users who clicked it after that query), examination (how likely, by
+            their ranks, these clicks' results were looked at: the mean of 1 / log2(1 + rank), 1 where unknown).
+        rewrites: query, rewrite, users: distinct users who found nothing for one and then clicked something for the
+            other, in one session.
+        dropped: reason, rows, example.
+        masked: how often each kind of personal data was masked, in distinct texts.
+        searches: rows of the log that were used; `abandoned` of them are searches without a click.
+        users: distinct users.
+        days: (first, last) time of the log, or None where it has no times.
+    """
+
+    texts: pd.DataFrame
+    clicks: pd.DataFrame
+    rewrites: pd.DataFrame
+    dropped: pd.DataFrame
+    masked: Counter = field(default_factory=Counter)
+    searches: int = 0
+    abandoned: int = 0
+    users: int = 0
+    days: tuple | None = None
+
+    def used_texts(self) -> pd.DataFrame:
+        """The texts that some row used here holds: not those of robots only."""
+        return self.texts[self.texts["count"] > 0]
+
+    def summary(self) -> pd.DataFrame:
+        """The log in a few numbers, and what cannot be mined from it."""
+        facts = {"rows used": f"{self.searches:,}", "users": f"{self.users:,}"}
+        if self.days:
+            facts["from, to"] = f"{self.days[0]:%Y-%m-%d %H:%M}, {self.days[1]:%Y-%m-%d %H:%M}"
+        facts["searches without a click"] = f"{self.abandoned:,}"
+        facts["query and document pairs"] = f"{len(self.clicks):,}"
+        facts["rewrites (query, other query)"] = f"{len(self.rewrites):,}"
+        if not self.searches:
+            facts = {"click log": "none, or no usable row"}
+        elif not self.abandoned:
+            facts["rewrites (query, other query)"] = "cannot be mined: the log holds no search without a click"
+        elif not self.days:
+            facts["rewrites (query, other query)"] = "cannot be mined: the log has no times (time_column)"
+        return pd.DataFrame(facts.items(), columns=["click log", ""]).set_index("click log")
+
+
+# --- counting: Ibis -----------------------------------------------------------------------------------------------
+
+LOG = {
+    "time": "timestamp",
+    "user_id": "string",
+    "session_id": "string",
+    "query": "string",
+    "url": "string",
+    "title": "string",
+    "rank": "int64",
+    "dwell": "float64",
+}
+
+
+def union(logs: Sequence[ibis.Table]) -> ibis.Table:
+    """Several logs as one; an empty log for none."""
+    if logs:
+        return ibis.union(*logs) if len(logs) > 1 else logs[0]
+    return ibis.memtable(pd.DataFrame(columns=list(LOG)), schema=LOG)
+
+
+def count(
+    log: ibis.Table,
+    *,
+    session_gap_minutes: float,
+    rewrite_window_seconds: float,
+    robot_searches_per_day: int,
+    min_dwell_seconds: float,
+    sample_fraction: float = 1.0,
+    mask: Collection[str] = (),
+    opencc: str | None = None,
+) -> Counts:
+    """Sessions, robots, junk, and distinct users per (query, document) and per (query, rewrite).
+
+    Args:
+        log: time (timestamp or null), user_id, session_id (nullable), query, url, title, rank, dwell (nullable);
+            a row with neither url nor title is a search without a click.
+        session_gap_minutes: a user's pause that ends a session, where the log has no session ids.
+        rewrite_window_seconds: a rewrite comes at most this long after the search it replaces.
+        robot_searches_per_day: a user with more rows on one day is a program; all rows of it are dropped.
+        min_dwell_seconds: a shorter visit is a mis-click: the search counts as one without a click.
+        sample_fraction: share of the users that is looked at, always the same ones.
+        mask: kinds of personal data to mask (`text.MASKS`).
+        opencc: OpenCC configuration for normalisation.
+    """
+    if sample_fraction < 1:
+        log = log.filter(log.user_id.hexdigest("md5") < f"{int(sample_fraction * 16**8):08x}")
+    strings, kept, examples, masked = _clean(log, mask, opencc)
+    backend = log._find_backend(use_default=True)
+    with (
+        _stored(backend, _rows(log, strings)) as rows,
+        _stored(backend, _robots(rows, robot_searches_per_day)) as robots,
+    ):
+        dropped = _drops(rows, robots, examples, robot_searches_per_day, min_dwell_seconds)
+        with _stored(backend, _usable(rows, robots, min_dwell_seconds, session_gap_minutes)) as usable:
+            return Counts(dropped=dropped, masked=masked, **_aggregates(usable, kept, rewrite_window_seconds))
+
+
+@contextmanager
+def _stored(backend: ibis.BaseBackend, expression: ibis.Table) -> Iterator[ibis.Table]:
+    """The expression's rows in a temporary table, because they are read more than once."""
+    name = f"bgetune_{uuid.uuid4().hex}"
+    try:
+        yield backend.create_table(name, expression, temp=True)
+    finally:
+        backend.raw_sql(f'DROP TABLE IF EXISTS "{name}"')  # Ibis's own drop fails with recent versions of sqlglot
+
+
+def _aggregates(rows: ibis.Table, texts: pd.DataFrame, rewrite_window_seconds: float) -> dict:
+    clicks = (
+        rows.filter(rows.document.notnull())
+        .group_by("query", "document", "user")
+        .agg(rank=ibis._["rank"].min())
+        .group_by("query", "document")
+        .agg(users=ibis._.count(), examination=(1 / (1 + ibis._["rank"].fill_null(1).clip(1, 1000)).log2()).mean())
+        .order_by("query", "document")
+        .to_pandas()
+    )
+    rewrites = _rewrites(rows, rewrite_window_seconds).to_pandas()
+    facts = rows.agg(
+        searches=rows.count(),
+        abandoned=rows.document.isnull().sum(),
+        users=rows.user.nunique(),
+        first=rows.time.min(),
+        last=rows.time.max(),
+    ).to_pandas()
+    facts = facts.iloc[0]
+    searched = rows.group_by(number=rows.query).agg(n=rows.count()).to_pandas().set_index("number").n
+    titled = rows.filter(rows.title.notnull())
+    clicked = titled.group_by(number=titled.title).agg(n=titled.count()).to_pandas().set_index("number").n
+    texts = texts.assign(
+        count=searched.add(clicked, fill_value=0).reindex(texts.index, fill_value=0).astype("int64"),
+        kind=np.where(texts.index.isin(searched.index), "query", "document"),
+    )
+    return {
+        "texts": texts,
+        "clicks": clicks,
+        "rewrites": rewrites,
+        "searches": int(facts.searches),
+        "abandoned": int(facts.abandoned or 0),
+        "users": int(facts.users),
+        "days": None if pd.isna(facts["first"]) else (facts["first"], facts["last"]),
+    }
+
+
+# Most strings of a Chinese log are in normal form already and neither junk nor personal data; Arrow can tell quickly.
+_PLAIN = r"^[\x{4e00}-\x{9fff}a-z0-9]*[\x{4e00}-\x{9fff}][\x{4e00}-\x{9fff}a-z0-9]*$"
+_NUMBER = "[0-9]{11}"
+
+
+def _clean(
+    log: ibis.Table, mask: Collection[str], opencc: str | None
+) -> tuple[ibis.Table, pd.DataFrame, dict[str, str], Counter]:
+    """Every distinct string of the log with the number of its normal form, or the reason it is junk.
+
+    Normalisation is Python, so it sees each distinct string once and not each row, and only the strings that need it.
+
+    Returns:
+        (raw, number, junk), the numbered texts (text_id, text), an example for each reason, and what was masked.
+    """
+    strings = ibis.union(log.select(raw=log.query), log.select(raw=log.title), distinct=True)
+    raw = strings.filter(strings.raw.notnull()).order_by("raw").to_pyarrow()["raw"].combine_chunks().cast(pa.string())
+    plain = pc.and_(pc.match_substring_regex(raw, _PLAIN), pc.invert(pc.match_substring_regex(raw, _NUMBER)))
+    plain = pc.and_(plain, pc.greater(pc.utf8_length(raw), 1))
+    if opencc:
+        plain = pa.array(np.zeros(len(raw), dtype=bool))
+    normals, reasons = [], []
+    examples: dict[str, str] = {}
+    masked: Counter = Counter()
+    for string in raw.filter(pc.invert(plain)).to_pylist():
+        normal, found = text.mask_personal_data(text.normalize(string, opencc), mask)
+        if found:
+            masked += found
+        reason = text.junk_reason(normal)
+        if reason:
+            examples.setdefault(reason, normal)
+        normals.append(None if reason else normal)
+        reasons.append(reason)
+    normal = pc.replace_with_mask(raw, pc.invert(plain), pa.array(normals, pa.string())).dictionary_encode()
+    junk = pc.replace_with_mask(pa.nulls(len(raw), pa.string()), pc.invert(plain), pa.array(reasons, pa.string()))
+    kept = pd.DataFrame({"text": normal.dictionary.to_pandas()}, dtype=str)
+    kept.insert(0, "text_id", pd.Series([text.text_id(value) for value in normal.dictionary.to_pylist()], dtype=str))
+    table = pa.table({"raw": raw, "number": normal.indices.cast(pa.int64()), "junk": junk})
+    return ibis.memtable(table), kept, examples, masked
+
+
+def _rows(log: ibis.Table, strings: ibis.Table) -> ibis.Table:
+    """The log with numbers for strings. Users and urls become 64-bit hashes, which are only ever compared."""
+    titles = strings.view()
+    joined = log.left_join(strings, log.query == strings.raw).drop("raw")
+    joined = joined.rename(query_number="number", query_junk="junk")
+    joined = joined.left_join(titles, joined.title == titles.raw)
+    # negative, so that it is never mistaken for a title's number
+    url = ibis.ifelse(joined.url.isnull(), ibis.null("int64"), ibis.least(-1, -joined.url.hash().abs()))
+    return joined.select(
+        time=joined.time,
+        user=joined.user_id.hash(),
+        session=(joined.user_id + "\t" + joined.session_id).hash(),
+        has_session=joined.session_id.notnull(),
+        query=joined.query_number,
+        junk=joined.query_junk,
+        title=joined.number,
+        document=ibis.coalesce(joined.number, url),
+        rank=joined["rank"],
+        dwell=joined.dwell,
+    )
+
+
+def _day(rows: ibis.Table) -> ibis.Value:
+    return ibis.coalesce(rows.time.cast("date"), ibis.date("1970-01-01"))
+
+
+def _robots(rows: ibis.Table, limit: int) -> ibis.Table:
+    daily = rows.group_by(rows.user, day=_day(rows)).agg(n=rows.count())
+    return daily.filter(daily.n > limit).select("user").distinct()
+
+
+def _short(rows: ibis.Table, min_dwell_seconds: float) -> ibis.Value:
+    return (rows.dwell < min_dwell_seconds).fill_null(False)
+
+
+def _drops(
+    rows: ibis.Table, robots: ibis.Table, examples: dict[str, str], robot_limit: int, min_dwell_seconds: float
+) -> pd.DataFrame:
+    """Rows that are not used, by reason; each row counts once, under the first reason that applies."""
+    honest = rows.anti_join(robots, "user")
+    junk = honest.filter(honest.query.isnull()).group_by("junk").agg(rows=ibis._.count()).to_pandas()
+    found = [
+        (f"robot: a user with over {robot_limit} rows on one day", rows.semi_join(robots, "user").count(), ""),
+        (
+            f"click not counted: left within {min_dwell_seconds:g} seconds",
+            honest.filter(honest.query.notnull() & _short(honest, min_dwell_seconds)).count(),
+            "",
+        ),
+    ]
+    found = [(reason, int(number.to_pandas()), example) for reason, number, example in found]
+    found += [
+        (f"junk query: {reason}", int(number), examples.get(reason, ""))
+        for reason, number in sorted(junk.fillna({"junk": "empty"}).itertuples(index=False))
+    ]
+    table = pd.DataFrame(found, columns=["reason", "rows", "example"])
+    return table[table.rows > 0].reset_index(drop=True)
+
+
+def _usable(rows: ibis.Table, robots: ibis.Table, min_dwell_seconds: float, gap_minutes: float) -> ibis.Table:
+    """Rows of people with a query that says something; mis-clicks as searches without a click; sessions."""
+    rows = rows.anti_join(robots, "user")
+    rows = rows.filter(rows.query.notnull())
+    short = _short(rows, min_dwell_seconds)
+    rows = rows.mutate(
+        document=ibis.ifelse(short, ibis.null("int64"), rows.document),
+        title=ibis.ifelse(short, ibis.null("int64"), rows.title),
+    )
+    if rows.has_session.all().to_pandas() is not True and rows.count().to_pandas():
+        rows = _with_sessions(rows, gap_minutes)
+    return rows.select("time", "user", "session", "query", "title", "document", "rank")
+
+
+def _with_sessions(rows: ibis.Table, gap_minutes: float) -> ibis.Table:
+    """Sessions by number, from the users' pauses, for the rows that have no session id."""
+    window = ibis.window(group_by=[rows.user, rows.has_session], order_by=rows.time)
+    pause = rows.time.epoch_seconds() - rows.time.lag().over(window).epoch_seconds()
+    rows = rows.mutate(begins=(pause > gap_minutes * 60).fill_null(False).cast("int64"))
+    window = ibis.window(group_by=[rows.user, rows.has_session], order_by=rows.time, preceding=None, following=0)
+    made = rows.begins.sum().over(window)
+    return rows.mutate(session=ibis.ifelse(rows.has_session, rows.session, made))
+
+
+def _rewrites(rows: ibis.Table, window_seconds: float) -> ibis.Table:
+    """(query, rewrite, users): a search without a click, then the next clicked query of the session, in time."""
+    searches = rows.group_by("user", "session", "query").agg(
+        time=rows.time.min(), last=rows.time.max(), clicked=rows.document.notnull().any()
+    )
+    searches = searches.filter(searches.time.notnull())
+    # A search and the clicked one that follows it share the number of clicked searches still to come.
+    backwards = ibis.window(
+        group_by=[searches.user, searches.session],
+        order_by=[searches.time.desc(), searches.query.desc()],
+        preceding=None,
+        following=0,
+    )
+    searches = searches.mutate(block=searches.clicked.cast("int64").sum().over(backwards))
+    block = ibis.window(group_by=[searches.user, searches.session, searches.block])
+    searches = searches.mutate(
+        rewrite=ibis.ifelse(searches.clicked, searches.query, ibis.null("int64")).max().over(block),
+        rewritten=ibis.ifelse(searches.clicked, searches.time, ibis.null(searches.time.type())).max().over(block),
+    )
+    seconds = searches.rewritten.epoch_seconds() - searches.last.epoch_seconds()
+    found = searches.filter(~searches.clicked & (searches.query != searches.rewrite) & (seconds <= window_seconds))
+    pairs = found.select("query", "rewrite", "user").distinct()
+    return pairs.group_by("query", "rewrite").agg(users=pairs.count()).order_by("query", "rewrite")

@@ -1,0 +1,355 @@
+"""What a click log proves: the counts of `clicks` reduced to positive pairs that noise alone cannot explain.
+
+One idea throughout. A click is a mis-click with probability `misclick_rate`; so of n users of a query, a wrong document
+gets k or more with the probability of a binomial tail, P(K >= k | n, misclick_rate). Evidence is taken when that is
+below `SIGNIFICANCE`: two users of two are enough, one of one is not, two of sixty are noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.special import betainc
+
+from bgetune.positives.clicks import Counts
+from bgetune.tables import SOURCES
+
+SIGNIFICANCE = 0.02
+"""Evidence that noise alone would show this often or more is none."""
+
+EACH_WAY = 0.05
+"""The same for evidence that must hold both ways round."""
+
+SUBJECT_CHANGE = 0.5
+"""How often, at most, the search after one without a click is about something else."""
+
+ROUNDS = 4
+"""Rewrites tell more when more queries are known: the assignment is made so many times."""
+
+
+@dataclass(frozen=True)
+class Mined:
+    """Pairs from a click log.
+
+    Attributes:
+        edges: a, b (rows of `Counts.texts`), source (co_click or rewrite), support (distinct users), confidence
+            in (0, 1].
+        weak: the same columns: what too few said. A second opinion may confirm it; the most likely ones come first.
+        dropped: reason, rows (here: pairs), example.
+    """
+
+    edges: pd.DataFrame
+    weak: pd.DataFrame
+    dropped: pd.DataFrame
+
+
+def mine(
+    counts: Counts,
+    *,
+    min_support: int,
+    min_npmi: float,
+    min_jaccard: float,
+    hub_cap: int,
+    misclick_rate: float,
+) -> Mined:
+    """Query-title pairs, co-click pairs and rewrites that more than noise supports.
+
+    Documents with one audience form a family (the pages about one question). Clicks on a family and rewrites to and
+    from its queries are independent witnesses of what a query means; each query goes to the family that noise explains
+    least, if at least `min_support` users say so. Edges are the clicks, co-clicks and rewrites within a family.
+
+    Args:
+        min_support: distinct users that it takes.
+        min_npmi: normalised pointwise mutual information of query and document, in [-1, 1]: how much more often they
+            meet than by chance.
+        min_jaccard: overlap of what two queries' users clicked, in [0, 1] (weighted Jaccard of their documents).
+        hub_cap: a document clicked after more distinct queries than this says nothing about any of them.
+        misclick_rate: probability that a click goes to some wrong document.
+    """
+    clicks, hubs = _without_hubs(counts.clicks, hub_cap)
+    document, _ = pd.factorize(clicks.document)
+    clicks = clicks.assign(number=document, total=clicks.groupby("query").users.transform("sum"))
+    chance = _npmi(clicks) < min_npmi
+    log = _Log(clicks[~chance], counts.rewrites, len(counts.texts), document.max(initial=-1) + 1, misclick_rate)
+    family, home, noise = _meanings(log, min_support)
+
+    clicks = clicks.assign(family=family[clicks.number], home=home[clicks["query"]], noise=noise[clicks["query"]])
+    taken = clicks.loc[~chance & (clicks.family == clicks.home), ["query", "document", "users", "total", "noise"]]
+    titled = taken[(taken.document >= 0) & (taken.document != taken["query"])]
+    rewrites = counts.rewrites
+    kept = rewrites[(home[rewrites["query"]] == home[rewrites.rewrite]) & (home[rewrites["query"]] >= 0)]
+    sure = 1 - noise
+    title_pairs = _frame(titled["query"], titled.document, titled.users, 1 - titled.noise, "co_click")
+    co_click = _without(_co_click(taken, min_jaccard), title_pairs)
+    rewritten = _frame(kept["query"], kept.rewrite, kept.users, sure[kept["query"]] * sure[kept.rewrite], "rewrite")
+    edges = pd.concat([title_pairs, co_click, _unique(rewritten)], ignore_index=True)
+    open_clicks = clicks[~chance & (clicks.home < 0) & (clicks.document >= 0)]
+    open_rewrites = rewrites[(home[rewrites["query"]] < 0) | (home[rewrites.rewrite] < 0)]
+    searches = rewrites.groupby("query").users.transform("sum")[open_rewrites.index]
+    share = open_clicks.users / (open_clicks.total + 1), open_rewrites.users / (searches + 2)
+    weak = [
+        _untitled(clicks[~chance]),
+        _frame(open_clicks["query"], open_clicks.document, open_clicks.users, share[0], "co_click"),
+        _frame(open_rewrites["query"], open_rewrites.rewrite, open_rewrites.users, share[1], "rewrite"),
+    ]
+    weak = _unique(pd.concat(weak)).sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+    found = [
+        (f"clicks on a document of more than {hub_cap} distinct queries", int(hubs.users.sum())),
+        ("query and document that meet no more often than by chance", int(chance.sum())),
+        ("query and document: too few users to tell from mis-clicks", len(open_clicks)),
+        (
+            "query and document: a mis-click, most users of the query want something else",
+            int((~chance & (clicks.home >= 0)).sum()) - len(taken),
+        ),
+        ("rewrite: too few users to tell from a change of subject", len(open_rewrites)),
+        ("rewrite: a change of subject", len(rewrites) - len(kept) - len(open_rewrites)),
+    ]
+    dropped = pd.DataFrame(
+        [(reason, rows, "") for reason, rows in found if rows], columns=["reason", "rows", "example"]
+    )
+    return Mined(edges, weak, dropped)
+
+
+def _frame(a, b, support, confidence, source: str) -> pd.DataFrame:
+    """Pairs with the smaller number first."""
+    a, b = np.asarray(a, dtype="int64"), np.asarray(b, dtype="int64")
+    pairs = {"a": np.minimum(a, b), "b": np.maximum(a, b), "source": pd.Series(source, range(len(a)), dtype=str)}
+    return pd.DataFrame(
+        {**pairs, "support": np.asarray(support, dtype="int64"), "confidence": np.asarray(confidence, dtype=float)}
+    )
+
+
+def _unique(pairs: pd.DataFrame) -> pd.DataFrame:
+    """One row a pair and source, with the highest support and confidence; none of a text and itself."""
+    parts = [pairs.head(0)]
+    for source, some in pairs[pairs.a != pairs.b].groupby("source", sort=True):
+        columns = {"support": (np.maximum, some.support), "confidence": (np.maximum, some.confidence)}
+        parts.append(_frame(*_reduce(some.a.to_numpy(), some.b.to_numpy(), columns), source))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _without(pairs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """The pairs that are not among the others."""
+    width = max(pairs.b.max(), others.b.max()) + 1 if len(pairs) and len(others) else 1
+    return pairs[~np.isin(pairs.a * width + pairs.b, others.a * width + others.b)]
+
+
+def _reduce(a: np.ndarray, b: np.ndarray, columns: dict) -> tuple[np.ndarray, ...]:
+    """Distinct pairs in order and, for each column, its values at equal pairs reduced by a ufunc."""
+    order = np.lexsort((b, a))
+    a, b = a[order], b[order]
+    first = np.flatnonzero(np.r_[len(a) > 0, (a[1:] != a[:-1]) | (b[1:] != b[:-1])][: len(a)])
+    reduced = (how.reduceat(np.asarray(values)[order], first) if len(a) else values for how, values in columns.values())
+    return a[first], b[first], *reduced
+
+
+def _without_hubs(clicks: pd.DataFrame, hub_cap: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    hub = clicks.groupby("document")["query"].transform("size") > hub_cap
+    return clicks[~hub].reset_index(drop=True), clicks[hub]
+
+
+def _npmi(clicks: pd.DataFrame) -> pd.Series:
+    """Normalised pointwise mutual information of each query and document: log(p(q, d) / p(q) p(d)) / -log p(q, d)."""
+    everything = max(clicks.users.sum(), 1)
+    pair = clicks.users / everything
+    document = clicks.groupby("document").users.transform("sum") / everything
+    return np.log(pair / (clicks.total / everything * document)) / -np.log(pair).clip(upper=-1e-9)
+
+
+class _Log:
+    """The counts as sparse matrices: clicks (queries x documents), rewrites (queries x queries), in users."""
+
+    def __init__(
+        self, clicks: pd.DataFrame, rewrites: pd.DataFrame, queries: int, documents: int, misclick_rate: float
+    ):
+        self.clicks = coo_matrix(
+            (clicks.users.astype(float), (clicks["query"], clicks.number)), shape=(queries, documents)
+        ).tocsr()
+        self.rewrites = coo_matrix(
+            (rewrites.users.astype(float), (rewrites["query"], rewrites.rewrite)), shape=(queries, queries)
+        ).tocsr()
+        # The higher a result stands, the more clicks it gets that say nothing (position bias): mis-clicks are spread
+        # over the clicks as the examination of their ranks is.
+        examined = (
+            clicks.examination / max(np.average(clicks.examination, weights=clicks.users), 1e-9) if len(clicks) else 1
+        )
+        self.examined = coo_matrix(
+            (clicks.users * examined, (clicks["query"], clicks.number)), shape=(queries, documents)
+        ).tocsr()
+        self.total = np.zeros(queries)
+        self.total[clicks["query"]] = clicks.total
+        self.misclick_rate = misclick_rate
+
+
+def _meanings(log: _Log, min_support: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The family of each document; of each query, or -1; and the probability of the query's evidence under noise."""
+    family, home, noise = _families(log), np.full(len(log.total), -1), np.ones(len(log.total))
+    for _ in range(ROUNDS if log.clicks.nnz else 0):
+        home, noise = _assign(log, family, home, min_support)
+        if (home < 0).all():
+            break
+        family = _adopt(log, family, home, min_support)
+    return family, home, noise
+
+
+def _adopt(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) -> np.ndarray:
+    """Documents of families without queries join the family whose queries click them: a page that few people choose.
+
+    The family's queries must click it clearly more often than mis-clicks would, and no other audience may be larger. A
+    click counts as its share of the query's clicks, or the mis-clicks of a popular query would outvote everyone.
+    """
+    families = family.max(initial=-1) + 1
+    at_home = _indicator(home, families)
+    reach = at_home.T @ log.total
+    share = csr_matrix(log.clicks.multiply(1 / np.maximum(log.total, 1)[:, None]))
+    audience = (share.T @ at_home).tocoo()
+    table = pd.DataFrame({"document": audience.row, "family": audience.col, "share": audience.data})
+    everyone = np.asarray(share.sum(axis=0)).ravel()
+    users = (log.clicks.T @ at_home).tocsr()
+    table["users"] = np.asarray(users[table.document, table.family]).ravel()
+    often = table.users / np.maximum(reach[table.family], 1) >= 1.5 * log.misclick_rate
+    large = table.share / everyone[table.document] >= 0.3
+    alone = reach[family[table.document]] == 0
+    table = table[often & large & alone & (table.users >= min_support)]
+    table = table.sort_values(["document", "share", "family"], ascending=[True, False, True]).drop_duplicates(
+        "document"
+    )
+    family = family.copy()
+    family[table.document] = table.family
+    return family
+
+
+def _assign(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each query's family and how likely noise alone would say so; home is the assignment so far."""
+    families = family.max(initial=-1) + 1
+    in_family = _indicator(family, families)
+    evidence = [_tail(log.clicks @ in_family, log.total, log.misclick_rate, log.examined @ in_family)]
+    if (home >= 0).any():
+        at_home = _indicator(home, families)
+        for rewrites in (log.rewrites, log.rewrites.T.tocsr()):
+            witnesses = rewrites @ at_home
+            trials = np.asarray(witnesses.sum(axis=1)).ravel()
+            popularity = np.asarray(witnesses.sum(axis=0)).ravel() / max(trials.sum(), 1)
+            evidence.append(_tail(witnesses, trials, np.maximum(log.misclick_rate, SUBJECT_CHANGE * popularity)))
+    table = pd.concat(evidence).groupby(["query", "family"], as_index=False).sum()
+    table = table[(table.witnesses >= min_support) & (table.log_noise <= np.log(SIGNIFICANCE))]
+    best = table.sort_values(["query", "log_noise", "witnesses", "family"], ascending=[True, True, False, True])
+    best = best.drop_duplicates("query")
+    home, noise = np.full(len(home), -1), np.ones(len(home))
+    home[best["query"]], noise[best["query"]] = best.family, np.exp(best.log_noise)
+    return home, noise
+
+
+def _indicator(groups: np.ndarray, count: int) -> csr_matrix:
+    """(n, count) matrix with a one where a row belongs to a group; -1 is no group."""
+    rows = np.flatnonzero(groups >= 0)
+    return csr_matrix((np.ones(len(rows)), (rows, groups[rows])), shape=(len(groups), count))
+
+
+def _tail(
+    witnesses: csr_matrix, trials: np.ndarray, rate: np.ndarray | float, examined: csr_matrix | None = None
+) -> pd.DataFrame:
+    """query, family, witnesses, log_noise = log P(K >= witnesses | trials, rate).
+
+    Args:
+        witnesses: (queries, families) users.
+        trials: of each query.
+        rate: of each family, or of all.
+        examined: (queries, families) users times the examination of what they clicked.
+    """
+    found = witnesses.tocoo()
+    rate = np.broadcast_to(rate, witnesses.shape[1])[found.col]
+    if examined is not None:
+        rate = np.minimum(rate * np.asarray(examined[found.row, found.col]).ravel() / found.data, 0.5)
+    noise = _noise(found.data, trials[found.row], rate)
+    return pd.DataFrame({"query": found.row, "family": found.col, "witnesses": found.data, "log_noise": np.log(noise)})
+
+
+def _noise(witnesses: np.ndarray, trials: np.ndarray, rate: np.ndarray | float) -> np.ndarray:
+    """P(K >= witnesses | trials, rate), the upper tail of the binomial, continued to fractions; never 0."""
+    return np.maximum(betainc(witnesses, np.maximum(trials - witnesses, 0) + 1, rate), 1e-300)
+
+
+def _families(log: _Log) -> np.ndarray:
+    """The family of each document: documents are joined when those who want one want the other.
+
+    From a document one walks to its queries and on to the other documents they clicked. Two documents are joined when
+    more of these steps lead from one to the other than mis-clicks explain, both ways round: a popular page is reached
+    from everywhere but leads nowhere, and what one query clicked by mistake is lost among the steps of the others.
+    """
+    documents = log.clicks.shape[1]
+    clicks = log.clicks.tocoo()
+    again = np.where(log.total[clicks.row] > 1, clicks.data, 0.0)
+    steps = again / np.maximum(log.total[clicks.row] - 1, 1)
+    place = (clicks.row, clicks.col)
+    visits = coo_matrix((again, place), clicks.shape).tocsr()
+    walk = (visits.T @ coo_matrix((steps, place), clicks.shape).tocsr()).tocoo()
+    others = np.bincount(clicks.col, again, minlength=documents)
+    leads = (walk.row != walk.col) & (walk.data > 0)
+    row, column, users = walk.row[leads], walk.col[leads], walk.data[leads]
+    clear = _noise(users, others[row], log.misclick_rate) <= EACH_WAY
+    joined = coo_matrix((clear.astype(float), (row, column)), shape=(documents, documents)).tocsr()
+    joined = joined.multiply(joined.T)
+    return connected_components(joined, directed=False)[1].astype(np.int64)
+
+
+def _co_click(taken: pd.DataFrame, min_jaccard: float) -> pd.DataFrame:
+    """Pairs of queries that clicked one document; n queries of a document make n (n - 1) / 2 pairs, and n is at most
+    the hub cap."""
+    taken = taken.sort_values(["document", "query"], kind="stable")
+    left, right = _pairs_within(taken.document.to_numpy())
+    query, users, sure = taken["query"].to_numpy(), taken.users.to_numpy(), 1 - taken.noise.to_numpy()
+    share = users / taken.total.to_numpy()
+    a, b, support, common, confidence = _reduce(
+        query[left],
+        query[right],
+        {
+            "support": (np.add, np.minimum(users[left], users[right])),
+            "common": (np.add, np.minimum(share[left], share[right])),
+            "confidence": (np.maximum, sure[left] * sure[right]),
+        },
+    )
+    alike = common / (2 - common) >= min_jaccard
+    return _frame(a[alike], b[alike], support[alike], confidence[alike], "co_click")
+
+
+def _untitled(clicks: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of queries that share a page without a title, one of which too few users speak for."""
+    clicks = clicks[clicks.document < 0].sort_values(["document", "query"], kind="stable")
+    left, right = _pairs_within(clicks.document.to_numpy())
+    query, users, unsure = clicks["query"].to_numpy(), clicks.users.to_numpy(), clicks.home.to_numpy() < 0
+    some = unsure[left] | unsure[right]
+    left, right = left[some], right[some]
+    share = users / (clicks.total.to_numpy() + 1)
+    return _frame(
+        query[left], query[right], np.minimum(users[left], users[right]), share[left] * share[right], "co_click"
+    )
+
+
+def _pairs_within(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (i, j), i < j, of all pairs of equal values in a sorted array."""
+    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]][: len(groups)])
+    sizes = np.diff(np.r_[starts, len(groups)])
+    left, right = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    for size in np.unique(sizes[sizes > 1]):
+        first, second = np.triu_indices(size, 1)
+        start = starts[sizes == size][:, None]
+        left.append((start + first).ravel())
+        right.append((start + second).ravel())
+    return np.concatenate(left), np.concatenate(right)
+
+
+def to_tables(counts: Counts, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of `mine` as rows of the positive graph: a_id, b_id, source, support, weight.
+
+    The weight is the source's trust (`tables.SOURCES`) times the confidence.
+    """
+    ids = counts.texts.text_id.to_numpy()
+    a, b = ids[pairs.a], ids[pairs.b]
+    weight = pairs.source.map(SOURCES).astype(float) * pairs.confidence
+    edges = {"a_id": np.minimum(a, b), "b_id": np.maximum(a, b), "source": pairs.source, "support": pairs.support}
+    return pd.DataFrame({**edges, "weight": weight}).sort_values(["a_id", "b_id", "source"], ignore_index=True)
