@@ -1,0 +1,396 @@
+"""Back-translation: a text goes to a pivot language and comes back as other words for the same.
+
+The way there is the model's most likely translation (beam search), because what it gets wrong no way back repairs. The
+way back is sampled, several times, because that is where the paraphrases differ. Several pivots lose and keep different
+things.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from bgetune import models
+from bgetune.augment import memo
+from bgetune.errors import InputError
+from bgetune.params import Pivot
+
+if TYPE_CHECKING:
+    import torch
+
+TOP_K = 50
+"""Sampling looks at no more tokens than these (the default of transformers too)."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a translator chooses among what it could say.
+
+    Attributes:
+        method: ``beam`` search, or nucleus ``sampling`` (arXiv 1904.09751).
+        candidates: translations of one text; distinct with beams, possibly equal with sampling.
+        num_beams: of beam search; at least as many as candidates are used.
+        top_p: of sampling: the smallest set of tokens with this much probability is drawn from.
+        temperature: of sampling.
+        seed: of sampling.
+    """
+
+    method: Literal["sampling", "beam"] = "beam"
+    candidates: int = 1
+    num_beams: int = 4
+    top_p: float = 0.9
+    temperature: float = 1.0
+    seed: int = 42
+
+    @property
+    def settings(self) -> str:
+        """What a translation depends on. More samples of the same settings leave the first ones as they were."""
+        if self.method == "beam":
+            return json.dumps(["beam", max(self.num_beams, self.candidates), self.candidates])
+        return json.dumps(["sampling", self.top_p, self.temperature, self.seed, TOP_K])
+
+
+class Translator:
+    """One direction of any sequence-to-sequence translation model: MarianMT, NLLB, M2M100, mBART.
+
+    Texts are translated longest first, in batches of about one length, and remembered on disk under a hash of the
+    model's weights, the settings and the text after every batch. The model is loaded when the first text is not
+    remembered.
+
+    A sample is drawn with random numbers of its own, which follow from seed, text and its number among the samples. So
+    it does not depend on which texts share its batch, but for rounding: a batch of another shape adds up in another
+    order, which now and then turns a token that was on the brink. On one machine the same texts give the same
+    translations.
+
+    Args:
+        location: a folder, a hub name, or ``demo://...``.
+        source_code: language of the texts as a multilingual model calls it (``zho_Hans``, ``zh``).
+        target_code: language to translate to. With Marian models of several targets, what stands in ``>>...<<``.
+        device: ``auto``, ``cpu``, ``cuda``...
+        batch_tokens: rows times longest text of a batch. None: by the device.
+        cache: file of the memo, or None for none.
+
+    Raises:
+        InputError: if the model cannot be had, or wants a language code that is not given or not known to it.
+    """
+
+    def __init__(
+        self,
+        location: str | Path,
+        *,
+        source_code: str | None = None,
+        target_code: str | None = None,
+        device: str = "auto",
+        batch_tokens: int | None = None,
+        cache: Path | str | None = "translations",
+        parameter: str = "pivots",
+    ):
+        self.folder = models.fetch(location, parameter)
+        self.source_code = source_code
+        self.target_code = target_code
+        self.device = device
+        self.batch_tokens = batch_tokens
+        self._parameter = f"{parameter}: {location}"
+        self._memo = None if cache is None else memo.Memo(cache)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, tokenizer and configuration."""
+        return models.fingerprint(self.folder)
+
+    def translate(
+        self, texts: Sequence[str], decoding: Decoding = Decoding(), progress: bool = True, label: str = "translating"
+    ) -> list[list[str]]:
+        """`decoding.candidates` translations of each text; "" where the model found no end (it went in circles)."""
+        distinct = list(dict.fromkeys(texts))
+        numbers = range(decoding.candidates)
+        keys = {text: [self._key(text, decoding, number) for number in numbers] for text in distinct}
+        known = self._memo.find(key for group in keys.values() for key in group) if self._memo else {}
+        missing = [text for text in distinct if any(key not in known for key in keys[text])]
+        with tqdm(total=len(missing), desc=label, unit="text", disable=not (progress and missing)) as bar:
+            for batch, translations in self._batches(missing, decoding):
+                fresh = {
+                    key: translation
+                    for text, group in zip(batch, translations, strict=True)
+                    for key, translation in zip(keys[text], group, strict=True)
+                }
+                known |= fresh
+                if self._memo:
+                    self._memo.add(fresh)
+                bar.update(len(batch))
+        return [[known[key] for key in keys[text]] for text in texts]
+
+    def log_probabilities(
+        self, pairs: Sequence[tuple[str, str]], progress: bool = True, label: str = "scoring"
+    ) -> list[np.ndarray]:
+        """How likely the model finds given translations: log p of every token of the second text, its end included,
+        given the first text and the tokens before it."""
+        distinct = list(dict.fromkeys(pairs))
+        codes = f"{self.source_code}>{self.target_code}"
+        keys = {pair: memo.key(self.fingerprint, codes, "log p", *pair) for pair in distinct}
+        known = self._memo.find(keys.values()) if self._memo else {}
+        missing = [pair for pair in distinct if keys[pair] not in known]
+        with tqdm(total=len(missing), desc=label, unit="pair", disable=not (progress and missing)) as bar:
+            for batch, scores in self._forced_batches(missing):
+                fresh = {keys[pair]: score for pair, score in zip(batch, scores, strict=True)}
+                known |= fresh
+                if self._memo:
+                    self._memo.add(fresh)
+                bar.update(len(batch))
+        return [np.array(known[keys[pair]]) for pair in pairs]
+
+    def _forced_batches(
+        self, pairs: list[tuple[str, str]]
+    ) -> Iterator[tuple[list[tuple[str, str]], list[list[float]]]]:
+        """Batches of pairs with the log probabilities of their second text's tokens, as they are made."""
+        if not pairs:
+            return
+        import torch
+
+        tokenizer, model = self._loaded
+        pairs = sorted(pairs, key=lambda pair: (len(pair[0]) + len(pair[1]), pair))
+        sources = models.tokenize(tokenizer, [self._prefix + text for text, _ in pairs], max_length=self._longest)
+        if hasattr(tokenizer, "tgt_lang"):
+            tokenizer.tgt_lang = self.target_code
+        wanted = tokenizer(text_target=[text for _, text in pairs], truncation=True, max_length=self._longest)
+        lengths = np.array([len(ids) for ids in wanted["input_ids"]])
+        # a score for every word of the vocabulary at every place: far more memory than translating takes
+        budget = (self.batch_tokens or models.token_budget(self.device)) // 4
+        for rows in models.token_batches(np.maximum(sources.lengths, lengths), budget):
+            labels = torch.full((len(rows), int(lengths[rows].max())), tokenizer.pad_token_id)
+            for place, row in enumerate(rows):
+                labels[place, : lengths[row]] = torch.tensor(wanted["input_ids"][row])
+            labels = labels.to(model.device)
+            with torch.inference_mode():
+                logits = model(**sources.features(rows, model.device), labels=labels).logits.float()
+                chosen = logits.gather(2, labels[:, :, None]).squeeze(2) - logits.logsumexp(dim=2)
+            scores = [chosen[place, : lengths[row]].cpu().numpy().round(4).tolist() for place, row in enumerate(rows)]
+            yield [pairs[row] for row in rows], scores
+
+    @property
+    def _longest(self) -> int:
+        """Tokens of a text that the model can read or write."""
+        tokenizer, model = self._loaded
+        return min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512))
+
+    def _key(self, text: str, decoding: Decoding, number: int) -> str:
+        codes = f"{self.source_code}>{self.target_code}"
+        return memo.key(self.fingerprint, codes, decoding.settings, str(number), text)
+
+    def _batches(self, texts: list[str], decoding: Decoding) -> Iterator[tuple[list[str], list[list[str]]]]:
+        """Batches of texts with their translations, as they are made."""
+        if not texts:
+            return
+        import torch
+
+        tokenizer, model = self._loaded
+        longest = self._longest
+        # one order for one set of texts, whatever order they came in
+        texts = sorted(texts, key=lambda text: (len(text), text))
+        tokens = models.tokenize(tokenizer, [self._prefix + text for text in texts], max_length=longest)
+        width = decoding.candidates if decoding.method == "sampling" else max(decoding.num_beams, decoding.candidates)
+        budget = (self.batch_tokens or models.token_budget(self.device)) // width
+        for rows in models.token_batches(tokens.lengths, budget):
+            batch = [texts[row] for row in rows]
+            limits = np.minimum(2 * tokens.lengths[rows] + 16, longest - 2)
+            with torch.inference_mode():
+                ids = self._generate(tokens.features(rows, model.device), batch, int(limits.max()) + 1, decoding)
+            flat = _decode(tokenizer, ids, np.repeat(limits, decoding.candidates))
+            grouped = [flat[i : i + decoding.candidates] for i in range(0, len(flat), decoding.candidates)]
+            yield batch, grouped
+
+    def _generate(self, features: dict[str, torch.Tensor], texts: list[str], steps: int, decoding: Decoding) -> Any:
+        """(texts * candidates, <= 1 + steps) token ids."""
+        from transformers import LogitsProcessorList
+
+        _, model = self._loaded
+        options = {"max_new_tokens": steps, "do_sample": False, "max_length": None, **self._forced}
+        count = decoding.candidates
+        if decoding.method == "beam":
+            beams = max(decoding.num_beams, count)
+            return model.generate(**features, num_beams=beams, num_return_sequences=count, **options)
+        # the encoder reads a text once for all its samples
+        encoded = model.get_encoder()(**features, return_dict=True)
+        encoded.last_hidden_state = encoded.last_hidden_state.repeat_interleave(count, dim=0)
+        mask = features["attention_mask"].repeat_interleave(count, dim=0)
+        draws = np.stack([_draws(text, number, steps, decoding) for text in texts for number in range(count)])
+        sampler = _nucleus_sampler(draws, decoding)
+        return model.generate(
+            encoder_outputs=encoded,
+            attention_mask=mask,
+            num_beams=1,
+            logits_processor=LogitsProcessorList([sampler]),
+            **options,
+        )
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+        try:
+            with models.quiet():
+                tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+                model = AutoModelForSeq2SeqLM.from_pretrained(
+                    self.folder, use_safetensors=True, local_files_only=True, dtype="float32"
+                )
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{self._parameter}: not a translator: {str(error).splitlines()[0]}") from None
+        if hasattr(tokenizer, "src_lang"):
+            self._language_token(tokenizer, self.source_code)
+            tokenizer.src_lang = self.source_code
+        return tokenizer, model.to(models.torch_device(self.device)).eval()
+
+    @property
+    def _prefix(self) -> str:
+        """What tells a Marian model of several targets where to go."""
+        tokenizer, _ = self._loaded
+        known = getattr(tokenizer, "supported_language_codes", None)
+        if not known or self.target_code is None:
+            return ""
+        if f">>{self.target_code}<<" not in known:
+            raise InputError(f"{self._parameter}: no language {self.target_code}; it knows {', '.join(known[:20])}")
+        return f">>{self.target_code}<< "
+
+    @cached_property
+    def _forced(self) -> dict[str, int]:
+        """What tells a multilingual model where to go: the first token it must say."""
+        tokenizer, _ = self._loaded
+        if not hasattr(tokenizer, "src_lang"):
+            return {}
+        return {"forced_bos_token_id": self._language_token(tokenizer, self.target_code)}
+
+    def _language_token(self, tokenizer: Any, code: str | None) -> int:
+        # "en" may be an ordinary piece of the vocabulary too, so only what is marked as a language counts
+        marked = {
+            *tokenizer.get_added_vocab(),
+            *tokenizer.all_special_tokens,
+            *getattr(tokenizer, "lang_token_to_id", ()),
+        }
+        for form in (f"__{code}__", code):
+            if code is not None and form in marked:
+                return tokenizer.convert_tokens_to_ids(form)
+        raise InputError(
+            f"{self._parameter} is multilingual and knows no language {code}; set text_code and pivot_code, "
+            f"such as zho_Hans and eng_Latn for NLLB, zh and en for M2M100"
+        )
+
+
+def back_translate(
+    texts: Sequence[str],
+    pivots: Sequence[Pivot],
+    decoding: Decoding,
+    *,
+    device: str = "auto",
+    cache: Path | str | None = "translations",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Paraphrases of texts by way of other languages; one model is in memory at a time.
+
+    Args:
+        texts: n texts.
+        pivots: the ways to go.
+        decoding: of the way back; the way there is the first of `decoding.num_beams` beams.
+
+    Returns:
+        One row a text, pivot and distinct paraphrase: `origin` (position in texts), `via` (the pivot's language),
+        `pivot_text`, `paraphrase` ("" for translations without an end), `support` (how often it was drawn), and what
+        the two models think of it, which is how parallel texts are filtered too (dual conditional cross-entropy, arXiv
+        1809.00197):
+
+        `fluency` in (0, 1]: the geometric mean of the probabilities that the model back gives the paraphrase's tokens.
+        `agreement` in (0, 1]: how likely the pivot text still is as a translation, now of the paraphrase instead of the
+        text: the factor by which its word that suffers most lost probability. A paraphrase that says 登录密码 for
+        支付密码 makes "payment" very unlikely, whatever else it keeps; a mean over the words would hide that.
+    """
+    there = Decoding("beam", num_beams=decoding.num_beams)
+    frames = []
+    for pivot in pivots:
+        options = {"device": device, "cache": cache}
+        forth = Translator(pivot.to_pivot, source_code=pivot.text_code, target_code=pivot.pivot_code, **options)
+        pivot_texts = [found for [found] in forth.translate(texts, there, progress, f"to {pivot.language}")]
+        del forth
+        back = Translator(pivot.from_pivot, source_code=pivot.pivot_code, target_code=pivot.text_code, **options)
+        distinct = [text for text in dict.fromkeys(pivot_texts) if text]
+        answers = back.translate(distinct, decoding, progress, f"from {pivot.language}")
+        returned = dict(zip(distinct, answers, strict=True))
+        rows = [
+            (origin, pivot.language, text, paraphrase)
+            for origin, text in enumerate(pivot_texts)
+            for paraphrase in returned.get(text, [""])
+        ]
+        table = pd.DataFrame(rows, columns=["origin", "via", "pivot_text", "paraphrase"])
+        table = table.groupby(list(table.columns), sort=False, as_index=False).agg(support=("origin", "size"))
+        table["fluency"] = _fluency(table, back, progress)
+        del back
+        forth = Translator(pivot.to_pivot, source_code=pivot.text_code, target_code=pivot.pivot_code, **options)
+        table["agreement"] = _agreement(table, texts, forth, progress)
+        frames.append(table)
+    columns = ["origin", "via", "pivot_text", "paraphrase", "support", "fluency", "agreement"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({name: [] for name in columns})
+
+
+def _fluency(table: pd.DataFrame, back: Translator, progress: bool) -> list[float]:
+    """See `back_translate`."""
+    pairs = list(zip(table["pivot_text"], table["paraphrase"], strict=True))
+    whole = [pair for pair in pairs if all(pair)]
+    scores = dict(zip(whole, back.log_probabilities(whole, progress, "judging"), strict=True))
+    return [float(np.exp(scores[pair].mean())) if pair in scores else 0.0 for pair in pairs]
+
+
+def _agreement(table: pd.DataFrame, texts: Sequence[str], forth: Translator, progress: bool) -> list[float]:
+    """See `back_translate`."""
+    rows = list(zip(table["origin"], table["paraphrase"], table["pivot_text"], strict=True))
+    pairs = [pair for origin, text, pivot in rows for pair in ((texts[origin], pivot), (text, pivot)) if text and pivot]
+    scores = dict(zip(pairs, forth.log_probabilities(pairs, progress, "comparing"), strict=True))
+    return [
+        float(np.exp((scores[text, pivot] - scores[texts[origin], pivot]).min(initial=0.0))) if text and pivot else 0.0
+        for origin, text, pivot in rows
+    ]
+
+
+def _draws(text: str, number: int, steps: int, decoding: Decoding) -> np.ndarray:
+    """(steps,) uniform random numbers of one sample of one text."""
+    entropy = int(memo.key(str(decoding.seed), str(number), text), 16)
+    return np.random.default_rng(entropy).random(steps)
+
+
+def _nucleus_sampler(draws: np.ndarray, decoding: Decoding):
+    """A logits processor that leaves one token of each row: the one a number in [0, 1) falls on in its nucleus.
+
+    Greedy search then takes it. This is inverse transform sampling; `generate(do_sample=True)` draws from the same
+    distribution, but with one random stream for the whole batch.
+    """
+    import torch
+    from transformers import LogitsProcessor
+
+    class NucleusSampler(LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            draw = torch.as_tensor(draws[:, input_ids.shape[1] - 1, None], device=scores.device)
+            scaled = scores.float() / decoding.temperature
+            top, tokens = scaled.topk(min(TOP_K, scores.shape[1]), dim=1)
+            mass = (top - scaled.logsumexp(dim=1, keepdim=True)).double().exp().cumsum(dim=1)
+            last = (mass < decoding.top_p).sum(dim=1, keepdim=True).clamp(max=mass.shape[1] - 1)
+            rank = (mass <= draw * mass.gather(1, last)).sum(dim=1, keepdim=True).clamp(max=last)
+            return torch.full_like(scores, -torch.inf).scatter(1, tokens.gather(1, rank), 0.0)
+
+    return NucleusSampler()
+
+
+def _decode(tokenizer: Any, ids: torch.Tensor, limits: np.ndarray) -> list[str]:
+    """Texts of rows of token ids that start with the decoder's start token; "" for rows without an end in time.
+
+    Marian models are made to end at the last step: an end there, beyond every row's limit, is none.
+    """
+    ids = ids[:, 1:].cpu()
+    ends = (ids == tokenizer.eos_token_id).int()
+    finished = ends.any(dim=1).numpy() & (ends.argmax(dim=1).numpy() < limits)
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [text.strip() if done else "" for text, done in zip(texts, finished, strict=True)]

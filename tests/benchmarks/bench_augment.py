@@ -1,0 +1,175 @@
+"""What the gate is worth, what the cache saves, and how fast translating is, on the demo world.
+
+    python tests/benchmarks/bench_augment.py [--quick] [--texts N]
+
+Notebook 01 is run first, so the clusters are the mined ones, not the true ones. Correctness is judged by
+`bgetune.demo.parse`. The plain loop translates the same texts, with the same decoding, as the documentation of
+transformers shows it: batches of 8 in the order of the texts, `model.generate`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import pandas as pd
+import yaml
+
+from bgetune import run
+from bgetune.augment import graph
+from bgetune.augment.backtranslate import Decoding, back_translate
+from bgetune.augment.gate import collect, judge
+from bgetune.demo.parse import keeps_meaning, shares
+from bgetune.encoder import Encoder
+from bgetune.params import ROOT, Gate, Pivot
+from bgetune.reranker import Reranker
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer texts")
+    parser.add_argument("--texts", type=int, help="texts to paraphrase")
+    parser.add_argument(
+        "--models", type=Path, help="folder with encoder, reranker, zh-en and en-zh; default the demo's"
+    )
+    arguments = parser.parse_args()
+    count = arguments.texts or (150 if arguments.quick else 1000)
+
+    # the small world's translators are too small to say anything: quick means fewer texts of the standard one
+    models = {
+        name: arguments.models / name if arguments.models else run.locate(f"demo://standard/{name}")
+        for name in ("encoder", "reranker", "zh-en", "en-zh")
+    }
+    truth = pd.read_csv(run.locate("demo://standard/truth.csv"), keep_default_na=False)
+    with tempfile.TemporaryDirectory() as folder:
+        texts, clusters = mined(models, Path(folder))
+        eligible = graph.texts_to_paraphrase(texts, clusters, None, seed=42)
+        origins = eligible.head(count).reset_index(drop=True)
+        pivots = [Pivot(language="en", to_pivot=str(models["zh-en"]), from_pivot=str(models["en-zh"]))]
+        cache = Path(folder) / "translations.sqlite"
+        rows, record = [], {"texts": len(origins)}
+        for method in ("sampling", "beam"):
+            decoding = Decoding(method, 4, top_p=0.8, temperature=0.7)
+            found = quality(origins, texts, clusters, pivots, decoding, models, truth, cache)
+            record[method] = found
+            rows += [(f"{method}: {name}", shown(value)) for name, value in found.items()]
+        record |= speed(origins["text"].tolist(), pivots, models, Path(folder))
+    rows += [(name.replace("_", " "), shown(value)) for name, value in record.items() if isinstance(value, float)]
+    print(table(rows))
+    print(json.dumps(record, ensure_ascii=False))
+
+
+def mined(models: dict[str, Path], folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Texts and clusters as notebook 01 makes them of the demo world."""
+    import papermill
+
+    profile = yaml.safe_load((ROOT / "params/demo.yaml").read_text(encoding="utf-8"))
+    profile |= {name: str(models[field]) for name, field in (("model", "encoder"), ("reranker", "reranker"))}
+    file = folder / "profile.yaml"
+    file.write_text(yaml.safe_dump(profile, allow_unicode=True), encoding="utf-8")
+    papermill.execute_notebook(
+        ROOT / "notebooks/01_positives.ipynb",
+        folder / "01.ipynb",
+        parameters={"profile": str(file), "run_dir": str(folder / "run")},
+        progress_bar=False,
+    )
+    read = [pd.read_parquet(run.artifact_path(folder / "run", name)) for name in ("texts", "clusters")]
+    return read[0], read[1]
+
+
+def quality(origins, texts, clusters, pivots, decoding, models, truth, cache) -> dict:
+    """Shares of correct paraphrases without and behind the gate, and texts that gained one."""
+    started = time.perf_counter()
+    translations = back_translate(origins["text"].tolist(), pivots, decoding, cache=cache, progress=False)
+    first = time.perf_counter() - started
+    encoder = Encoder(models["encoder"], max_length=32)
+    reranker = Reranker(models["reranker"], max_length=32)
+    table = judge(
+        collect(origins, translations), texts, clusters, Gate(), encoder=encoder, reranker=reranker, progress=False
+    )
+    origin = table["origin_id"].map(texts.set_index("text_id")["text"])
+    # a text that was there before is no paraphrase to judge, kept or not
+    new = table[(table["text"] != "") & (table["reason"] != "known")]
+    found = shares(keeps_meaning(origin[new.index], new["text"], truth), new["reason"] == "")
+    kept = table[table["reason"] == ""]
+    with mock.patch("transformers.AutoModelForSeq2SeqLM.from_pretrained", side_effect=AssertionError("loaded")):
+        started = time.perf_counter()
+        again = back_translate(origins["text"].tolist(), pivots, decoding, cache=cache, progress=False)
+        second = time.perf_counter() - started
+    assert again.equals(translations)
+    return {
+        "candidates": len(new),
+        "correct_ungated": float(found.loc["ungated", "correct"]),
+        "correct_kept": float(found.loc["kept", "correct"]),
+        "correct_kept_interval": found.loc["kept", ["low", "high"]].tolist(),
+        "kept": len(kept),
+        "texts_with_paraphrase": kept["origin_id"].nunique() / len(origins),
+        "dropped": {rule: int(n) for rule, n in table["reason"].value_counts().items() if rule},
+        "first_run_seconds": first,
+        "second_run_seconds": second,
+    }
+
+
+def speed(texts: list[str], pivots: list[Pivot], models: dict[str, Path], folder: Path) -> dict:
+    """Texts a second, there and back with 4 samples each, ours and by the plain loop."""
+    decoding = Decoding("sampling", 4, top_p=0.8, temperature=0.7)
+    warm = texts[:16]
+    plain(warm, models)
+    started = time.perf_counter()
+    lost = plain(texts, models)
+    loop = time.perf_counter() - started
+    back_translate(warm, pivots, decoding, cache=folder / "warm.sqlite", progress=False)
+    started = time.perf_counter()
+    back_translate(texts, pivots, decoding, cache=folder / "cold.sqlite", progress=False)
+    ours = time.perf_counter() - started
+    assert len(lost) == 4 * len(texts)
+    return {
+        "plain_loop_texts_per_second": len(texts) / loop,
+        "bgetune_texts_per_second": len(texts) / ours,
+        "times_as_fast": loop / ours,
+    }
+
+
+def plain(texts: list[str], models: dict[str, Path]) -> list[str]:
+    """The loop of the documentation: batches of 8, as they come."""
+    import torch
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    torch.manual_seed(0)
+    for name, options in (
+        ("zh-en", {"num_beams": 4}),
+        ("en-zh", {"do_sample": True, "num_beams": 1, "top_p": 0.8, "temperature": 0.7, "num_return_sequences": 4}),
+    ):
+        tokenizer = AutoTokenizer.from_pretrained(models[name])
+        model = AutoModelForSeq2SeqLM.from_pretrained(models[name]).eval()
+        translated = []
+        for start in range(0, len(texts), 8):
+            batch = tokenizer(texts[start : start + 8], return_tensors="pt", padding=True, truncation=True)
+            with torch.no_grad():
+                ids = model.generate(**batch, **options)
+            translated += tokenizer.batch_decode(ids, skip_special_tokens=True)
+        texts = translated
+    return texts
+
+
+def shown(value) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, list):
+        return " - ".join(f"{item:.3f}" for item in value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else f"{value:,}"
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()
