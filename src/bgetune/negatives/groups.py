@@ -1,0 +1,103 @@
+"""What training reads: groups in FlagEmbedding's format, and what was rejected."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bgetune.negatives.mining import Mined, ask
+from bgetune.negatives.space import SIMILARITY_DIGITS
+from bgetune.negatives.world import World
+from bgetune.params import HardNegatives
+from bgetune.reranker import Reranker
+
+
+def groups(world: World, mined: Mined, rules: HardNegatives, reranker: Reranker | None = None) -> pd.DataFrame:
+    """Training groups in FlagEmbedding's format: one row a query (and prompt) that kept a negative.
+
+    A query without any negative is no row: FlagEmbedding's trainer divides by zero there.
+
+    Returns:
+        query, pos, neg, pos_scores, neg_scores, prompt, source; in the order of the queries' ids. Scores are the
+        reranker's where there is one (a teacher for distillation), else similarities.
+    """
+    taken = mined.negatives.sort_values(["query", "rank", "candidate"])
+    if reranker is not None:
+        taken = taken.assign(score=ask(world, mined.queries, taken, reranker))
+    else:
+        taken = taken.assign(score=taken["similarity"])
+    kept = mined.queries.loc[sorted(taken["query"].unique())]
+    positives = [row[: rules.max_positives] for row in kept["positives"]]
+    if reranker is not None:
+        pairs = [(world.text[a], world.text[p]) for a, row in zip(kept["anchor"], positives, strict=True) for p in row]
+        scores = reranker.score(pairs).astype(np.float64).round(SIMILARITY_DIGITS)
+        ends = np.cumsum([len(row) for row in positives])
+        scores = np.split(scores, ends[:-1])
+    else:
+        scores = [row[: rules.max_positives] for row in kept["similarities"]]
+    by_query = taken.groupby("query", sort=True)
+    return pd.DataFrame(
+        {
+            "query": world.text[kept["anchor"]],
+            "pos": [world.text[row].tolist() for row in positives],
+            "neg": [world.text[rows].tolist() for rows in by_query["candidate"].agg(list)],
+            "pos_scores": [list(map(float, row)) for row in scores],
+            "neg_scores": by_query["score"].agg(list).to_list(),
+            "prompt": kept["prompt"].to_numpy(),
+            "source": kept["source"].to_numpy(),
+        }
+    )
+
+
+def write_jsonl(groups: pd.DataFrame, file: Path) -> None:
+    """One JSON object a line, as FlagEmbedding's trainer and `datasets.load_dataset("json")` read it."""
+    with file.open("w", encoding="utf-8", newline="\n") as lines:
+        for row in groups.to_dict("records"):
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def triplets(groups: pd.DataFrame, negatives: int = 1) -> pd.DataFrame:
+    """The groups as sentence-transformers' losses take them: one row a query and positive.
+
+    Args:
+        groups: as `groups` returns them, or `pd.read_json("train.jsonl", lines=True)`.
+        negatives: columns of negatives; a group with fewer is left out.
+
+    Returns:
+        anchor, positive, negative (or negative_1 ... negative_n).
+    """
+    names = ["negative"] if negatives == 1 else [f"negative_{number + 1}" for number in range(negatives)]
+    rows = [
+        (row.query, positive, *row.neg[:negatives])
+        for row in groups.itertuples()
+        for positive in row.pos
+        if len(row.neg) >= negatives
+    ]
+    return pd.DataFrame(rows, columns=["anchor", "positive", *names])
+
+
+def rejected(world: World, mined: Mined) -> pd.DataFrame:
+    """The table `rejected`: every candidate that a rule rejected, with the first that did."""
+    rows = mined.candidates[mined.candidates["rule"].ne("") & mined.candidates["rank"].gt(0)]
+    return pd.DataFrame(
+        {
+            "query_id": world.id[mined.queries["anchor"].to_numpy()[rows["query"]]].astype(str),
+            "text_id": world.id[rows["candidate"]].astype(str),
+            "rank": rows["rank"].astype("int64"),
+            "similarity": rows["similarity"],
+            "reranker": rows["reranker"],
+            "rule": rows["rule"],
+        }
+    ).reset_index(drop=True)
+
+
+def dropped(world: World, mined: Mined) -> pd.DataFrame:
+    """The table `dropped`: queries that are in no group because no candidate passed."""
+    unserved = mined.queries[~mined.queries.index.isin(mined.negatives["query"])]
+    counts = unserved.groupby("source", as_index=False).agg(rows=("anchor", "size"), example=("anchor", "first"))
+    counts["example"] = world.text[counts["example"]].astype(str) if len(counts) else ""
+    counts = counts.assign(reason="no candidate passed the rules as a hard negative").astype({"rows": "int64"})
+    return counts[["source", "reason", "rows", "example"]].astype({"source": str, "example": str})

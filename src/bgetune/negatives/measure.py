@@ -1,0 +1,167 @@
+"""What the report shows: the yield of each rule, what each buys, and the truth where it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bgetune.encoder import Encoder
+from bgetune.errors import InputError
+from bgetune.negatives.mining import RULES, Mined, ask, mine
+from bgetune.negatives.world import World
+from bgetune.params import HardNegatives
+from bgetune.reranker import Reranker
+from bgetune.text import normalize
+
+
+def rule_yields(mined: Mined) -> pd.DataFrame:
+    """What became of the candidates: rule, candidates, share, queries (that lost one or more by it), why."""
+    found = mined.candidates[mined.candidates["rank"] > 0]
+    rows = []
+    for rule, why in RULES.items():
+        lost = found[found["rule"] == rule]
+        rows.append((rule, len(lost), lost["query"].nunique(), why))
+    spare = found[found["rule"].eq("") & ~found["taken"]]
+    rows.append(("(not needed)", len(spare), spare["query"].nunique(), "passed, but enough were taken"))
+    taken = found[found["taken"]]
+    rows.append(("(taken)", len(taken), taken["query"].nunique(), "hard negatives"))
+    table = pd.DataFrame(rows, columns=["rule", "candidates", "queries", "why"])
+    table.insert(2, "share", table["candidates"] / max(len(found), 1))
+    return table
+
+
+def coverage(mined: Mined, rules: HardNegatives) -> dict[str, float]:
+    """How well the queries are served: queries, with_negatives and full (shares), negatives_per_query, similarity."""
+    count = mined.negatives.groupby("query").size().reindex(range(len(mined.queries)), fill_value=0)
+    return {
+        "queries": len(count),
+        "with_negatives": float((count > 0).mean()),
+        "full": float((count == rules.num_negatives).mean()),
+        "negatives_per_query": float(count.mean()),
+        "similarity": float(mined.negatives["similarity"].mean()),
+    }
+
+
+def as_row(values: Mapping[str, float]) -> pd.DataFrame:
+    """A table of one row."""
+    return pd.DataFrame([dict(values)])
+
+
+def advice(mined: Mined, rules: HardNegatives, least: float = 0.8) -> str:
+    """What to change when too few queries have negatives; "" when enough have."""
+    share = coverage(mined, rules)["with_negatives"]
+    if share >= least:
+        return ""
+    starved = mined.candidates[~mined.candidates["query"].isin(mined.negatives["query"])]
+    counts = starved.loc[starved["rule"].ne(""), "rule"].value_counts()
+    remedies = {
+        "known_positive": "search deeper (rank_max)",
+        "same_cluster": "search deeper (rank_max), or look for clusters that grew too large in 01_positives",
+        "missed_positive": "raise promote_score: the reranker may be too generous",
+        "rank": "lower rank_min",
+        "below_window": "lower window_low, or set it to null",
+        "above_window": "raise window_high, or set it to null: this model's scores bunch above it",
+        "margin": "lower margin, or search deeper (rank_max)",
+        "veto": "raise veto_score, or search deeper (rank_max)",
+    }
+    worst = counts.index[0] if len(counts) else "rank"
+    return (
+        f"Only {share:.0%} of the {len(mined.queries):,} queries have a hard negative: training would learn little "
+        f"from the others. Of their candidates the rule {worst} took most ({counts.iloc[0] if len(counts) else 0:,} of "
+        f"{len(starved):,}): {remedies[worst]}; or too_few: random."
+    )
+
+
+def similarities(mined: Mined) -> dict[str, dict[str, np.ndarray]]:
+    """Of positives, nearest candidates and negatives: similarities as the model scores, and after whitening."""
+    panels = {}
+    for title, positives, column in (
+        ("As the model scores", "similarities", "similarity"),
+        ("With the common drift taken out", "whitened", "whitened"),
+    ):
+        panels[title] = {
+            "positives": np.concatenate(mined.queries[positives].to_numpy()),
+            "nearest candidates": mined.candidates.loc[mined.candidates["rank"] > 0, column].to_numpy(),
+            "negatives taken": mined.negatives[column].to_numpy(),
+        }
+    return panels
+
+
+def examples(world: World, mined: Mined, count: int = 8) -> pd.DataFrame:
+    """Some queries, spread over the data, with a positive of each and its negatives."""
+    served = sorted(mined.negatives["query"].unique())
+    rows = []
+    for query in served[:: max(len(served) // count, 1)][:count]:
+        taken = mined.negatives[mined.negatives["query"] == query].sort_values("rank")
+        row = mined.queries.loc[query]
+        negatives = [f"{world.text[n]} ({s:.2f})" for n, s in zip(taken["candidate"], taken["similarity"], strict=True)]
+        positive = f"{world.text[row['positives'][0]]} ({row['similarities'][0]:.2f})"
+        rows.append((world.text[row["anchor"]], positive, "; ".join(negatives)))
+    return pd.DataFrame(rows, columns=["query", "a positive (similarity)", "hard negatives (similarity)"])
+
+
+def read_truth(file: Path) -> pd.Series:
+    """Known meanings: index text (normalised), value meaning; "" is junk, which means nothing.
+
+    Raises:
+        InputError: if the file has no columns text and meaning.
+    """
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    if not {"text", "meaning"} <= set(table.columns):
+        raise InputError(f"truth: {file} needs the columns text and meaning")
+    table["text"] = table["text"].map(normalize)
+    return table.drop_duplicates("text").set_index("text")["meaning"]
+
+
+def false_negatives(world: World, mined: Mined, meanings: pd.Series) -> float:
+    """The share of the negatives that truly mean the same as their query; NaN where no truth is known.
+
+    Args:
+        meanings: index text, value meaning ("" for junk, which means nothing).
+    """
+    query = pd.Series(world.text[mined.queries["anchor"].to_numpy()[mined.negatives["query"]]]).map(meanings)
+    negative = pd.Series(world.text[mined.negatives["candidate"]]).map(meanings)
+    known = query.notna() & negative.notna() & query.ne("")
+    return float((query == negative)[known].mean())
+
+
+def ablation(
+    world: World,
+    encoder: Encoder,
+    rules: HardNegatives,
+    reranker: Reranker | None,
+    meanings: pd.Series | None = None,
+    verdicts: Mapping[tuple[str, str], str] | None = None,
+    sample: int = 300,
+) -> pd.DataFrame:
+    """What each rule buys: mining a sample of the queries again with one rule turned off.
+
+    Returns:
+        One row a setting: queries with negatives, negatives a query, mean similarity, share of negatives that the
+        reranker doubts (score at or over 0.5) and, with a truth, share of false negatives.
+    """
+    settings = {
+        "all rules": {},
+        "without the cluster rule": {"cluster_rule": False},
+        "without the window": {"window_low": None, "window_high": None},
+        "margin instead of the veto": {"veto_score": None},
+        "neither margin nor veto": {"veto_score": None, "margin": None},
+        "without any of them": {
+            "cluster_rule": False, "window_low": None, "window_high": None, "margin": None, "veto_score": None,
+            "promote_score": None,
+        },
+    }  # fmt: skip
+    rows = []
+    for name, change in settings.items():
+        changed = rules.model_copy(update=change)
+        mined = mine(world, encoder, changed, reranker, verdicts=verdicts, sample=sample)
+        row = {"setting": name, **coverage(mined, changed)}
+        if reranker is not None:
+            row["doubted"] = float((ask(world, mined.queries, mined.negatives, reranker) >= 0.5).mean())
+        if meanings is not None:
+            row["false_negatives"] = false_negatives(world, mined, meanings)
+        rows.append(row)
+    return pd.DataFrame(rows)

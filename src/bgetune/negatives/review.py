@@ -1,0 +1,181 @@
+"""The review file: doubtful pairs for a person to judge, in Excel or in JupyterLab, and the verdicts read back."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bgetune.errors import InputError
+from bgetune.text import normalize, text_id
+
+if TYPE_CHECKING:
+    from ipywidgets import Widget
+
+COLUMNS = ["query", "candidate", "similarity", "reranker", "reason", "verdict"]
+
+VERDICTS = {
+    "same": ("same", "s", "yes", "y", "1", "true", "相同", "同", "是"),
+    "different": ("different", "d", "no", "n", "0", "false", "不同", "否"),
+}
+"""Verdict -> what a person may write for it. An empty cell is no verdict."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def read_review(file: Path) -> pd.DataFrame:
+    """The rows of a review file, verdicts as "same", "different" or "".
+
+    Also reads what Excel makes of it: UTF-8 or GB18030, commas, semicolons or tabs.
+
+    Raises:
+        InputError: naming file, line and what is wrong.
+    """
+    text = _decode(file)
+    lines = text.splitlines()
+    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
+    missing = [name for name in ("query", "candidate", "verdict") if name not in (reader.fieldnames or ())]
+    if missing:
+        raise InputError(f"{file}, line 1: no column {missing[0]}; the review file has {', '.join(COLUMNS)}")
+    meaning = {word: verdict for verdict, words in VERDICTS.items() for word in words}
+    rows = []
+    for row in reader:
+        word = (row["verdict"] or "").strip().lower()
+        if word and word not in meaning:
+            raise InputError(
+                f"{file}, line {reader.line_num}: verdict {row['verdict']!r} is neither same nor different "
+                f"(s and d will do; leave it empty if unsure)"
+            )
+        row |= {
+            "verdict": meaning.get(word, ""),
+            "query": _unguard(row["query"]),
+            "candidate": _unguard(row["candidate"]),
+        }
+        rows.append({name: row.get(name, "") for name in COLUMNS})
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    scores = table[["similarity", "reranker"]].apply(pd.to_numeric, errors="coerce")
+    return table.assign(**scores)
+
+
+def write_review(file: Path, table: pd.DataFrame) -> None:
+    """Write a review file at once or not at all: UTF-8 with a mark, so that Excel shows Chinese.
+
+    A cell that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    table = table[COLUMNS].astype({"query": object, "candidate": object, "reason": object})
+    for name in ("query", "candidate", "reason"):
+        table[name] = table[name].map(_guard)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
+    table.to_csv(temporary, index=False, encoding="utf-8-sig", lineterminator="\r\n")
+    os.replace(temporary, file)
+
+
+def collect(*files: Path | None) -> pd.DataFrame:
+    """The judged rows of the review files that exist; an earlier file's verdict on a pair holds."""
+    tables = [read_review(file) for file in files if file is not None and file.exists()]
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    return rows[rows["verdict"].ne("")].drop_duplicates(["query", "candidate"], ignore_index=True)
+
+
+def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """(text_id, text_id) in ascending order -> "same" or "different", of the rows with a verdict.
+
+    Raises:
+        InputError: if a pair was judged both ways.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for row in table[table["verdict"].ne("")].itertuples():
+        pair = tuple(sorted(text_id(normalize(text)) for text in (row.query, row.candidate)))
+        if found.setdefault(pair, row.verdict) != row.verdict:
+            raise InputError(f"review: {row.query!r} and {row.candidate!r} are judged both same and different")
+    return found
+
+
+def merge(judged: pd.DataFrame, doubtful: pd.DataFrame) -> pd.DataFrame:
+    """The next review file: what is still open first, then every row that has a verdict, which is never lost."""
+    judged = judged[judged["verdict"].ne("")]
+    known = verdicts(judged)
+    ids = [
+        tuple(sorted(text_id(text) for text in pair))
+        for pair in zip(doubtful["query"], doubtful["candidate"], strict=True)
+    ]
+    still_open = doubtful[[pair not in known for pair in ids]].assign(verdict="")
+    tables = [table for table in (still_open[COLUMNS], judged[COLUMNS]) if len(table)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def widget(file: Path) -> Widget:
+    """A small form for JupyterLab: one pair at a time, judged by a key (s, d, space) or a click, saved at once.
+
+    Raises:
+        InputError: if the file is no review file.
+    """
+    import ipywidgets as widgets
+
+    table = read_review(file)
+    place = {"row": 0}
+    open_rows = table.index[table["verdict"].eq("")].tolist()
+    pair, progress = widgets.HTML(), widgets.HTML()
+    key = widgets.Text(placeholder="s = same, d = different, space = skip", continuous_update=True)
+
+    def show() -> None:
+        from html import escape
+
+        done = int(table["verdict"].ne("").sum())
+        progress.value = f"{done} of {len(table)} judged"
+        if place["row"] >= len(open_rows):
+            pair.value = "<b>Nothing left to judge.</b>"
+            return
+        row = table.loc[open_rows[place["row"]]]
+        pair.value = (
+            f"<p style='font-size:1.3em'>{escape(row['query'])}<br>{escape(row['candidate'])}</p>"
+            f"<p>similarity {row['similarity']:.3f}, reranker {row['reranker']:.3f}: {escape(row['reason'])}</p>"
+        )
+
+    def judge(verdict: str) -> None:
+        if place["row"] < len(open_rows):
+            table.loc[open_rows[place["row"]], "verdict"] = verdict
+            if verdict:
+                write_review(file, table)
+            place["row"] += 1
+            show()
+
+    def pressed(change: Mapping[str, str]) -> None:
+        verdict = {"s": "same", "d": "different", " ": ""}.get(change["new"][-1:].lower())
+        if verdict is not None:
+            judge(verdict)
+        if change["new"]:
+            key.value = ""
+
+    key.observe(pressed, names="value")
+    buttons = []
+    for label, verdict in (("same", "same"), ("different", "different"), ("skip", "")):
+        button = widgets.Button(description=label)
+        button.on_click(lambda _, verdict=verdict: judge(verdict))
+        buttons.append(button)
+    show()
+    return widgets.VBox([progress, pair, widgets.HBox([*buttons, key])])
+
+
+def _decode(file: Path) -> str:
+    data = file.read_bytes()
+    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "gb18030"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise InputError(f"{file}: neither UTF-8 nor GB18030; save it as CSV UTF-8")
+
+
+def _guard(cell: str) -> str:
+    return f"'{cell}" if str(cell).startswith(_FORMULA) else cell
+
+
+def _unguard(cell: str | None) -> str:
+    cell = cell or ""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell

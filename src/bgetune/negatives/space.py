@@ -1,0 +1,82 @@
+"""The vectors of a split, as they are and with their drift taken out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bgetune.encoder import Encoder
+from bgetune.negatives.world import World
+
+SIMILARITY_DIGITS = 6
+"""Similarities are rounded to this before anything is ranked by them: the last bits differ with the batch."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Vectors of a split, as they are and whitened.
+
+    Attributes:
+        texts: (n, d) of all texts of the split, in the order of `numbers`.
+        queries: (m, d) of the queries, instruction included.
+        whiten: what takes the drift out of rows.
+        row: (all texts,) a text's row in `texts`, -1 outside the split.
+    """
+
+    texts: np.ndarray
+    queries: np.ndarray
+    whiten: Whitening
+    row: np.ndarray
+
+    @classmethod
+    def of(cls, world: World, queries: pd.DataFrame, split: str, encoder: Encoder) -> Space:
+        """Encode the texts of a split and its queries."""
+        numbers = np.flatnonzero(world.split == split)
+        row = np.full(len(world.texts), -1)
+        row[numbers] = np.arange(len(numbers))
+        texts = encoder.encode(world.text[numbers])
+        sought = texts[row[queries["anchor"]]]
+        prompted = (queries["prompt"] != "").to_numpy()
+        if prompted.any():
+            sought[prompted] = encoder.encode(world.text[queries["anchor"][prompted]], query=True)
+        return cls(texts, sought, Whitening.fit(texts), row)
+
+    def similarity(self, query: np.ndarray, text: np.ndarray, whitened: bool = False) -> np.ndarray:
+        """Cosine of rows of `queries` and text numbers, pair by pair: (p,) float64, rounded."""
+        left, right = self.queries, self.texts
+        if whitened:
+            left, right = self.whiten(left), self.whiten(right)
+        products = np.empty(len(query))
+        for start in range(0, len(query), 65_536):
+            part = slice(start, start + 65_536)
+            products[part] = np.einsum("pd,pd->p", left[query[part]], right[self.row[text[part]]])
+        return products.round(SIMILARITY_DIGITS)
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """Rows minus their mean, turned and scaled until no direction is common to all of them (arXiv 2103.15316).
+
+    Attributes:
+        mean: (d,).
+        turn: (d, d).
+    """
+
+    mean: np.ndarray
+    turn: np.ndarray
+
+    @classmethod
+    def fit(cls, rows: np.ndarray, floor: float = 0.01, sample: int = 50_000) -> Whitening:
+        """Fit to rows (n, d); directions with less variance than `floor` of the largest are not blown up to noise."""
+        rows = rows[:sample].astype(np.float64)
+        mean = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
+        variance, directions = np.linalg.eigh((rows - mean).T @ (rows - mean) / max(len(rows), 1))
+        scale = 1 / np.sqrt(variance.clip(min=0) + max(floor * variance.max(), 1e-12))
+        return cls(mean.astype(np.float32), (directions * scale).astype(np.float32))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """(n, d) unit rows, float32."""
+        rows = (rows - self.mean) @ self.turn
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-12)

@@ -1,0 +1,94 @@
+"""A known world of vectors: every meaning has a direction, its texts lie around it, near-misses share most of it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bgetune.negatives.world import World
+from bgetune.params import HardNegatives
+from bgetune.text import text_id
+
+
+class FakeEncoder:
+    """Vectors from a table."""
+
+    def __init__(self, vectors: dict[str, np.ndarray], query_instruction: str = ""):
+        self.vectors = vectors
+        self.query_instruction = query_instruction
+
+    def encode(self, texts, *, query=False, progress=True):
+        rows = np.array([self.vectors[text] for text in texts], dtype=np.float32).reshape(len(texts), -1)
+        if query and self.query_instruction:
+            rows = rows + 0.05
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+class FakeReranker:
+    """Knows the meaning: 0.95 for the same, 0.05 for another, unless told otherwise; remembers what it was asked."""
+
+    def __init__(self, meaning: dict[str, str], scores: dict[tuple[str, str], float] | None = None):
+        self.meaning = meaning
+        self.scores = scores or {}
+        self.asked: list[tuple[str, str]] = []
+
+    def score(self, pairs, *, progress=True):
+        self.asked += pairs
+        known = [0.95 if self.meaning[a] == self.meaning[b] else 0.05 for a, b in pairs]
+        return np.array([self.scores.get(tuple(p), k) for p, k in zip(pairs, known, strict=True)], dtype=np.float32)
+
+
+class Toy:
+    """Twelve meanings of five texts: three are known to be one, two are missed positives."""
+
+    def __init__(self, drift: float = 6.0, seed: int = 0):
+        lots = np.random.default_rng(seed)
+        common = np.full(16, drift)
+        services = lots.normal(size=(3, 16))
+        self.vectors, self.meaning, texts, clusters, edges = {}, {}, [], [], []
+        for number in range(12):
+            centre = services[number % 3] + 0.8 * lots.normal(size=16)
+            ids = []
+            for variant in range(5):
+                text = f"meaning {number} text {variant}"
+                self.vectors[text] = common + centre + 0.35 * lots.normal(size=16)
+                self.meaning[text] = str(number)
+                ids.append(text_id(text))
+                texts.append((text_id(text), text, "query", 1))
+            split = "train" if number < 8 else "dev" if number < 10 else "test"
+            clusters += [(name, ids[0] if place < 3 else name, split) for place, name in enumerate(ids)]
+            edges += [(*sorted((ids[0], ids[1])), "given", 2, 1.0), (*sorted((ids[0], ids[2])), "co_click", 2, 0.8)]
+        self.texts = pd.DataFrame(texts, columns=["text_id", "text", "kind", "count"])
+        self.clusters = pd.DataFrame(clusters, columns=["text_id", "cluster_id", "split"])
+        self.edges = pd.DataFrame(edges, columns=["a_id", "b_id", "source", "support", "weight"])
+        self.graded = pd.DataFrame(columns=["a_id", "b_id", "grade", "origin", "split"])
+
+    @property
+    def meanings(self) -> pd.Series:
+        return pd.Series(self.meaning)
+
+    @property
+    def encoder(self) -> FakeEncoder:
+        return FakeEncoder(self.vectors)
+
+    @property
+    def reranker(self) -> FakeReranker:
+        return FakeReranker(self.meaning)
+
+    @property
+    def world(self) -> World:
+        return World.of(self.texts, self.edges, self.clusters, self.graded)
+
+    def label(self, a: str, b: str, grade: float) -> None:
+        row = (text_id(a), text_id(b), grade, "pairs", "train")
+        self.graded = pd.DataFrame([*self.graded.itertuples(index=False), row], columns=self.graded.columns)
+
+
+@pytest.fixture
+def toy():
+    return Toy()
+
+
+@pytest.fixture
+def rules():
+    """No window: the toy's similarities lie where they lie."""
+    return HardNegatives(window_low=None, window_high=None, rank_max=40, num_negatives=3)

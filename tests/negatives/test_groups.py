@@ -1,0 +1,102 @@
+import json
+
+import numpy as np
+import pytest
+
+from bgetune.negatives import groups, heldout, mining
+from bgetune.tables import check
+
+
+@pytest.fixture
+def table(toy, rules):
+    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
+    return groups.groups(toy.world, mined, rules, toy.reranker)
+
+
+def test_scores_belong_to_their_texts(toy, table):
+    for row in table.itertuples():
+        assert len(row.pos) == len(row.pos_scores)
+        assert len(row.neg) == len(row.neg_scores) > 0
+        assert row.pos_scores == pytest.approx(toy.reranker.score([(row.query, text) for text in row.pos]))
+        assert row.neg_scores == pytest.approx(toy.reranker.score([(row.query, text) for text in row.neg]))
+
+
+def test_scores_are_similarities_without_a_reranker(toy, rules):
+    mined = mining.mine(toy.world, toy.encoder, rules)
+    row = groups.groups(toy.world, mined, rules).iloc[0]
+    query = toy.encoder.encode([row["query"]])
+    for texts, scores in ((row["pos"], row["pos_scores"]), (row["neg"], row["neg_scores"])):
+        np.testing.assert_allclose((toy.encoder.encode(texts) @ query.T)[:, 0], scores, atol=1e-5)
+
+
+def test_best_supported_positives_come_first_and_are_capped(toy, rules):
+    one = rules.model_copy(update={"max_positives": 1})
+    mined = mining.mine(toy.world, toy.encoder, one, toy.reranker)
+    rows = groups.groups(toy.world, mined, one, toy.reranker).set_index("query")
+    assert rows.loc["meaning 0 text 0", "pos"] == ["meaning 0 text 1"]  # given 1.0, the other co_click 0.8
+    assert rows.loc["meaning 0 text 0", "source"] == "given"
+
+
+def test_datasets_reads_the_file(table, tmp_path):
+    from datasets import load_dataset
+
+    file = tmp_path / "train.jsonl"
+    groups.write_jsonl(table, file)
+    loaded = load_dataset("json", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.to_list() == table.to_dict("records")
+    assert [json.loads(line) for line in file.read_text("utf-8").splitlines()] == table.to_dict("records")
+
+
+def test_flagembedding_reads_the_file(table, tmp_path):
+    """Its own data set class, whose division by zero an empty `neg` would meet."""
+    import tiny
+    from FlagEmbedding.abc.finetune.embedder import AbsEmbedderDataArguments, AbsEmbedderTrainDataset
+    from transformers import AutoTokenizer
+
+    tiny.save_tokenizer(tmp_path / "tokenizer")
+    file = tmp_path / "train.jsonl"
+    groups.write_jsonl(table, file)
+    arguments = AbsEmbedderDataArguments(train_data=[str(file)], train_group_size=8, cache_path=str(tmp_path / "cache"))
+    data = AbsEmbedderTrainDataset(arguments, AutoTokenizer.from_pretrained(tmp_path / "tokenizer"))
+    assert len(data) == len(table)
+    for row in range(len(data)):
+        assert len(data[row][1]) == 8  # the passages: one positive, seven negatives
+
+
+def test_triplets(table):
+    pairs = groups.triplets(table)
+    assert list(pairs) == ["anchor", "positive", "negative"]
+    assert len(pairs) == table["pos"].str.len().sum()
+    wide = groups.triplets(table, negatives=3)
+    assert list(wide)[2:] == ["negative_1", "negative_2", "negative_3"]
+    assert (wide[["negative_1", "negative_2", "negative_3"]].nunique(axis=1) == 3).all()
+    assert groups.triplets(table, negatives=9).empty
+
+
+def test_heldout_pairs_are_right_and_balanced(toy, rules):
+    rules = rules.model_copy(update={"heldout_per_cluster": 1})
+    table = check("heldout", heldout.heldout(toy.world, toy.encoder, rules, toy.reranker))
+    text = dict(zip(toy.texts["text_id"], toy.texts["text"], strict=True))
+    split = dict(zip(toy.clusters["text_id"], toy.clusters["split"], strict=True))
+    for row in table.itertuples():
+        same = toy.meaning[text[row.query_id]] == toy.meaning[text[row.text_id]]
+        assert same == bool(row.label)
+        assert split[row.query_id] == split[row.text_id] == row.split
+    counts = table.groupby(["split", "kind"]).size().unstack()
+    assert counts["positive"].tolist() == [2, 2]  # one of each of two clusters
+    assert (counts["hard_negative"] == counts["positive"]).all()
+    assert (counts["random"] == counts["positive"]).all()
+
+
+def test_heldout_is_the_same_for_another_order(toy, rules):
+    expected = heldout.heldout(toy.world, toy.encoder, rules, toy.reranker)
+    toy.texts, toy.edges = toy.texts[::-1], toy.edges[::-1]
+    assert heldout.heldout(toy.world, toy.encoder, rules, toy.reranker).equals(expected)
+
+
+def test_machine_made_paraphrases_judge_nothing(toy, rules):
+    toy.edges.loc[toy.edges["source"] == "co_click", "source"] = "back_translation"
+    table = heldout.heldout(toy.world, toy.encoder, rules, toy.reranker)
+    text = dict(zip(toy.texts["text_id"], toy.texts["text"], strict=True))
+    used = {text[name] for name in (*table["query_id"], *table["text_id"])}
+    assert not {name for name in used if name.endswith("text 2")}

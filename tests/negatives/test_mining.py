@@ -1,0 +1,278 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from bgetune.errors import InputError
+from bgetune.negatives import groups, measure, mining, promotion
+from bgetune.negatives.world import World, queries_of
+from bgetune.text import text_id
+
+
+def pairs_of(world, mined, rows):
+    anchors = world.text[mined.queries["anchor"].to_numpy()[rows["query"]]]
+    return set(zip(anchors, world.text[rows["candidate"]], strict=True))
+
+
+def test_negatives_are_other_meanings_near_the_query(toy, rules):
+    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
+    served = measure.coverage(mined, rules)
+    assert served["with_negatives"] == 1
+    assert measure.false_negatives(toy.world, mined, toy.meanings) == 0
+    assert mined.negatives["similarity"].mean() > mined.candidates["similarity"].mean()  # hard, not merely safe
+
+
+def test_without_rules_false_negatives_come_in(toy, rules):
+    """The control of the test above: the search alone does find false negatives, so the rules have something to do."""
+    off = {"veto_score": None, "promote_score": None, "margin": None, "cluster_rule": False}
+    mined = mining.mine(toy.world, toy.encoder, rules.model_copy(update=off), None)
+    assert measure.false_negatives(toy.world, mined, toy.meanings) > 0.2
+
+
+def test_margin_alone_keeps_negatives_on_a_drifted_model(toy, rules):
+    """Where the published margin starves: positives score below many neighbours, and all scores bunch."""
+    world = toy.world
+    mined = mining.mine(world, toy.encoder, rules, None)
+    served = measure.coverage(mined, rules)
+    assert served["with_negatives"] >= 0.8
+    none = mining.mine(world, toy.encoder, rules.model_copy(update={"margin": None}), None)
+    share = measure.false_negatives(world, mined, toy.meanings)
+    assert share < measure.false_negatives(world, none, toy.meanings) / 3
+    weakest = mined.queries["similarities"].map(min).to_numpy()
+    published = mined.candidates["similarity"] <= 0.95 * weakest[mined.candidates["query"]]
+    assert mined.candidates["query"][published].nunique() < 0.8 * len(mined.queries)
+
+
+def test_every_candidate_has_the_first_rule_that_rejects_it(toy, rules):
+    rules = rules.model_copy(update={"window_low": 0.95, "window_high": 0.985, "rank_min": 2})
+    world = toy.world
+    mined = mining.mine(world, toy.encoder, rules, toy.reranker)
+    anchor = mined.queries["anchor"].to_numpy()
+    edges = set(zip(world.positives["anchor"], world.positives["positive"], strict=True))
+    seen = set()
+    for row in mined.candidates.itertuples():
+        q, c = anchor[row.query], row.candidate
+        if (q, c) in edges or (c, q) in edges:
+            expected = "known_positive"
+        elif world.cluster[q] == world.cluster[c]:
+            expected = "same_cluster"
+        elif row.reranker >= 0.9:
+            expected = "missed_positive"
+        elif row.rank < 2:
+            expected = "rank"
+        elif row.similarity < 0.95:
+            expected = "below_window"
+        elif row.similarity > 0.985:
+            expected = "above_window"
+        else:
+            expected = "veto" if row.reranker >= rules.veto_score else ""
+        assert row.rule == expected
+        seen.add(expected)
+    assert {"known_positive", "same_cluster", "missed_positive", "below_window", "above_window", ""} <= seen
+    yields = measure.rule_yields(mined)
+    assert yields["candidates"].sum() == len(mined.candidates)
+    assert len(groups.rejected(world, mined)) == (mined.candidates["rule"] != "").sum()
+
+
+def test_veto_asks_for_more_until_there_are_enough(toy, rules):
+    """The reranker doubts the nearest candidates; the negatives then come from further down."""
+    reranker = toy.reranker
+    plain = mining.mine(toy.world, toy.encoder, rules, None)
+    world = toy.world
+    doubted = pairs_of(world, plain, plain.negatives)
+    reranker.scores = dict.fromkeys(doubted, 0.5)
+    mined = mining.mine(world, toy.encoder, rules, reranker)
+    assert not doubted & pairs_of(world, mined, mined.negatives)
+    assert measure.coverage(mined, rules)["full"] == 1
+    assert set(mined.candidates.loc[mined.candidates["reranker"].between(0.3, 0.9), "rule"]) <= {"veto", "margin"}
+    assert len(set(reranker.asked)) < len(mined.candidates)  # not about every candidate
+
+
+def test_dev_and_test_never_reach_training(toy, rules):
+    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
+    table = groups.groups(toy.world, mined, rules, toy.reranker)
+    used = {text for row in table.itertuples() for text in (row.query, *row.pos, *row.neg)}
+    split = dict(zip(toy.clusters["text_id"], toy.clusters["split"], strict=True))
+    assert {split[text_id(text)] for text in used} == {"train"}
+
+
+def test_rows_of_one_query_are_one_group(toy, rules):
+    """The same query in several sources, once with a document: one group without an instruction, two tasks with one."""
+    query, document = "meaning 0 text 0", "meaning 0 text 4"
+    toy.texts.loc[toy.texts["text"] == document, "kind"] = "document"
+    toy.clusters.loc[toy.clusters["text_id"] == text_id(document), "cluster_id"] = text_id(query)
+    extra = (*sorted((text_id(query), text_id(document))), "qa", 1, 0.8)
+    toy.edges = pd.DataFrame([*toy.edges.itertuples(index=False), extra], columns=toy.edges.columns)
+    assert not queries_of(toy.world, "train").duplicated("anchor").any()
+    tasks = queries_of(toy.world, "train", "查询：")
+    own = tasks[tasks["anchor"] == toy.world.numbers(text_id(query))[0]]
+    assert own["prompt"].tolist() == ["", "查询："]
+    assert own["kinds"].tolist() == [("query",), ("document",)]
+    anchors = toy.world.text[tasks["anchor"]]
+    assert document not in anchors  # nobody searches with a document
+    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
+    row = groups.groups(toy.world, mined, rules, toy.reranker).set_index("query").loc[query]
+    assert set(row["pos"]) == {"meaning 0 text 1", "meaning 0 text 2", document}
+    assert not set(row["pos"]) & set(row["neg"])
+
+
+def test_labelled_negatives_come_first(toy, rules):
+    toy.label("meaning 0 text 0", "meaning 7 text 4", 0.0)
+    toy.label("meaning 1 text 0", "meaning 2 text 0", 0.5)
+    world = toy.world
+    mined = mining.mine(world, toy.encoder, rules.model_copy(update={"rank_max": 3}), toy.reranker)
+    taken = pairs_of(world, mined, mined.negatives)
+    assert ("meaning 0 text 0", "meaning 7 text 4") in taken
+    assert ("meaning 1 text 0", "meaning 2 text 0") not in taken  # partly relevant is no negative
+    wide = mining.mine(world, toy.encoder, rules, toy.reranker)
+    known = wide.candidates[wide.candidates["rule"] == "known_positive"]
+    assert ("meaning 1 text 0", "meaning 2 text 0") in pairs_of(world, wide, known)
+
+
+def test_order_of_the_tables_changes_nothing(toy, rules):
+    rules = rules.model_copy(update={"sampling": "random"})
+    expected = groups.groups(toy.world, mining.mine(toy.world, toy.encoder, rules, toy.reranker), rules, toy.reranker)
+    for name in ("texts", "edges", "clusters"):
+        setattr(toy, name, getattr(toy, name).sample(frac=1, random_state=1))
+    got = groups.groups(toy.world, mining.mine(toy.world, toy.encoder, rules, toy.reranker), rules, toy.reranker)
+    pd.testing.assert_frame_equal(got, expected)
+
+
+@pytest.mark.parametrize("sampling", ["top", "random", "band"])
+def test_sampling(toy, rules, sampling):
+    rules = rules.model_copy(update={"sampling": sampling, "margin": None})
+    mined = mining.mine(toy.world, toy.encoder, rules, None)
+    passed = mined.candidates[mined.candidates["rule"] == ""]
+    place = passed.groupby("query").cumcount() / passed.groupby("query")["rank"].transform("size")
+    places = place[passed["taken"]].groupby(passed["query"]).agg(list)
+    if sampling == "top":
+        assert max(max(row) for row in places) < 0.2
+    elif sampling == "band":
+        assert all([int(p * 3) for p in row] == [0, 1, 2] for row in places)
+    else:
+        assert 0.3 < np.mean([np.mean(row) for row in places]) < 0.7
+    other = mining.mine(toy.world, toy.encoder, rules.model_copy(update={"seed": 7}), None)
+    same = other.candidates["taken"].equals(mined.candidates["taken"])
+    assert same == (sampling == "top")
+
+
+def test_fewer_rather_than_duplicates_or_random(toy, rules):
+    rules = rules.model_copy(update={"num_negatives": 50, "rank_max": 10})
+    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
+    assert (mined.negatives["rank"] > 0).all()
+    assert not mined.negatives.duplicated(["query", "candidate"]).any()
+    assert measure.coverage(mined, rules)["full"] == 0
+
+
+def test_random_texts_only_when_asked(toy, rules):
+    rules = rules.model_copy(update={"num_negatives": 8, "rank_max": 6, "too_few": "random"})
+    world = toy.world
+    mined = mining.mine(world, toy.encoder, rules, toy.reranker)
+    assert measure.coverage(mined, rules)["full"] == 1
+    assert (mined.negatives["rank"] == 0).any()
+    assert measure.false_negatives(world, mined, toy.meanings) == 0
+    assert not mined.negatives.duplicated(["query", "candidate"]).any()
+
+
+def test_starved_training_is_said_aloud(toy, rules):
+    rules = rules.model_copy(update={"window_low": 0.9999})
+    mined = mining.mine(toy.world, toy.encoder, rules, None)
+    advice = measure.advice(mined, rules)
+    assert "below_window" in advice
+    assert "lower window_low" in advice
+    assert groups.groups(toy.world, mined, rules).empty
+    assert groups.dropped(toy.world, mined)["rows"].sum() == len(mined.queries)
+    assert (
+        measure.advice(mining.mine(toy.world, toy.encoder, rules.model_copy(update={"window_low": None}), None), rules)
+        == ""
+    )
+
+
+def test_no_positives_is_an_input_error(toy, rules):
+    toy.edges = toy.edges[:0]
+    with pytest.raises(InputError, match="no positives"):
+        mining.mine(toy.world, toy.encoder, rules)
+
+
+def test_unknown_ids_in_edges_are_an_input_error(toy):
+    toy.edges.loc[0, "a_id"] = "0" * 16
+    with pytest.raises(InputError, match="text_id"):
+        World.of(toy.texts, toy.edges, toy.clusters)
+
+
+def test_missed_positives_join_the_graph(toy, rules):
+    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
+    missed = promotion.missed_positives(toy.world, mined)
+    assert len(missed) > 0
+    meaning = {text_id(text): name for text, name in toy.meaning.items()}
+    assert all(meaning[row.a_id] == meaning[row.b_id] for row in missed.itertuples())
+    edges, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed, {})
+    assert refused.empty
+    assert (edges["source"] == "recall").sum() == len(missed)
+    cluster = dict(zip(clusters["text_id"], clusters["cluster_id"], strict=True))
+    assert all(cluster[row.a_id] == cluster[row.b_id] for row in missed.itertuples())
+    assert clusters.set_index("text_id")["split"].to_dict() == toy.clusters.set_index("text_id")["split"].to_dict()
+
+
+def test_one_direction_is_not_enough(toy, rules):
+    a, b = "meaning 0 text 0", "meaning 1 text 0"
+    reranker = toy.reranker
+    reranker.scores = {(a, b): 0.99}
+    world = toy.world
+    mined = mining.mine(world, toy.encoder, rules.model_copy(update={"margin": None, "rank_max": 55}), reranker)
+    missed = promotion.missed_positives(world, mined)
+    assert tuple(sorted((text_id(a), text_id(b)))) not in set(zip(missed["a_id"], missed["b_id"], strict=True))
+
+
+def test_people_keep_clusters_apart(toy):
+    a, b, c = (text_id(f"meaning {n} text 0") for n in (0, 1, 2))
+    missed = pd.DataFrame({"a_id": [min(a, b), min(b, c)], "b_id": [max(a, b), max(b, c)], "score": [0.99, 0.95]})
+    labels = pd.DataFrame({"a_id": [a], "b_id": [c], "grade": [0.0]})
+    _, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed, {}, labels)
+    cluster = dict(zip(clusters["text_id"], clusters["cluster_id"], strict=True))
+    assert cluster[a] == cluster[b] != cluster[c]  # b may join a or c but cannot join both
+    assert refused["reason"].tolist() == ["people called texts of the two clusters different"]
+
+
+def test_nothing_is_joined_across_splits(toy):
+    a, b = (text_id(f"meaning {n} text 0") for n in (0, 11))
+    missed = pd.DataFrame({"a_id": [min(a, b)], "b_id": [max(a, b)], "score": [1.0]})
+    edges, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed, {(min(a, b), max(a, b)): "same"})
+    assert len(edges) == len(toy.edges)
+    assert refused["reason"].tolist() == ["in different splits"]
+    assert clusters["cluster_id"].nunique() == toy.clusters["cluster_id"].nunique()
+
+
+def test_verdicts_hold(toy, rules):
+    """Same: an edge. Different: a negative, whatever the reranker thinks of it."""
+    a, b, c = "meaning 0 text 0", "meaning 0 text 3", "meaning 0 text 4"
+    key = {(x, y): tuple(sorted((text_id(x), text_id(y)))) for x, y in ((a, b), (a, c))}
+    verdicts = {key[a, b]: "same", key[a, c]: "different"}
+    world = toy.world
+    mined = mining.mine(world, toy.encoder, rules, toy.reranker, verdicts=verdicts)
+    assert (a, c) in pairs_of(world, mined, mined.negatives)
+    missed = promotion.missed_positives(world, mined)
+    edges, clusters, _ = promotion.promote(toy.edges, toy.clusters, missed, verdicts)
+    given = edges[edges["source"] == "given"]
+    assert key[a, b] in set(zip(given["a_id"], given["b_id"], strict=True))
+    cluster = dict(zip(clusters["text_id"], clusters["cluster_id"], strict=True))
+    assert cluster[text_id(a)] == cluster[text_id(b)] != cluster[text_id(c)]
+
+
+def test_doubtful_candidates_are_for_a_person(toy, rules):
+    a, b = "meaning 0 text 0", "meaning 3 text 1"
+    reranker = toy.reranker
+    reranker.scores = {(a, b): 0.6, (b, a): 0.4}
+    world = toy.world
+    mined = mining.mine(world, toy.encoder, rules.model_copy(update={"margin": None, "rank_max": 55}), reranker)
+    table = promotion.doubtful(world, mined, rules)
+    rows = table[(table["query"].isin([a, b])) & table["candidate"].isin([a, b])]
+    assert len(rows) == 1  # one row a pair, not one a direction
+    assert rows["reason"].tolist() == ["the reranker is not sure"]
+    assert len(promotion.doubtful(world, mined, rules.model_copy(update={"review_limit": 1}))) == 1
+
+
+def test_ablation_names_what_each_rule_buys(toy, rules):
+    table = measure.ablation(toy.world, toy.encoder, rules, toy.reranker, toy.meanings).set_index("setting")
+    assert table.loc["all rules", "false_negatives"] == 0
+    assert table.loc["without any of them", "false_negatives"] > 0.2
+    assert table.loc["without any of them", "doubted"] > table.loc["all rules", "doubted"]

@@ -1,0 +1,97 @@
+import pandas as pd
+import pytest
+
+from bgetune.errors import InputError
+from bgetune.negatives import review
+from bgetune.text import text_id
+
+
+def rows(*pairs, verdict=""):
+    table = pd.DataFrame(pairs, columns=["query", "candidate"])
+    return table.assign(similarity=0.8, reranker=0.5, reason="the reranker is not sure", verdict=verdict)
+
+
+def key(a, b):
+    return tuple(sorted((text_id(a), text_id(b))))
+
+
+def test_written_and_read_back(tmp_path):
+    table = rows(("支付密码", "登录密码"), ('a,"b"', "两\n行"), verdict="same")
+    review.write_review(tmp_path / "review.csv", table)
+    pd.testing.assert_frame_equal(review.read_review(tmp_path / "review.csv"), table)
+    assert (tmp_path / "review.csv").read_bytes().startswith(b"\xef\xbb\xbf")  # Excel then reads Chinese
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+86", "-5元", "@sum", '=HYPERLINK("x")'])
+def test_formulas_are_defused_and_restored(tmp_path, text):
+    file = tmp_path / "review.csv"
+    review.write_review(file, rows((text, "正常")))
+    written = pd.read_csv(file, encoding="utf-8-sig")["query"][0]
+    assert written == "'" + text
+    assert review.read_review(file)["query"].tolist() == [text]
+
+
+def test_what_excel_makes_of_it(tmp_path):
+    file = tmp_path / "review.csv"
+    file.write_bytes(
+        "query;candidate;similarity;reranker;reason;verdict\r\n支付;付款;0.8;;x;相同\r\n".encode("gb18030")
+    )
+    table = review.read_review(file)
+    assert table["verdict"].tolist() == ["same"]
+    assert review.verdicts(table) == {key("支付", "付款"): "same"}
+
+
+def test_a_wrong_verdict_is_named(tmp_path):
+    file = tmp_path / "review.csv"
+    review.write_review(file, rows(("a", "b"), ("c", "d"), verdict="maybe"))
+    with pytest.raises(InputError, match=r"review\.csv, line 2: verdict 'maybe'"):
+        review.read_review(file)
+
+
+def test_a_missing_column_is_named(tmp_path):
+    file = tmp_path / "review.csv"
+    file.write_text("query,candidate\na,b\n", "utf-8")
+    with pytest.raises(InputError, match="no column verdict"):
+        review.read_review(file)
+
+
+def test_contradictions_are_named():
+    table = pd.concat([rows(("a", "b"), verdict="same"), rows(("b", "a"), verdict="different")])
+    with pytest.raises(InputError, match="both same and different"):
+        review.verdicts(table)
+
+
+def test_verdicts_are_never_lost(tmp_path):
+    """Three runs: a pair that is no longer doubtful keeps its verdict, one without a verdict makes room."""
+    file = tmp_path / "review.csv"
+    first = rows(("a", "b"), ("c", "d"))
+    first.loc[0, "verdict"] = "different"
+    review.write_review(file, first)
+    for _ in range(2):
+        judged = review.collect(file, None, tmp_path / "missing.csv")
+        merged = review.merge(
+            judged, rows(("b", "a"), ("e", "f"))[["query", "candidate", "similarity", "reranker", "reason"]]
+        )
+        review.write_review(file, merged)
+    table = review.read_review(file)
+    assert table[["query", "candidate", "verdict"]].to_numpy().tolist() == [["e", "f", ""], ["a", "b", "different"]]
+    assert review.verdicts(table) == {key("a", "b"): "different"}
+
+
+def test_widget_saves_every_verdict_at_once(tmp_path):
+    file = tmp_path / "review.csv"
+    review.write_review(file, rows(("<b>一</b>", "二"), ("三", "四"), ("五", "六")))
+    form = review.widget(file)
+    progress, pair, controls = form.children
+    same, _, skip, keys = controls.children
+    assert "&lt;b&gt;" in pair.value
+    assert "<b>一" not in pair.value
+    keys.value = "d"
+    assert review.read_review(file)["verdict"].tolist() == ["different", "", ""]
+    skip.click()
+    assert "五" in pair.value
+    same.click()
+    assert review.read_review(file)["verdict"].tolist() == ["different", "", "same"]
+    assert progress.value == "2 of 3 judged"
+    keys.value = "s"  # nothing is left: nothing changes
+    assert review.read_review(file)["verdict"].tolist() == ["different", "", "same"]
