@@ -1,0 +1,78 @@
+"""Where a training keeps its checkpoints, and whether one may be continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from bgetune.errors import InputError
+
+
+def prepare(root: str | Path, key: Iterable[str], gigabytes: float) -> Path:
+    """The folder for the checkpoints of one training, and none of another.
+
+    Args:
+        root: the stage's folder of checkpoints.
+        key: all that the resulting weights depend on (parameters, data, base model, code). A training with the same
+            key continues from what it finds; checkpoints with another key are deleted.
+        gigabytes: what the checkpoints will take.
+
+    Raises:
+        InputError: if the folder cannot be written, or the disk has less room.
+    """
+    root = Path(root)
+    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
+    folder = root / digest
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_bytes(b"writable")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: training cannot write its checkpoints there ({error.strerror}); give another run_dir, or make "
+            f"room"
+        ) from None
+    for other in root.iterdir():
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)  # another process of the same training may be faster
+    free = shutil.disk_usage(folder).free / 1e9
+    taken = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e9
+    if free + taken < gigabytes:
+        raise InputError(
+            f"{folder}: the disk has {free:.1f} GB free, and the checkpoints of this training take {gigabytes:.1f} GB; "
+            f"make room, or give another run_dir"
+        )
+    return folder
+
+
+def latest(folder: Path) -> Path | None:
+    """The last complete checkpoint: a run that was killed while it wrote one leaves it without its state."""
+    steps = {int(path.name.removeprefix("checkpoint-")): path for path in folder.glob("checkpoint-*")}
+    return next((steps[step] for step in sorted(steps, reverse=True) if _is_complete(steps[step])), None)
+
+
+def clear(root: str | Path) -> None:
+    """Delete all checkpoints: the model they led to is written."""
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """The trainer writes its state last."""
+    state = checkpoint / "trainer_state.json"
+    try:
+        return json.loads(state.read_text(encoding="utf-8"))["global_step"] > 0
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def code_hash() -> str:
+    """SHA-256 of the modules that train: changed code continues no old checkpoint."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,125 @@
+"""From rows of the training data to what the trainer takes: texts chosen, prompted, tokenised, and the label matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bgetune.training.groups import Group, choose
+
+
+@dataclass
+class Guide:
+    """A model's judgement on which documents of a batch are false negatives (GISTEmbed, arXiv 2402.16829).
+
+    A document of another row is masked when the guide finds it closer to the anchor than the anchor's positive, less a
+    margin. A row's own hard negatives stay: they passed stricter tests when they were mined.
+
+    Attributes:
+        vectors: (n, d) unit vectors of all texts of the groups.
+        row: the row of every text in them, of a query with its prompt.
+        margin: in cosine; larger masks more.
+    """
+
+    vectors: np.ndarray
+    row: Mapping[str, int]
+    margin: float = 0.0
+
+    def false_negatives(self, anchors: Sequence[str], positives: Sequence[str], documents: Sequence[str]) -> np.ndarray:
+        """(b, m) bool: which of m documents the guide takes for positives of which of b anchors."""
+        anchor, positive, document = (
+            self.vectors[[self.row[text] for text in texts]] for texts in (anchors, positives, documents)
+        )
+        bound = (anchor * positive).sum(axis=1) - self.margin
+        return anchor @ document.T > bound[:, None]
+
+
+@dataclass
+class GroupCollator:
+    """Makes a batch of groups: two columns of texts and the label matrix that `RankingLoss` takes.
+
+    A group is called by `epoch * n + number`, its item, for n groups: what it brings follows from the item alone, so a
+    training that continues sees the batches that an unbroken one would have seen.
+
+    Attributes:
+        preprocess: tokenises: `model.preprocess`.
+        groups: n groups.
+        cluster_of: cluster number of every text.
+        epochs: how many there will be.
+        seed: of all choices.
+        positives, negatives: how many of each a group brings, as in `choose`.
+        guide: masks further false negatives.
+    """
+
+    preprocess: Callable[..., dict[str, Any]]
+    groups: Sequence[Group]
+    cluster_of: Mapping[str, int]
+    epochs: int
+    seed: int
+    positives: int | None = None
+    negatives: int | None = None
+    guide: Guide | None = None
+
+    def __call__(self, items: Sequence[int]) -> dict[str, Any]:
+        """Tokens of anchors and documents (each document once), labels (b, m) int8, and the items (b,)."""
+        import torch
+
+        batch = self.batch(items)
+        anchors = self.preprocess([group.prompt + group.query for group in batch.groups])
+        documents = self.preprocess(batch.documents)
+        return {
+            **{f"anchor_{key}": value for key, value in anchors.items()},
+            **{f"document_{key}": value for key, value in documents.items()},
+            "label": torch.from_numpy(batch.labels),
+            "items": torch.tensor(items),
+        }
+
+    def describe(self, items: Sequence[int]) -> str:
+        """The first rows of a batch, for a message."""
+        n = len(self.groups)
+        shown = ", ".join(f"{item % n + 1} ({self.groups[item % n].query[:20]!r})" for item in items[:3])
+        return f"epoch {items[0] // n + 1}, in a batch of {len(items)} groups: {shown}..."
+
+    def batch(self, items: Sequence[int]) -> Batch:
+        """The texts and labels of a batch, before tokenising."""
+        groups = [self.groups[item % len(self.groups)] for item in items]
+        chosen = [
+            choose(
+                group,
+                epoch=item // len(self.groups),
+                epochs=self.epochs,
+                seed=(self.seed, item % len(self.groups)),
+                positives=self.positives,
+                negatives=self.negatives,
+            )
+            for item, group in zip(items, groups, strict=True)
+        ]
+        # positives first, so that the in-batch part of the matrix comes first
+        documents = list(
+            dict.fromkeys([p for positives, _ in chosen for p in positives] + [n for _, ns in chosen for n in ns])
+        )
+        column = {text: number for number, text in enumerate(documents)}
+        cluster = np.array([self.cluster_of[text] for text in documents])
+        labels = np.zeros((len(groups), len(documents)), dtype=np.int8)
+        if self.guide:
+            anchors = [group.prompt + group.query for group in groups]
+            firsts = [positives[0] for positives, _ in chosen]
+            labels[self.guide.false_negatives(anchors, firsts, documents)] = -1
+        for row, (group, (positives, negatives)) in enumerate(zip(groups, chosen, strict=True)):
+            labels[row, [column[text] for text in negatives]] = 0
+            own = {self.cluster_of[text] for text in (group.query, *group.positives)}
+            labels[row, np.isin(cluster, list(own))] = -1
+            labels[row, [column[text] for text in positives]] = 1
+        return Batch(groups, documents, labels)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """b groups, m distinct documents, and labels (b, m): 1 positive, 0 negative, -1 masked."""
+
+    groups: list[Group]
+    documents: list[str]
+    labels: np.ndarray

@@ -1,0 +1,158 @@
+"""What is measured while training: does the model tell dev positives from hard negatives, and where do scores lie?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from bgetune.errors import InputError
+
+DRIFT_BAND = (0.6, 0.9)
+"""Where the scores of a drifted model bunch."""
+
+METRICS = {
+    "auc": "area under the ROC curve: how often a dev positive scores above a dev negative",
+    "average_precision": "area under the precision-recall curve of the same pairs",
+    "labelled_auc": "the same area for the pairs that people labelled, alone",
+    "share_0.6_0.9": "share of positives and hard negatives that score between 0.6 and 0.9",
+    "mean_squared_cosine_random": "of random pairs; unit vectors that use all d dimensions have 1/d",
+    "positive_mean": "mean score of the positives",
+    "negative_mean": "mean score of the hard negatives",
+    "mrr@10": "mean reciprocal rank of a query's first positive among all dev texts, 0 beyond rank 10",
+}
+"""The columns of the training log that are measured on dev, and what they say."""
+
+
+def dev_pairs(
+    heldout: pd.DataFrame, graded: pd.DataFrame, texts: pd.DataFrame, query_instruction: str = ""
+) -> pd.DataFrame:
+    """The dev pairs to judge by: mined ones (`heldout`) and those that people labelled (`graded`).
+
+    Args:
+        heldout: table `heldout`.
+        graded: table `graded`; a grade of 0.5 or more counts as positive.
+        texts: table `texts`.
+        query_instruction: put before a query that is compared with a document, never before one compared with a query.
+
+    Returns:
+        Columns query, text (str), label (0 or 1), kind (positive, hard_negative, random, labelled).
+    """
+    mined = heldout.loc[heldout["split"] == "dev", ["query_id", "text_id", "label", "kind"]]
+    people = graded.loc[graded["split"] == "dev"].rename(columns={"a_id": "query_id", "b_id": "text_id"})
+    people = people.assign(label=(people["grade"] >= 0.5).astype("int64"), kind="labelled")[mined.columns]
+    return _with_texts(pd.concat([mined, people], ignore_index=True), texts, query_instruction)
+
+
+def graded_pairs(graded: pd.DataFrame, texts: pd.DataFrame, query_instruction: str = "") -> pd.DataFrame:
+    """The labelled and graded pairs of the train split: columns query, text (str), grade (0 to 1).
+
+    Args:
+        graded: table `graded`.
+        texts: table `texts`.
+        query_instruction: as for `dev_pairs`.
+    """
+    pairs = graded.loc[graded["split"] == "train", ["a_id", "b_id", "grade"]]
+    return _with_texts(pairs.set_axis(["query_id", "text_id", "grade"], axis=1), texts, query_instruction)
+
+
+def _with_texts(pairs: pd.DataFrame, texts: pd.DataFrame, query_instruction: str) -> pd.DataFrame:
+    known = texts.set_index("text_id")
+    query, text = known.loc[pairs["query_id"]], known.loc[pairs["text_id"]]
+    searches = (query["kind"].to_numpy() == "query") & (text["kind"].to_numpy() == "document")
+    prompts = np.where(searches, query_instruction, "").astype(object)
+    both = {"query": prompts + query["text"].to_numpy(dtype=object), "text": text["text"].to_numpy(dtype=object)}
+    return pd.DataFrame(both).join(pairs.drop(columns=["query_id", "text_id"]).reset_index(drop=True))
+
+
+def sample(pairs: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """At most so many pairs of each kind, drawn by the seed, in their old order."""
+    kept = [
+        part if len(part) <= most else part.sample(most, random_state=seed)
+        for _, part in pairs.groupby("kind", sort=True)
+    ]
+    return pd.concat(kept).sort_index().reset_index(drop=True) if kept else pairs
+
+
+def can_be_judged(pairs: pd.DataFrame) -> bool:
+    """Whether both positives and negatives (other than random ones) are there."""
+    return pairs.loc[pairs["kind"] != "random", "label"].nunique() == 2
+
+
+def separation(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -> dict[str, float]:
+    """The `METRICS` of a model on dev pairs; those that the pairs do not allow are left out.
+
+    Args:
+        pairs: as `dev_pairs` returns them.
+        encode: n texts -> (n, d) float32 unit rows.
+
+    Raises:
+        InputError: if the model's vectors are not finite.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    texts = list(dict.fromkeys([*pairs["query"], *pairs["text"]]))
+    rows = encode(texts)
+    if not np.isfinite(rows).all():
+        raise InputError("the model gives vectors that are not finite: training has diverged; lower learning_rate")
+    number = {text: i for i, text in enumerate(texts)}
+    query, text = (pairs[column].map(number).to_numpy() for column in ("query", "text"))
+    scores = (rows[query] * rows[text]).sum(axis=1)
+    label, kind = pairs["label"].to_numpy(), pairs["kind"].to_numpy()
+
+    judged = kind != "random"
+    metrics = {
+        "auc": roc_auc_score(label[judged], scores[judged]),
+        "average_precision": average_precision_score(label[judged], scores[judged]),
+    }
+    labelled = kind == "labelled"
+    if len(set(label[labelled])) == 2:
+        metrics["labelled_auc"] = roc_auc_score(label[labelled], scores[labelled])
+    low, high = DRIFT_BAND
+    metrics["share_0.6_0.9"] = np.mean((scores[judged] >= low) & (scores[judged] <= high))
+    if (kind == "random").any():
+        metrics["mean_squared_cosine_random"] = np.mean(scores[kind == "random"] ** 2)
+    metrics["positive_mean"] = scores[judged & (label == 1)].mean()
+    metrics["negative_mean"] = scores[judged & (label == 0)].mean()
+    found = (kind == "positive") & (label == 1)
+    if found.any():
+        metrics["mrr@10"] = _mrr(rows, query[found], text[found], np.unique(text))
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _mrr(rows: np.ndarray, query: np.ndarray, positive: np.ndarray, corpus: np.ndarray, depth: int = 10) -> float:
+    """Mean reciprocal rank of the first positive of each query in the corpus (a query never finds itself)."""
+    total = 0.0
+    queries = np.unique(query)
+    for q in queries:
+        others = corpus[corpus != q]
+        scores = rows[others] @ rows[q]
+        best = scores[np.isin(others, positive[query == q])].max()
+        rank = 1 + int((scores > best).sum())
+        total += 1 / rank if rank <= depth else 0
+    return total / len(queries)
+
+
+def require(metric: str, measured: Mapping[str, float]) -> None:
+    """Raise an `InputError` if the metric that chooses the checkpoint is not among the measured ones."""
+    if metric not in measured:
+        raise InputError(
+            f"04_train: metric: {metric} cannot be measured on the dev pairs there are; choose one of "
+            f"{', '.join(name for name in ('auc', 'average_precision', 'labelled_auc', 'mrr@10') if name in measured)}"
+        )
+
+
+def log_table(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
+    """The table `training_log`: step, epoch, loss and its parts, learning rate, and the metrics; one row a step.
+
+    Args:
+        rows: dictionaries with at least `step` and `epoch`; those of one step are merged.
+    """
+    merged: dict[int, dict[str, float]] = {}
+    for row in rows:
+        merged.setdefault(int(row["step"]), {}).update(row)
+    table = pd.DataFrame([merged[step] for step in sorted(merged)])
+    first = [name for name in ("step", "epoch", "loss", "ranking", "spread", "learning_rate") if name in table]
+    table = table[first + [name for name in METRICS if name in table]]
+    return table.astype({"step": "int64", **dict.fromkeys(table.columns.drop("step"), "float64")})

@@ -1,0 +1,190 @@
+"""Training by FlagEmbedding's own trainer, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from bgetune import models
+from bgetune.encoder import Encoder
+from bgetune.errors import InputError
+from bgetune.params import Train
+from bgetune.training import checkpoints, evaluation
+from bgetune.training.groups import Group
+from bgetune.training.sentence_transformers import LOGS, Trained, Watch, checkpoint_key, training_log
+
+MODULE = "FlagEmbedding.finetune.embedder.encoder_only.base"
+STEP = re.compile(rb"(\d+)/(\d+) \[")
+
+
+def train(
+    base: str | Path,
+    groups: Sequence[Group],
+    cluster_of: Mapping[str, int],
+    options: Train,
+    folder: Path,
+    *,
+    pairs: pd.DataFrame | None = None,
+    graded: pd.DataFrame | None = None,
+    watch: Watch | None = None,
+) -> Trained:
+    """Fine-tune with the official trainer; arguments and result as for `sentence_transformers.train`.
+
+    Checkpoints and looks at dev come once an epoch; the best by `options.metric` is the model. Graded pairs are not
+    used: the official trainer knows no loss for them. A training that was killed starts over: the trainer (1.4) cannot
+    load its own checkpoints. Its log is `flagembedding.log` beside the checkpoints.
+
+    Raises:
+        InputError: if the trainer stops with an error (with the end of its log), or its loss is not finite.
+    """
+    if pairs is not None and not evaluation.can_be_judged(pairs):
+        pairs = None
+    source = models.fetch(base)
+    weights = sum(file.stat().st_size for file in source.glob(f"*{models.WEIGHTS}"))
+    key = checkpoint_key(base, groups, options, pairs, None)
+    folder = checkpoints.prepare(folder, key, (options.epochs + 1) * weights / 1e9)
+    data = folder / "train.jsonl"
+    write_groups(fill(groups, cluster_of, options.negatives, options.seed), data)
+    last = checkpoints.latest(folder)
+    steps = math.ceil(len(groups) / options.batch_size) * options.epochs
+    if last is None or _state(last)["global_step"] < steps:
+        for old in folder.glob("checkpoint-*"):
+            shutil.rmtree(old)
+        _run(command(source, data, folder, options, steps), folder / "flagembedding.log", steps)
+
+    states = {_state(path)["global_step"]: path for path in folder.glob("checkpoint-*")}
+    history = _state(states[max(states)])["log_history"]
+    if any("loss" in entry and not math.isfinite(float(entry["loss"])) for entry in history):
+        raise InputError(
+            "04_train: the loss of FlagEmbedding is not finite: training has diverged; lower learning_rate"
+        )
+    first, looks = {"step": 0, "epoch": 0.0}, []
+    if pairs is not None:
+        first |= evaluation.separation(pairs, _encoder(source, options).encode)
+        evaluation.require(options.metric, first)
+        for step in sorted(states):
+            found = evaluation.separation(pairs, _encoder(states[step], options).encode)
+            looks.append({"step": step, "epoch": step * options.epochs / steps, **found})
+            if watch is not None:
+                watch(training_log(first, [*history, *looks]))
+    best = max(looks, key=lambda look: look[options.metric])["step"] if looks else max(states)
+    return Trained(_encoder(states[best], options).model, training_log(first, [*history, *looks]), best)
+
+
+def fill(groups: Sequence[Group], cluster_of: Mapping[str, int], negatives: int, seed: int) -> list[Group]:
+    """Groups with as many negatives as the trainer takes of each: random texts of other clusters fill short lists.
+
+    The trainer divides by zero on an empty list and repeats negatives on a short one.
+    """
+    rng = np.random.default_rng(seed)
+    corpus = rng.permutation(sorted({text for group in groups for text in (group.query, *group.positives)})).tolist()
+    filled = []
+    for group in groups:
+        own = {cluster_of[text] for text in (group.query, *group.positives, *group.negatives)}
+        start = int(rng.integers(len(corpus)))
+        others = (text for text in chain(corpus[start:], corpus[:start]) if cluster_of[text] not in own)
+        drawn = tuple(islice(others, max(0, negatives - len(group.negatives))))
+        filled.append(replace(group, negatives=group.negatives + drawn))
+    return filled
+
+
+def write_groups(groups: Sequence[Group], file: Path) -> None:
+    """Groups in FlagEmbedding's format."""
+    rows = [{"query": g.query, "pos": list(g.positives), "neg": list(g.negatives), "prompt": g.prompt} for g in groups]
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def command(source: Path, data: Path, folder: Path, options: Train, steps: int) -> list[str]:
+    """The command line of the official trainer.
+
+    Args:
+        source: the base model's folder.
+        data: a file of groups.
+        folder: for checkpoints.
+        steps: of the whole training.
+    """
+    cuda = options.device != "cpu" and torch.cuda.is_available()
+    bfloat16 = (
+        cuda and torch.cuda.is_bf16_supported() if options.precision == "auto" else options.precision == "bfloat16"
+    )
+    arguments = {
+        "model_name_or_path": source,
+        "train_data": data,
+        "cache_path": folder / "data",
+        "train_group_size": options.negatives + 1,
+        "query_max_len": options.max_length,
+        "passage_max_len": options.max_length,
+        # without it the trainer would leave out the prompt of each row
+        "query_instruction_for_retrieval": "",
+        "query_instruction_format": "{}{}",
+        "temperature": 1 / options.scale,
+        "sentence_pooling_method": "cls",
+        "normalize_embeddings": True,
+        "output_dir": folder,
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": options.batch_size,
+        "learning_rate": options.learning_rate,
+        "warmup_steps": options.warmup,
+        "weight_decay": options.weight_decay,
+        "seed": options.seed,
+        "bf16": bfloat16,
+        "use_cpu": not cuda,
+        "gradient_checkpointing": options.gradient_checkpointing,
+        "dataloader_pin_memory": cuda,
+        "logging_steps": max(1, steps // LOGS),
+        "save_strategy": "epoch",
+        "save_only_model": True,
+        "report_to": "none",
+    }
+    return [
+        sys.executable,
+        "-m",
+        MODULE,
+        *(part for name, value in arguments.items() for part in (f"--{name}", str(value))),
+    ]
+
+
+def _run(command: list[str], log: Path, steps: int) -> None:
+    """Run the trainer, its output going to a log file and its progress to a bar."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process,
+        log.open("ab") as file,
+        tqdm(total=steps, desc="training", unit="step") as bar,
+    ):
+        try:
+            while chunk := process.stdout.read1():
+                file.write(chunk)
+                for done, total in STEP.findall(chunk):
+                    if int(total) == steps and int(done) > bar.n:
+                        bar.update(int(done) - bar.n)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        end = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        raise InputError(
+            f"04_train: FlagEmbedding stopped with status {process.returncode}; the end of {log}:\n" + "\n".join(end)
+        )
+
+
+def _encoder(folder: Path, options: Train) -> Encoder:
+    return Encoder(folder, max_length=options.max_length, device=options.device, cache_dir=None)
+
+
+def _state(checkpoint: Path) -> dict:
+    return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))

@@ -1,0 +1,185 @@
+"""Training groups: a query, its positives and its hard negatives, read from FlagEmbedding's JSON Lines."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bgetune.errors import InputError
+
+
+@dataclass(frozen=True)
+class Group:
+    """One line of `train.jsonl`.
+
+    Attributes:
+        query: the anchor.
+        positives: texts that mean the same or answer it, one or more.
+        negatives: hard negatives, none or more.
+        prompt: what is put before the query, "" for none.
+        source: where the positives come from.
+    """
+
+    query: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...] = ()
+    prompt: str = ""
+    source: str = ""
+
+
+def read_groups(file: str | Path) -> list[Group]:
+    """The groups of a file in FlagEmbedding's format: `query`, `pos`, `neg`, and, where present, `prompt`, `source`.
+
+    Raises:
+        InputError: naming file, line and key; or if the file holds no group.
+    """
+    file = Path(file)
+    groups = []
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                groups.append(_parse(line, f"{file}, line {number}"))
+    if not groups:
+        raise InputError(f"{file} holds no training group: no positives were found; see the report of 01_positives")
+    return groups
+
+
+def _parse(line: str, place: str) -> Group:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{place}: not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{place}: a group is an object with query, pos and neg")
+    for key, kind in (("query", str), ("pos", list), ("neg", list)):
+        if not isinstance(row.get(key), kind):
+            raise InputError(f"{place}: {key} must be a {'text' if kind is str else 'list of texts'}")
+    texts = [row["query"], *row["pos"], *row["neg"]]
+    if not row["pos"] or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise InputError(f"{place}: a group needs a query and at least one positive, and no text may be empty")
+    return Group(row["query"], tuple(row["pos"]), tuple(row["neg"]), row.get("prompt") or "", row.get("source") or "")
+
+
+def cluster_numbers(groups: Sequence[Group], texts: pd.DataFrame, clusters: pd.DataFrame) -> dict[str, int]:
+    """The cluster of every text that the groups mention, as a number.
+
+    Args:
+        groups: training groups.
+        texts: the table `texts` (text_id, text).
+        clusters: the table `clusters` (text_id, cluster_id). A text that is in none is a cluster of its own.
+    """
+    cluster_of = dict(clusters[["text_id", "cluster_id"]].itertuples(index=False))
+    named = {text: cluster_of.get(text_id) for text_id, text in texts[["text_id", "text"]].itertuples(index=False)}
+    numbers: dict[str, int] = {}
+    return {
+        text: numbers.setdefault(named.get(text) or f"text {text}", len(numbers))
+        for group in groups
+        for text in (group.query, *group.positives, *group.negatives)
+    }
+
+
+def without_contradictions(groups: Sequence[Group], cluster_of: Mapping[str, int]) -> tuple[list[Group], pd.DataFrame]:
+    """Groups in which no text is both positive and negative, and what was left out of them.
+
+    A positive that is the query itself, and a negative out of the cluster of the query or of one of its positives,
+    would teach the opposite of what the data says.
+
+    Returns:
+        The groups that still have a positive, and a table `dropped` (source, reason, rows, example).
+    """
+    kept, reasons, examples = [], Counter(), {}
+    for group in groups:
+        positives = tuple(dict.fromkeys(text for text in group.positives if text != group.query))
+        own = {cluster_of[text] for text in (group.query, *positives)}
+        negatives = tuple(dict.fromkeys(text for text in group.negatives if cluster_of[text] not in own))
+        lost = {
+            "positive is the query itself": [text for text in group.positives if text == group.query],
+            "negative of the query's own cluster": [text for text in group.negatives if cluster_of[text] in own],
+            "group without a positive": [] if positives else [group.query],
+        }
+        for reason, texts in lost.items():
+            if texts:
+                reasons[group.source, reason] += len(texts)
+                examples.setdefault((group.source, reason), texts[0])
+        if positives:
+            kept.append(replace(group, positives=positives, negatives=negatives))
+    rows = [(source, reason, count, examples[source, reason]) for (source, reason), count in sorted(reasons.items())]
+    dropped = pd.DataFrame(rows, columns=["source", "reason", "rows", "example"])
+    return kept, dropped.astype({"source": str, "reason": str, "rows": "int64", "example": str})
+
+
+def blocks(groups: Sequence[Group], cluster_of: Mapping[str, int]) -> np.ndarray:
+    """Which groups may not meet in a batch: those with the same block number.
+
+    Two groups are of one block when their queries are in one cluster, or when a positive of one is in the cluster of
+    the other's query or positives, directly or by way of further groups.
+
+    Returns:
+        (n,) int64, numbered from 0.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = np.array(
+        [(cluster_of[group.query], cluster_of[text]) for group in groups for text in (group.query, *group.positives)]
+    )
+    size = max(cluster_of.values()) + 1
+    graph = coo_matrix((np.ones(len(pairs), dtype=np.int8), pairs.T), shape=(size, size))
+    _, component = connected_components(graph, directed=False)
+    return np.unique(component[[cluster_of[group.query] for group in groups]], return_inverse=True)[1]
+
+
+def choose(
+    group: Group,
+    *,
+    epoch: int,
+    epochs: int,
+    seed: Sequence[int],
+    positives: int | None = None,
+    negatives: int | None = None,
+) -> tuple[list[str], list[str]]:
+    """The positives and hard negatives that a group brings into its batch in one epoch.
+
+    Positives take turns, so that all of them are used once the last epoch is over, and about equally often; negatives
+    are drawn without repetition.
+
+    Args:
+        group: n positives, any number of negatives.
+        epoch: from 0.
+        epochs: how many there will be.
+        seed: the run's seed and the group's number: the same give the same choice.
+        positives: at most so many at a time; None: n / epochs rounded up, so that every one has its turn.
+        negatives: at most so many; None: all.
+    """
+    order = np.random.default_rng(seed).permutation(len(group.positives))
+    count = -(-len(order) // epochs)
+    count = count if positives is None else min(count, positives)
+    turn = (epoch * count + np.arange(count)) % len(order)
+    chosen = [group.positives[i] for i in order[turn]]
+    if negatives is None or len(group.negatives) <= negatives:
+        return chosen, list(group.negatives)
+    drawn = np.random.default_rng([*seed, epoch]).choice(len(group.negatives), size=negatives, replace=False)
+    return chosen, [group.negatives[i] for i in sorted(drawn)]
+
+
+def summary(groups: Sequence[Group]) -> pd.DataFrame:
+    """Groups, positives and hard negatives by source, with a total."""
+    table = pd.DataFrame(
+        {
+            "source": [group.source for group in groups],
+            "groups": 1,
+            "positives": [len(group.positives) for group in groups],
+            "hard_negatives": [len(group.negatives) for group in groups],
+            "without_negatives": [int(not group.negatives) for group in groups],
+            "with_instruction": [int(bool(group.prompt)) for group in groups],
+        }
+    )
+    counts = table.groupby("source").sum().sort_values("groups", ascending=False)
+    counts.loc["all"] = counts.sum()
+    return counts

@@ -1,0 +1,372 @@
+"""Training by the trainer of sentence-transformers, with our batches and losses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset, DatasetDict
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
+from tqdm import tqdm
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.utils.notebook import NotebookProgressCallback
+
+from bgetune import models
+from bgetune.encoder import Encoder
+from bgetune.errors import InputError
+from bgetune.params import Train
+from bgetune.training import checkpoints, evaluation
+from bgetune.training.collator import GroupCollator, Guide
+from bgetune.training.groups import Group, blocks
+from bgetune.training.losses import RankingLoss, graded_loss
+from bgetune.training.sampler import ClusterBatchSampler, MixedBatchSampler
+
+if TYPE_CHECKING:
+    from transformers import TrainerControl, TrainerState
+
+LOGS = 60
+"""About how many values of the loss a training logs."""
+
+Watch = Callable[[pd.DataFrame], None]
+"""Is shown the training log so far, after every look at dev."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves.
+
+    Attributes:
+        model: the tuned model: the best checkpoint, or the last state where there was nothing to judge by.
+        log: the table `training_log`.
+        best_step: the step of the model.
+    """
+
+    model: SentenceTransformer
+    log: pd.DataFrame
+    best_step: int
+
+
+def train(
+    base: str | Path,
+    groups: Sequence[Group],
+    cluster_of: Mapping[str, int],
+    options: Train,
+    folder: Path,
+    *,
+    pairs: pd.DataFrame | None = None,
+    graded: pd.DataFrame | None = None,
+    watch: Watch | None = None,
+) -> Trained:
+    """Fine-tune a model on groups and, together with them, on graded pairs.
+
+    A training that was killed continues from its last checkpoint when it is called again with the same arguments, and
+    ends with the weights of an unbroken one. Works unchanged in each process of `torchrun` or `accelerate launch`.
+
+    Args:
+        base: the model's folder, hub name or demo://.
+        groups: training groups.
+        cluster_of: cluster number of every text in them.
+        options: the parameters of 04_train.
+        folder: for checkpoints.
+        pairs: dev pairs to judge by, as `evaluation.dev_pairs` makes them. None, or pairs of one label only: no looks
+            at dev, and the last state is the model.
+        graded: columns query, text, grade (0 to 1), as `evaluation.graded_pairs` makes them.
+        watch: is shown the log after every look at dev.
+
+    Raises:
+        InputError: a loss that is not finite (with the batch), no room for checkpoints, an unknown model.
+    """
+    model = load(base, options)
+    if pairs is not None and not evaluation.can_be_judged(pairs):
+        pairs = None
+    if options.graded_loss == "none" or graded is None or graded.empty:
+        graded = None
+    key = checkpoint_key(base, groups, options, pairs, graded)
+    gigabytes = 4 * 3 * sum(p.nelement() * p.element_size() for p in model.parameters()) / 1e9
+    folder = checkpoints.prepare(folder, key, gigabytes)
+
+    data = {"groups": Dataset.from_dict({"item": range(len(groups) * options.epochs)})}
+    losses = {"groups": ranking_loss(model, options)}
+    if graded is not None:
+        data["graded"] = Dataset.from_dict(
+            {"query": graded["query"].tolist(), "text": graded["text"].tolist(), "label": graded["grade"].tolist()}
+        )
+        losses["graded"] = graded_loss(options.graded_loss, model)
+    sampler = batch_sampler(groups, cluster_of, 0 if graded is None else len(graded), options)
+    steps = len(sampler) // sampler.processes * options.epochs
+    first = {"step": 0, "epoch": 0.0}
+    evaluator = None
+    callbacks = [Progress(), Epochs(sampler)]
+    if pairs is not None:
+        evaluator = DevEvaluator(pairs, options.batch_size)
+        first |= evaluator(model)
+        evaluation.require(options.metric, first)
+        callbacks.append(Judge(first, options.metric, options.patience, watch))
+    trainer = Trainer(
+        model=model,
+        args=training_arguments(options, folder, steps, judged=evaluator is not None),
+        train_dataset=DatasetDict(data),
+        loss=losses,
+        evaluator=evaluator,
+        data_collator=Collator(model, groups, cluster_of, options, guide(base, groups, options)),
+        callbacks=callbacks,
+        sampler=sampler,
+    )
+    for callback in (ProgressCallback, NotebookProgressCallback, PrinterCallback):
+        trainer.remove_callback(callback)
+    with models.quiet():
+        trainer.train(resume_from_checkpoint=str(checkpoints.latest(folder) or "") or None)
+    best = trainer.state.best_global_step if evaluator is not None else None
+    return Trained(model.eval(), training_log(first, trainer.state.log_history), int(best or trainer.state.global_step))
+
+
+def load(base: str | Path, options: Train) -> SentenceTransformer:
+    """The model to train: float32 weights, at most `max_length` tokens."""
+    model = Encoder(base, max_length=options.max_length, device=options.device, cache_dir=None).model
+    model.max_seq_length = min(options.max_length, model.max_seq_length or options.max_length)
+    return model
+
+
+def ranking_loss(model: SentenceTransformer, options: Train) -> RankingLoss:
+    return RankingLoss(
+        model,
+        scale=options.scale,
+        symmetric=options.symmetric,
+        compare=options.compare,
+        threshold=options.threshold,
+        spread=options.spread,
+        dimensions=options.matryoshka,
+        mini_batch_size=options.mini_batch_size,
+    )
+
+
+def batch_sampler(
+    groups: Sequence[Group], cluster_of: Mapping[str, int], graded: int, options: Train
+) -> MixedBatchSampler:
+    """The batches of an epoch: groups by `blocks`, graded pairs shuffled, mixed as `options.mixing` says."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    deal = partial(ClusterBatchSampler, batch_size=options.batch_size, seed=options.seed, processes=processes)
+    samplers = [deal(blocks(groups, cluster_of), renumber=True)]
+    if graded:
+        samplers.append(deal(np.arange(graded)))
+    offsets = [0, len(groups) * options.epochs]
+    return MixedBatchSampler(samplers, offsets[: len(samplers)], options.mixing, options.seed, processes)
+
+
+def guide(base: str | Path, groups: Sequence[Group], options: Train) -> Guide | None:
+    """The guide of the gist loss: its vectors of all texts, computed once (and cached) instead of in every step."""
+    if options.loss != "gist":
+        return None
+    encoder = Encoder(options.guide or base, max_length=options.max_length, device=options.device, parameter="guide")
+    texts = [t for group in groups for t in (group.prompt + group.query, *group.positives, *group.negatives)]
+    texts = list(dict.fromkeys(texts))
+    return Guide(encoder.encode(texts), {text: i for i, text in enumerate(texts)}, options.guide_margin)
+
+
+def training_arguments(options: Train, folder: Path, steps: int, judged: bool) -> SentenceTransformerTrainingArguments:
+    """What the trainer of sentence-transformers is told.
+
+    Args:
+        folder: for checkpoints.
+        steps: of the whole training.
+        judged: whether there are dev pairs, so that the best checkpoint is kept.
+    """
+    cuda = options.device != "cpu" and torch.cuda.is_available()
+    bfloat16 = options.precision == "bfloat16"
+    if options.precision == "auto":
+        bfloat16 = cuda and torch.cuda.is_bf16_supported()
+    every = min(steps, options.eval_steps or -(-steps // 10))
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        warmup_steps=options.warmup,
+        weight_decay=options.weight_decay,
+        seed=options.seed,
+        bf16=bfloat16,
+        activation_checkpointing=options.gradient_checkpointing,
+        use_cpu=options.device == "cpu",
+        dataloader_pin_memory=cuda,
+        logging_strategy="steps",
+        logging_steps=max(1, steps // LOGS),
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if judged else "no",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=judged,
+        metric_for_best_model=f"eval_{options.metric}" if judged else None,
+        greater_is_better=True if judged else None,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+class Trainer(SentenceTransformerTrainer):
+    """The trainer with our batches; it stops at a loss that is not finite and names the batch."""
+
+    def __init__(self, *args, sampler: MixedBatchSampler, **options):
+        self.sampler = sampler
+        super().__init__(*args, **options)
+
+    def get_batch_sampler(self, *args, **options) -> None:
+        """None: `get_multi_dataset_batch_sampler` makes the batches of all sets."""
+
+    def get_multi_dataset_batch_sampler(self, *args, **options) -> MixedBatchSampler:
+        return self.sampler
+
+    def add_model_card_callback(self, default_args_dict: dict) -> None:
+        """None: the pipeline writes its own model card."""
+
+    def compute_loss(self, model, inputs, *args, **options):
+        loss = super().compute_loss(model, inputs, *args, **options)
+        value = loss[0] if isinstance(loss, tuple) else loss
+        if not torch.isfinite(value):
+            raise InputError(
+                f"04_train: the loss is {value.item()} in step {self.state.global_step + 1}, {self._describe(inputs)}. "
+                f"Training has diverged: lower learning_rate, or set precision to float32"
+            )
+        return loss
+
+    def _describe(self, inputs: Mapping) -> str:
+        if "items" not in inputs:
+            return "in a batch of graded pairs"
+        return self.data_collator.groups.describe(inputs["items"].tolist())
+
+
+class Collator:
+    """Batches of groups by `GroupCollator`, batches of graded pairs as sentence-transformers makes them."""
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        groups: Sequence[Group],
+        cluster_of: Mapping[str, int],
+        options: Train,
+        guide: Guide | None,
+    ):
+        self.groups = GroupCollator(
+            model.preprocess,
+            groups,
+            cluster_of,
+            epochs=options.epochs,
+            seed=options.seed,
+            positives=options.positives,
+            negatives=options.negatives,
+            guide=guide,
+        )
+        self.pairs = SentenceTransformerDataCollator(model.preprocess)
+        self.valid_label_columns = self.pairs.valid_label_columns
+
+    def __call__(self, rows: list[dict]) -> dict:
+        if "item" in rows[0]:
+            return {"dataset_name": rows[0]["dataset_name"], **self.groups([row["item"] for row in rows])}
+        return self.pairs(rows)
+
+
+class DevEvaluator(SentenceEvaluator):
+    """`evaluation.separation` as the trainer calls it."""
+
+    def __init__(self, pairs: pd.DataFrame, batch_size: int):
+        super().__init__()
+        self.pairs = pairs
+        self.batch_size = batch_size
+
+    def __call__(self, model: SentenceTransformer, output_path=None, epoch=-1, steps=-1) -> dict[str, float]:
+        encode = partial(model.encode, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False)
+        return evaluation.separation(self.pairs, encode)
+
+
+class Progress(TrainerCallback):
+    """A plain bar on stderr."""
+
+    def on_train_begin(self, args, state: TrainerState, control: TrainerControl, **_):
+        self.bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc="training",
+            unit="step",
+            disable=not state.is_world_process_zero,
+        )
+
+    def on_step_end(self, args, state: TrainerState, control: TrainerControl, **_):
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state: TrainerState, control: TrainerControl, logs: dict, **_):
+        if "loss" in logs:
+            self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+
+    def on_train_end(self, args, state: TrainerState, control: TrainerControl, **_):
+        self.bar.close()
+
+
+class Epochs(TrainerCallback):
+    """Tells the sampler its epoch (accelerate's wrappers do not, when a training continues on several processes)."""
+
+    def __init__(self, sampler: MixedBatchSampler):
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args, state: TrainerState, control: TrainerControl, **_):
+        self.sampler.set_epoch(state.global_step * args.num_train_epochs // state.max_steps)
+
+
+class Judge(TrainerCallback):
+    """Looks at dev after the last step, too; shows the log; stops when `patience` looks brought nothing better.
+
+    All it knows is in the trainer's log, so a training that continues is judged as an unbroken one.
+    """
+
+    def __init__(self, first: Mapping[str, float], metric: str, patience: int | None, watch: Watch | None):
+        self.first = first
+        self.metric = metric
+        self.patience = patience
+        self.watch = watch
+
+    def on_step_end(self, args, state: TrainerState, control: TrainerControl, **_):
+        if state.global_step == state.max_steps:
+            control.should_evaluate = True
+
+    def on_evaluate(self, args, state: TrainerState, control: TrainerControl, **_):
+        log = training_log(self.first, state.log_history)
+        values = log.loc[log["step"] > 0, self.metric].dropna().to_numpy()
+        if self.patience is not None and len(values) - 1 - values.argmax() >= self.patience:
+            control.should_training_stop = True
+        if self.watch is not None and state.is_world_process_zero:
+            self.watch(log)
+
+
+def training_log(first: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """The table `training_log` out of the trainer's own log."""
+    rows = [{name.removeprefix("eval_"): value for name, value in entry.items()} for entry in history]
+    return evaluation.log_table([first, *rows])
+
+
+def checkpoint_key(
+    base: str | Path,
+    groups: Sequence[Group],
+    options: Train,
+    pairs: pd.DataFrame | None,
+    graded: pd.DataFrame | None,
+) -> list[str]:
+    """All that the weights of a training follow from."""
+    return [
+        options.model_dump_json(),
+        models.fingerprint(models.fetch(base)),
+        json.dumps([dataclasses.astuple(group) for group in groups]),
+        *("" if table is None else table.to_csv(index=False) for table in (pairs, graded)),
+        os.environ.get("WORLD_SIZE", "1"),
+        checkpoints.code_hash(),
+    ]
