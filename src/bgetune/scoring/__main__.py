@@ -1,0 +1,65 @@
+"""Scores pairs of texts from a file or stdin: `python -m bgetune.scoring --run runs/demo pairs.csv`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bgetune.errors import InputError
+
+BLOCK = 10_000
+"""Pairs scored and written at a time."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit status: 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bgetune.scoring",
+        description="Adds similarity and calibrated probability (and match, with --precision) to pairs of texts.",
+    )
+    parser.add_argument("pairs", nargs="?", default="-", help="csv, tsv or jsonl file; - (default) is csv on stdin")
+    parser.add_argument("--run", required=True, help="folder of a finished run, for example runs/demo")
+    parser.add_argument("--columns", default="query,document", help="the two text columns (default: %(default)s)")
+    parser.add_argument("--precision", type=float, help="also say which pairs match at this promised precision")
+    parser.add_argument("--query-to-query", action="store_true", help="both texts are queries: no query instruction")
+    parser.add_argument("--output", default="-", help="csv file to write; - (default) is stdout")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda... (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        _score(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+    return 0
+
+
+def _score(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from bgetune.scoring.files import read_pairs
+    from bgetune.scoring.scorer import Scorer
+
+    scorer = Scorer.load(options.run, device=options.device)
+    threshold = None if options.precision is None else scorer.threshold(options.precision)
+    pairs = read_pairs(options.pairs, options.columns)
+    target = (
+        sys.stdout if options.output == "-" else Path(options.output).with_name(f".{Path(options.output).name}.part")
+    )
+    for start in tqdm(range(0, max(len(pairs), 1), BLOCK), desc="scoring", disable=len(pairs) <= BLOCK):
+        block = pairs.iloc[start : start + BLOCK].copy()
+        similarities = scorer.similarity(block["query"], block["document"], instruction=not options.query_to_query)
+        block["similarity"] = similarities.round(6)
+        block["probability"] = scorer.calibrate(similarities).round(6)
+        if threshold is not None:
+            block["match"] = (similarities >= threshold).astype(int)
+        block.to_csv(target, index=False, header=start == 0, mode="w" if start == 0 else "a")
+    if target is not sys.stdout:
+        target.replace(options.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,272 @@
+"""New traffic against the scores that the calibration was made on: has anything moved, and what helps?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bgetune.errors import InputError
+
+BINS = 10
+POINTS = 501
+FEWEST = 100
+"""Pairs below which nothing is said: chance alone moves the distribution too far."""
+
+SMALL, LARGE = 0.1, 0.25
+"""The usual limits of the population stability index: below the first nothing moved, above the second much did."""
+
+TOLERABLE_ECE = 0.05
+"""Calibration error that a new calibration is worth for, when it is certain."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """New scores against the reference.
+
+    Attributes:
+        verdict: ``stable``, ``recalibrate``, ``retrain`` or ``too few pairs``; `advice` says it in words.
+        psi, psi_band: population stability index, and what chance alone stays below in 99 % of cases.
+        ks, ks_band: Kolmogorov-Smirnov distance and its 99 % band.
+        prior: share of positives that explains the new scores best, if only the class balance moved.
+        psi_after_prior, ks_after_prior: what such a change leaves unexplained.
+        auc, auc_interval, ece, ece_interval: of the new pairs, where they have labels.
+    """
+
+    verdict: str
+    advice: str
+    pairs: int
+    psi: float
+    psi_band: float
+    ks: float
+    ks_band: float
+    prior: float
+    psi_after_prior: float
+    ks_after_prior: float
+    auc: float | None = None
+    auc_interval: list[float] | None = None
+    ece: float | None = None
+    ece_interval: list[float] | None = None
+
+
+def reference(similarities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """What `scoring.json` keeps of the calibration pairs' similarities: quantiles and number of each kind."""
+    similarities, labels = np.asarray(similarities, dtype=np.float64), np.asarray(labels).astype(bool)
+    return {"positive": _quantiles(similarities[labels]), "negative": _quantiles(similarities[~labels])}
+
+
+def _quantiles(similarities: np.ndarray) -> dict[str, Any]:
+    grid = np.linspace(0, 1, POINTS)
+    return {"pairs": len(similarities), "quantiles": np.quantile(similarities, grid).round(5).tolist()}
+
+
+def psi(known: np.ndarray, new: np.ndarray) -> float:
+    """Population stability index of two (bins,) shares, ``sum((new - known) * ln(new / known))``.
+
+    Shares below 0.0001 count as that, as is usual, so that an empty bin does not make the index infinite.
+    """
+    known, new = np.maximum(known, 1e-4), np.maximum(new, 1e-4)
+    return float(((new - known) * np.log(new / known)).sum())
+
+
+def psi_band(known_pairs: int, new_pairs: int, bins: int = BINS, confidence: float = 0.99) -> float:
+    """What the index stays below when nothing moved: (1/n + 1/m) times a chi-square quantile (Yurdakul, 2018)."""
+    from scipy.stats import chi2
+
+    return float(chi2.ppf(confidence, bins - 1) * (1 / known_pairs + 1 / new_pairs))
+
+
+def ks_band(known_pairs: int, new_pairs: int, confidence: float = 0.99) -> float:
+    """What the Kolmogorov-Smirnov distance of two samples stays below when nothing moved (asymptotic)."""
+    from scipy.stats import kstwobign
+
+    return float(kstwobign.ppf(confidence) * np.sqrt(1 / known_pairs + 1 / new_pairs))
+
+
+def compare(
+    known: Mapping[str, Any],
+    similarities: np.ndarray,
+    *,
+    labels: np.ndarray | None = None,
+    probabilities: np.ndarray | None = None,
+    known_auc: float | None = None,
+    bins: int = BINS,
+    seed: int = 42,
+) -> Comparison:
+    """Has the distribution of scores moved, and is a new calibration enough?
+
+    Without labels: a move that another class balance explains needs a new `prior` only; one that no balance explains
+    means that the scores of a class moved. With labels the question has a direct answer: a fallen AUC is the model's
+    (retrain), wrong probabilities at the old AUC are the calibration's (recalibrate).
+
+    Args:
+        known: what `reference` made.
+        similarities: (n,) of new pairs.
+        labels: (n,) 0 or 1, where people labelled the new pairs.
+        probabilities: (n,) calibrated scores, needed with labels.
+        known_auc: AUC on the calibration's test pairs; its lower bound, so that its own error raises no alarm.
+        bins: of the index, each holding the same share of the reference.
+    """
+    new = np.sort(np.asarray(similarities, dtype=np.float64))
+    if len(new) == 0:
+        raise InputError("there are no new pairs to compare")
+    kinds = [known["positive"], known["negative"]]
+    sizes = np.array([kind["pairs"] for kind in kinds], dtype=float)
+    balance = float(sizes[0] / sizes.sum())
+
+    def cdf(points: np.ndarray, prior: float) -> np.ndarray:
+        positive, negative = (
+            np.interp(points, kind["quantiles"], np.linspace(0, 1, len(kind["quantiles"])), left=0, right=1)
+            for kind in kinds
+        )
+        return prior * positive + (1 - prior) * negative
+
+    def shares(prior: float) -> np.ndarray:
+        return np.diff(cdf(edges, prior), prepend=0, append=1)
+
+    def ks(prior: float) -> float:
+        expected, steps = cdf(new, prior), np.arange(len(new) + 1) / len(new)
+        return float(np.maximum(expected - steps[:-1], steps[1:] - expected).max())
+
+    points = np.unique(np.concatenate([kind["quantiles"] for kind in kinds]))
+    edges = np.unique(np.interp(np.linspace(0, 1, bins + 1)[1:-1], cdf(points, balance), points))
+    seen = np.bincount(np.searchsorted(edges, new), minlength=len(edges) + 1) / len(new)
+    prior = _best_balance(shares(1), shares(0), seen)
+    facts = {
+        "pairs": len(new),
+        "psi": psi(shares(balance), seen),
+        "psi_band": psi_band(int(sizes.sum()), len(new), len(edges) + 1),
+        "ks": ks(balance),
+        "ks_band": ks_band(int(sizes.sum()), len(new)),
+        "prior": prior,
+        "psi_after_prior": psi(shares(prior), seen),
+        "ks_after_prior": ks(prior),
+    }
+    if labels is not None and 0 < np.sum(labels) < len(labels):
+        facts |= _with_labels(np.asarray(similarities), np.asarray(labels), np.asarray(probabilities), seed)
+    verdict, advice = _verdict(facts, balance, known_auc)
+    return Comparison(verdict=verdict, advice=advice, **facts)
+
+
+def _best_balance(positive: np.ndarray, negative: np.ndarray, seen: np.ndarray, steps: int = 200) -> float:
+    """The share of positives that makes the seen shares likeliest (EM of Saerens et al., 2002, on bins)."""
+    prior = 0.5
+    for _ in range(steps):
+        belief = prior * positive / np.maximum(prior * positive + (1 - prior) * negative, 1e-12)
+        prior = float((seen * belief).sum())
+    return prior
+
+
+def _with_labels(similarities: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, seed: int) -> dict[str, Any]:
+    from bgetune.scoring.calibration import calibration_error
+    from bgetune.scoring.drift import bootstrap, interval, separation
+
+    pairs = np.arange(len(labels))
+    auc = bootstrap(lambda weights: separation(similarities, labels, weights), pairs, 200, seed)["auc"]
+    error = calibration_error(probabilities, labels, pairs, seed=seed)
+    return {
+        "auc": float(separation(similarities, labels)["auc"][0]),
+        "auc_interval": interval(auc),
+        "ece": error.value,
+        "ece_interval": error.interval,
+    }
+
+
+def _verdict(facts: Mapping[str, Any], balance: float, known_auc: float | None) -> tuple[str, str]:
+    if facts["pairs"] < FEWEST:
+        return "too few pairs", f"{facts['pairs']} pairs say nothing yet; collect at least {FEWEST}"
+    if "auc" in facts:
+        if known_auc is not None and facts["auc_interval"][1] < known_auc:
+            return "retrain", (
+                f"the model ranks these pairs worse than its test pairs (AUC {facts['auc']:.3f}, was {known_auc:.3f}): "
+                f"add them to the training data and tune again"
+            )
+        if facts["ece_interval"][0] > TOLERABLE_ECE:
+            return "recalibrate", (
+                f"the ranking is as good as it was, the probabilities are off (calibration error {facts['ece']:.3f}): "
+                f"add these labelled pairs to the sources and run 05_calibrate again"
+            )
+        return "stable", "the labels agree with the scores: ranking and probabilities are as they were"
+    if _small(facts["psi"], facts["psi_band"]) and facts["ks"] <= max(facts["ks_band"], SMALL):
+        return "stable", "the scores are distributed as they were at calibration"
+    if _small(facts["psi_after_prior"], facts["psi_band"]) and facts["ks_after_prior"] <= max(facts["ks_band"], SMALL):
+        return "recalibrate", (
+            f"a change of the balance alone explains the move: {facts['prior']:.0%} of these pairs would be positive, "
+            f"{balance:.0%} at calibration; label a hundred to be sure, and run 05_calibrate with "
+            f"prior: {facts['prior']:.2f}"
+        )
+    if facts["psi_after_prior"] < LARGE:
+        return "recalibrate", (
+            "the scores moved in a way that no class balance explains, but not far: label a few hundred of these "
+            "pairs, add them to the sources, and run 05_calibrate again"
+        )
+    return "retrain", (
+        "the scores moved far, and no class balance explains it: these texts are unlike those the model was tuned on; "
+        "label a sample, check the AUC with this command, and tune on such texts"
+    )
+
+
+def _small(value: float, band: float) -> bool:
+    return value <= max(band, SMALL)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line of `python -m bgetune.scoring.drift`; the exit status is 1 if something needs doing."""
+    import json
+
+    from bgetune.scoring.files import read_pairs
+    from bgetune.scoring.scorer import Scorer
+
+    parser = argparse.ArgumentParser(prog="python -m bgetune.scoring.drift", description=__doc__)
+    parser.add_argument("--run", required=True, help="folder of a finished run, for example runs/demo")
+    parser.add_argument("--pairs", required=True, help="new pairs: csv, tsv or jsonl; - reads csv from stdin")
+    parser.add_argument("--reference", help="compare with these pairs (an earlier week) instead of the calibration's")
+    parser.add_argument("--columns", default="query,document", help="of the two texts (default: %(default)s)")
+    parser.add_argument("--label", help="column with 1 or 0, where people labelled the pairs")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    options = parser.parse_args(arguments)
+    try:
+        scorer = Scorer.load(options.run)
+        pairs = read_pairs(options.pairs, options.columns, options.label)
+        similarities = scorer.similarity(pairs["query"], pairs["document"])
+        known = scorer.settings["reference"]
+        if options.reference:
+            # unlabelled pairs stand for both kinds: then only a move as such can be seen, not one of the balance
+            earlier = read_pairs(options.reference, options.columns)
+            seen = _quantiles(scorer.similarity(earlier["query"], earlier["document"]))
+            known = {"positive": seen, "negative": seen}
+        found = compare(
+            known,
+            similarities,
+            labels=pairs["label"].to_numpy() if options.label else None,
+            probabilities=scorer.calibrate(similarities),
+            known_auc=scorer.settings["test"]["auc_interval"][0],
+        )
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(asdict(found)))
+    else:
+        print(describe(found))
+    return 1 if found.verdict in ("recalibrate", "retrain") else 0
+
+
+def describe(found: Comparison) -> str:
+    """A comparison in a few lines."""
+    lines = [
+        f"{found.pairs} new pairs",
+        f"PSI {found.psi:.3f} (chance stays below {found.psi_band:.3f}; {SMALL} is called small, {LARGE} large)",
+        f"KS  {found.ks:.3f} (chance stays below {found.ks_band:.3f})",
+        f"with {found.prior:.0%} positives: PSI {found.psi_after_prior:.3f}, KS {found.ks_after_prior:.3f}",
+    ]
+    if found.auc is not None:
+        lines.append(
+            f"labels: AUC {found.auc:.3f} [{found.auc_interval[0]:.3f}, {found.auc_interval[1]:.3f}], "
+            f"calibration error {found.ece:.3f} [{found.ece_interval[0]:.3f}, {found.ece_interval[1]:.3f}]"
+        )
+    return "\n".join([*lines, f"{found.verdict}: {found.advice}"])

@@ -1,0 +1,172 @@
+"""Which pairs the scores are judged and calibrated on, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bgetune.errors import InputError
+from bgetune.scoring.scorer import cosines
+from bgetune.tables import SOURCES
+
+if TYPE_CHECKING:
+    from bgetune.encoder import Encoder
+
+COLUMNS = ["query_id", "text_id", "label", "kind", "split"]
+
+
+def judged_pairs(
+    heldout: pd.DataFrame, graded: pd.DataFrame | None, *, min_labelled: int = 100, positive_grade: float = 0.75
+) -> tuple[pd.DataFrame, str]:
+    """The pairs of dev and test that calibration trusts: those labelled by people where there are enough.
+
+    Otherwise the positives and hard negatives that the pipeline held out. Random pairs are left out either way: no
+    search proposes them, so they would make every score look right and every threshold look safe.
+
+    Args:
+        heldout, graded: see `tables.SCHEMAS`.
+        min_labelled: labelled pairs of either label that dev and test must each have.
+        positive_grade: from this grade on a pair means the same.
+
+    Returns:
+        ``query_id, text_id, label, kind, split`` ordered by ids, and their origin: ``labelled`` or ``held out``.
+
+    Raises:
+        InputError: if dev or test lacks one of the labels in both tables.
+    """
+    mined = heldout[heldout["kind"] != "random"]
+    if graded is not None:
+        people = graded[graded["split"] != "train"].rename(columns={"a_id": "query_id", "b_id": "text_id"})
+        people = people.assign(label=(people["grade"] >= positive_grade).astype("int64"))
+        people["kind"] = np.where(people["label"] == 1, "positive", "hard_negative")
+        if _fewest(people) >= min_labelled:
+            return _ordered(people), "labelled"
+    if _fewest(mined) < 2:
+        counts = mined.groupby(["split", "label"]).size().to_dict()
+        raise InputError(
+            f"05_calibrate: dev and test each need positive and negative pairs; there are {counts or 'none'} "
+            f"(split, label). Give labelled pairs (01_positives: sources: pairs), or more data to mine them from"
+        )
+    return _ordered(mined), "held out"
+
+
+def random_pairs(heldout: pd.DataFrame) -> pd.DataFrame:
+    """The random pairs that were held out."""
+    return _ordered(heldout[heldout["kind"] == "random"])
+
+
+def cluster_of(pairs: pd.DataFrame, clusters: pd.DataFrame) -> np.ndarray:
+    """(n,) the cluster of each pair's query; a query in none is a cluster of its own."""
+    known = clusters.set_index("text_id")["cluster_id"]
+    return pairs["query_id"].map(known).fillna(pairs["query_id"]).to_numpy()
+
+
+def similarities(encoder: Encoder, pairs: pd.DataFrame, texts: pd.DataFrame) -> np.ndarray:
+    """(n,) float64 cosines of pairs; a query gets the instruction where its counterpart is a document, on either side.
+
+    Raises:
+        InputError: if a text of a pair is not in `texts`.
+    """
+    by_id = texts.set_index("text_id")
+    missing = set(pairs["query_id"]).union(pairs["text_id"]) - set(by_id.index)
+    if missing:
+        raise InputError(f"pairs name texts that are not in the table texts, for example {min(missing)}")
+    left, right = by_id.loc[pairs["query_id"]], by_id.loc[pairs["text_id"]]
+    return cosines(_encode(encoder, left, right), _encode(encoder, right, left))
+
+
+def _encode(encoder: Encoder, texts: pd.DataFrame, counterparts: pd.DataFrame) -> np.ndarray:
+    """(n, d) vectors of the rows of `texts`; queries whose counterpart is a document get the instruction."""
+    asks = (texts["kind"].to_numpy() == "query") & (counterparts["kind"].to_numpy() == "document")
+    written = texts["text"].to_numpy()
+    vectors = {query: encoder.encode(written[asks == query].tolist(), query=query) for query in set(asks.tolist())}
+    rows = np.empty((len(texts), max(part.shape[1] for part in vectors.values())), dtype=np.float32)
+    for query, part in vectors.items():
+        rows[asks == query] = part
+    return rows
+
+
+def slices(
+    pairs: pd.DataFrame, texts: pd.DataFrame, edges: pd.DataFrame, clusters: pd.DataFrame
+) -> dict[str, pd.Categorical]:
+    """Ways to part pairs by their query: length in characters (thirds), most trusted source of its cluster, frequency.
+
+    Args:
+        pairs: ``query_id, cluster_id``, ...
+    """
+    by_id = texts.set_index("text_id")
+    length = by_id["text"].loc[pairs["query_id"]].str.len().to_numpy()
+    short, medium = (int(np.quantile(length, share)) for share in (1 / 3, 2 / 3))
+    lengths = [f"up to {short} characters", f"{short + 1} to {medium}", f"more than {medium}"]
+    trust = {source: place for place, source in enumerate(SOURCES)}
+    owner = edges["a_id"].map(clusters.set_index("text_id")["cluster_id"])
+    best = edges.assign(cluster_id=owner, place=edges["source"].map(trust)).sort_values("place", kind="stable")
+    best = best.drop_duplicates("cluster_id").set_index("cluster_id")["source"]
+    source = pairs["cluster_id"].map(best).fillna("no edge").to_numpy()
+    count = by_id["count"].loc[pairs["query_id"]].to_numpy()
+    frequencies = ["seen once", "2 to 9 times", "10 times or more"]
+    return {
+        "length": _categories(np.digitize(length, [short + 0.5, medium + 0.5]), lengths),
+        "source": pd.Categorical(source, [name for name in [*SOURCES, "no edge"] if name in set(source)]),
+        "frequency": _categories(np.digitize(count, [2, 10]), frequencies),
+    }
+
+
+def relevance(
+    queries: pd.DataFrame,
+    corpus_ids: pd.Index,
+    clusters: pd.DataFrame,
+    graded: pd.DataFrame | None,
+    positive_grade: float,
+) -> dict[str, dict[str, int]]:
+    """What should be found for each query: texts of its cluster (gain 4), and what people graded high (4 x grade).
+
+    Args:
+        queries: ``text_id, cluster_id``.
+        corpus_ids: ids of the texts that are searched.
+
+    Returns:
+        query -> {id: gain}; only queries with something to find.
+    """
+    inside = clusters[clusters["text_id"].isin(corpus_ids)]
+    found = queries.merge(inside, on="cluster_id", suffixes=("", "_other"))
+    found = found[found["text_id"] != found["text_id_other"]]
+    gains: dict[str, dict[str, int]] = {}
+    for query, text in zip(found["text_id"], found["text_id_other"], strict=True):
+        gains.setdefault(query, {})[text] = 4
+    if graded is not None:
+        high = graded[graded["grade"] >= positive_grade]
+        for a, b, grade in zip(high["a_id"], high["b_id"], high["grade"], strict=True):
+            for query, text in ((a, b), (b, a)):
+                if text in corpus_ids:
+                    gains.setdefault(query, {}).setdefault(text, max(1, round(4 * grade)))
+    return {query: gains[query] for query in queries["text_id"] if query in gains}
+
+
+def balance(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Pairs by split: ``positives, negatives, share of positives``."""
+    counts = pairs.groupby("split")["label"].agg(["sum", "size"])
+    return pd.DataFrame(
+        {
+            "positives": counts["sum"],
+            "negatives": counts["size"] - counts["sum"],
+            "share of positives": counts["sum"] / counts["size"],
+        }
+    )
+
+
+def _fewest(pairs: pd.DataFrame) -> int:
+    """The smallest number of pairs of a label in dev or test."""
+    counts: Mapping = pairs.groupby(["split", "label"]).size().to_dict()
+    return min(counts.get((split, label), 0) for split in ("dev", "test") for label in (0, 1))
+
+
+def _ordered(pairs: pd.DataFrame) -> pd.DataFrame:
+    return pairs[COLUMNS].sort_values(["split", "query_id", "text_id"], ignore_index=True)
+
+
+def _categories(codes: np.ndarray, names: list[str]) -> pd.Categorical:
+    return pd.Categorical.from_codes(codes, names)

@@ -1,0 +1,95 @@
+"""A threshold to play with: in JupyterLab a slider with examples, in a report the curve it moves along."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bgetune import plots
+from bgetune.scoring import thresholds
+
+EXAMPLES = 5
+"""Pairs shown on either side of the threshold."""
+
+
+class ThresholdSlider:
+    """Shows what a threshold does, and the pairs next to it, while it is moved.
+
+    A notebook front end that knows widgets shows the slider; any other shows the picture.
+
+    Args:
+        similarities: (n,) cosines.
+        labels: (n,) 0 or 1.
+        queries, documents: n texts each.
+        marks: label -> threshold, drawn in the picture; the slider starts at the first.
+        prior: share of positives in production.
+    """
+
+    def __init__(
+        self,
+        similarities: np.ndarray,
+        labels: np.ndarray,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        marks: Mapping[str, float] | None = None,
+        prior: float | None = None,
+    ):
+        self.pairs = pd.DataFrame(
+            {"similarity": similarities, "same": np.asarray(labels) == 1, "query": queries, "document": documents}
+        ).sort_values("similarity", ascending=False, ignore_index=True)
+        self.marks = dict(marks or {})
+        self.prior = prior
+
+    def at(self, threshold: float) -> tuple[dict[str, float], pd.DataFrame]:
+        """What `thresholds.point` says of a threshold, and the pairs next above and below it."""
+        accepted = int((self.pairs["similarity"] >= threshold).sum())
+        near = self.pairs.iloc[max(accepted - EXAMPLES, 0) : accepted + EXAMPLES]
+        near = near.assign(accepted=near["similarity"] >= threshold)
+        facts = thresholds.point(self.pairs["similarity"], self.pairs["same"].astype(int), threshold, self.prior)
+        return facts, near[["accepted", "same", "similarity", "query", "document"]]
+
+    @cached_property
+    def widget(self) -> Any:
+        """The slider and what it shows."""
+        import ipywidgets
+
+        low, high = float(self.pairs["similarity"].min()), float(self.pairs["similarity"].max())
+        start = next(iter(self.marks.values()), (low + high) / 2)
+        slider = ipywidgets.FloatSlider(
+            value=start,
+            min=low,
+            max=high,
+            step=(high - low) / 500,
+            description="threshold",
+            readout_format=".3f",
+            layout={"width": "90%"},
+        )
+        shown = ipywidgets.HTML(self._html(slider.value))
+        slider.observe(lambda change: setattr(shown, "value", self._html(change["new"])), "value")
+        return ipywidgets.VBox([slider, shown])
+
+    def _html(self, threshold: float) -> str:
+        facts, near = self.at(threshold)
+        summary = ", ".join(f"{name} <b>{facts[name]:.3f}</b>" for name in ("precision", "recall", "coverage", "f1"))
+        table = near.to_html(index=False, float_format="{:.3f}".format, escape=True)
+        return f"<p>at {html.escape(f'{threshold:.3f}')}: {summary}</p>{table}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        curve = thresholds.curve(self.pairs["similarity"], self.pairs["same"].astype(int), self.prior)
+        picture = io.BytesIO()
+        plots.threshold_curves(curve, self.marks).savefig(picture, format="png")
+        bundle = self.widget._repr_mimebundle_()
+        bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
+        encoded = base64.b64encode(picture.getvalue()).decode()
+        # the report drops widgets and shows what else there is
+        return bundle | {
+            "text/html": f'<img alt="What a threshold on the cosine would do" src="data:image/png;base64,{encoded}">',
+            "text/plain": "precision, recall, coverage and F1 by threshold",
+        }

@@ -1,0 +1,103 @@
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bgetune.errors import InputError
+from bgetune.scoring import monitor
+from bgetune.scoring.__main__ import main
+from bgetune.scoring.files import read_pairs
+
+
+@pytest.fixture
+def table(world):
+    texts = world.texts["text"].to_numpy()
+    return pd.DataFrame({"query": texts[world.left], "document": texts[world.right], "label": world.labels})
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BGETUNE_CACHE", str(tmp_path))
+
+
+def test_pairs_of_a_file_get_scores(world, table, tmp_path, capsys):
+    source, target = tmp_path / "pairs.csv", tmp_path / "scored.csv"
+    table.head(30).assign(id=range(30)).to_csv(source, index=False)
+    assert main([str(source), "--run", str(world.run), "--precision", "0.8", "--output", str(target)]) == 0
+    scored = pd.read_csv(target)
+    np.testing.assert_allclose(scored["similarity"], world.similarities[:30], atol=1e-5)
+    assert scored["id"].tolist() == list(range(30))
+    assert scored["probability"].between(0, 1).all()
+    assert set(scored["match"]) == {0, 1}
+    assert capsys.readouterr().out == ""
+
+
+def test_stdin_to_stdout(world, monkeypatch, capsys):
+    typed = '\ufefffrage,antwort\n支付密码,"登录, 密码"\n,\n'.encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed), encoding="ascii"))
+    assert main(["--run", str(world.run), "--columns", "frage,antwort"]) == 0
+    scored = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False)
+    assert list(scored.columns) == ["query", "document", "similarity", "probability"]
+    assert len(scored) == 2  # a row of empty texts is scored too: output rows are input rows
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ("a,b\n1,2\n", "no column 'query'; there are: a, b"),
+        ("query,document\n1,2,3,4\n5,6,7\n1,2,3,4,5\n", "cannot be read"),
+        (b"query,document\n\xff\xfe,x\n", "not UTF-8"),
+    ],
+)
+def test_bad_files_are_one_message(world, tmp_path, capsys, content, message):
+    file = tmp_path / "bad.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main([str(file), "--run", str(world.run)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "bad.csv" in error
+    assert "Traceback" not in error
+
+
+def test_missing_run_and_precision(world, tmp_path, capsys):
+    assert main(["--run", str(tmp_path / "none")]) == 2
+    assert "scoring.json" in capsys.readouterr().err
+    assert main(["--run", str(world.run), "--precision", "0.77"]) == 2
+    assert "was not promised" in capsys.readouterr().err
+
+
+def test_formats_and_labels(tmp_path, table):
+    rows = table.head(5)
+    rows.to_csv(tmp_path / "a.tsv.gz", sep="\t", index=False)
+    rows.to_json(tmp_path / "a.jsonl", orient="records", lines=True, force_ascii=False)
+    for name in ("a.tsv.gz", "a.jsonl"):
+        read = read_pairs(str(tmp_path / name), label="label")
+        assert read["query"].tolist() == rows["query"].tolist()
+        assert read["label"].tolist() == rows["label"].tolist()
+    (tmp_path / "bad.csv").write_text("query,document,label\na,b,yes\n", "utf-8")
+    with pytest.raises(InputError, match="row 1: column 'label' is 1 or 0, not 'yes'"):
+        read_pairs(str(tmp_path / "bad.csv"), label="label")
+    with pytest.raises(InputError, match="no such file"):
+        read_pairs(str(tmp_path / "none.csv"))
+
+
+def test_monitoring_from_the_command_line(world, table, tmp_path, capsys):
+    file = tmp_path / "new.csv"
+    table.to_csv(file, index=False)
+    arguments = ["--run", str(world.run), "--pairs", str(file)]
+    assert monitor.main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "stable"
+    assert found["psi"] < found["psi_band"]
+    table.assign(label=1 - table["label"]).to_csv(file, index=False)
+    assert monitor.main([*arguments, "--label", "label"]) == 1
+    assert "retrain: the model ranks these pairs worse" in capsys.readouterr().out
+    assert monitor.main([*arguments, "--reference", str(file)]) == 0
+    assert "stable" in capsys.readouterr().out
+    assert monitor.main(["--run", str(world.run), "--pairs", "none.csv"]) == 2
+    table.head(20).to_csv(file, index=False)
+    assert monitor.main(arguments) == 0
+    assert "20 pairs say nothing yet" in capsys.readouterr().out

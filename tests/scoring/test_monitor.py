@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from scipy.stats import ks_1samp
+
+from bgetune.errors import InputError
+from bgetune.scoring import calibration, monitor
+
+
+def traffic(count, seed=0, share=0.5, shift=0.0, spread=1.0):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(count) < share).astype(int)
+    return np.clip(0.6 + 0.15 * labels + spread * 0.06 * rng.normal(size=count) + shift, -1, 1), labels
+
+
+@pytest.fixture(scope="module")
+def known():
+    return monitor.reference(*traffic(3000))
+
+
+def test_psi_agrees_with_its_definition():
+    known, new = np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.4, 0.2])
+    assert monitor.psi(known, new) == pytest.approx(0.1 * np.log(0.5 / 0.4) + 0.1 * np.log(0.4 / 0.3), abs=1e-12)
+    assert monitor.psi(known, known) == 0
+    assert np.isfinite(monitor.psi(np.array([0.0, 1.0]), np.array([1.0, 0.0])))
+
+
+def test_bands_hold_what_chance_does(known):
+    outside = {"psi": 0, "ks": 0}
+    for seed in range(200):
+        found = monitor.compare(monitor.reference(*traffic(3000, seed=1000 + seed)), traffic(400, seed=seed)[0])
+        outside["psi"] += found.psi > found.psi_band
+        outside["ks"] += found.ks > found.ks_band
+    assert outside["psi"] <= 8  # 2 of 200 expected
+    assert outside["ks"] <= 8
+
+
+def test_distances_are_those_of_scipy(known):
+    scores, _ = traffic(500, seed=3, shift=0.05)
+    found = monitor.compare(known, scores)
+
+    def cdf(points):
+        grid = np.linspace(0, 1, len(known["positive"]["quantiles"]))
+        parts = [np.interp(points, known[name]["quantiles"], grid, left=0, right=1) for name in known]
+        sizes = [known[name]["pairs"] for name in known]
+        return np.average(parts, axis=0, weights=sizes)
+
+    assert found.ks == pytest.approx(ks_1samp(scores, cdf).statistic, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("new", "verdict"),
+    [
+        (traffic(1000, seed=5), "stable"),
+        (traffic(1000, seed=5, share=0.1), "recalibrate"),
+        (traffic(1000, seed=5, shift=-0.3), "retrain"),
+        (traffic(1000, seed=5, spread=1.9), "recalibrate"),
+        (traffic(50, seed=5), "too few pairs"),
+    ],
+)
+def test_verdicts_without_labels(known, new, verdict):
+    assert monitor.compare(known, new[0]).verdict == verdict
+
+
+def test_a_moved_balance_is_recognised(known):
+    found = monitor.compare(known, traffic(2000, seed=7, share=0.15)[0])
+    assert found.prior == pytest.approx(0.15, abs=0.03)
+    assert found.psi > 0.1 > found.psi_after_prior
+    assert f"prior: {found.prior:.2f}" in found.advice
+
+
+def test_verdicts_with_labels(known):
+    calibrator = calibration.fit("platt", *traffic(3000))
+    good = traffic(1500, seed=1)
+    ask = {"known_auc": 0.93}
+
+    def verdict(scores, labels, shift=0.0):
+        return monitor.compare(
+            known, scores, labels=labels, probabilities=calibrator.predict(scores + shift), **ask
+        ).verdict
+
+    assert verdict(*good) == "stable"
+    moved = traffic(1500, seed=1, shift=-0.1)  # ranks as well as ever, scores too low
+    assert verdict(*moved) == "recalibrate"
+    worse = traffic(1500, seed=1, spread=2.5)
+    assert verdict(*worse) == "retrain"
+
+
+def test_the_reference_fits_into_json(known):
+    assert known["positive"]["pairs"] + known["negative"]["pairs"] == 3000
+    assert all(isinstance(value, float) for value in known["positive"]["quantiles"])
+    assert len(known["positive"]["quantiles"]) == 501
+    with pytest.raises(InputError, match="no new pairs"):
+        monitor.compare(known, np.array([]))

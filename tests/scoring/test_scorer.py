@@ -1,0 +1,141 @@
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tiny
+
+from bgetune.errors import InputError
+from bgetune.scoring import Scorer
+from bgetune.scoring.calibration import from_dict
+
+
+def pairs_of(world, count=50):
+    texts = world.texts["text"].to_numpy()
+    return texts[world.left[:count]].tolist(), texts[world.right[:count]].tolist()
+
+
+def test_scores_are_calibrated_cosines(scorer, world):
+    queries, documents = pairs_of(world)
+    similarities = scorer.similarity(queries, documents)
+    np.testing.assert_allclose(similarities, world.similarities[:50], atol=1e-5)
+    expected = from_dict(scorer.settings["calibration"]).predict(similarities)
+    np.testing.assert_array_equal(scorer.score(queries, documents), expected)
+    np.testing.assert_array_equal(np.argsort(expected), np.argsort(similarities))
+
+
+def test_texts_are_normalised_as_in_the_pipeline(scorer):
+    plain = scorer.score(["支付密码 忘记了"], ["登录密码abc"])
+    np.testing.assert_array_equal(scorer.score(["  支付密码\u200b忘记了 "], ["登录密码ＡＢＣ"]), plain)
+    phones = [scorer.score([f"支付密码 {number}"], ["登录密码"]) for number in ("13912345678", "13887654321")]
+    np.testing.assert_array_equal(*phones)  # masked, as the texts of the run were
+
+
+def test_one_text_is_paired_with_many(scorer, world):
+    queries, documents = pairs_of(world, 5)
+    many = scorer.score(queries[0], documents)
+    np.testing.assert_allclose(many, scorer.score([queries[0]] * 5, documents), atol=1e-6)
+    np.testing.assert_allclose(scorer.score(documents, queries[0]), many, atol=1e-6)
+    assert scorer.score([], []).shape == (0,)
+    with pytest.raises(InputError, match="2 queries and 3 documents"):
+        scorer.score(queries[:2], documents[:3])
+
+
+def test_matches_are_those_above_the_promised_threshold(scorer, world):
+    queries, documents = pairs_of(world)
+    threshold = scorer.settings["thresholds"]["precision"][0]["threshold"]
+    matches = scorer.is_match(queries, documents, precision=0.8)
+    assert matches.dtype == bool
+    np.testing.assert_array_equal(matches, scorer.similarity(queries, documents) >= threshold)
+    assert 0 < matches.sum() < 50
+    best = scorer.settings["thresholds"]["best_f1"]["threshold"]
+    assert scorer.threshold() == best
+    np.testing.assert_array_equal(
+        scorer.is_match(queries, documents, precision=None), scorer.similarity(queries, documents) >= best
+    )
+    with pytest.raises(InputError, match=r"0\.95 was not promised; name it in `precisions`.*promised: 0\.8"):
+        scorer.is_match(queries, documents, precision=0.95)
+    with pytest.raises(InputError, match=r"0\.9999 was not promised \(.*pairs"):
+        scorer.is_match(queries, documents, precision=0.9999)
+
+
+def test_search_finds_the_nearest_documents(scorer, world):
+    corpus = world.texts[world.texts["kind"] == "document"]
+    query = corpus["text"].iloc[7]
+    hits = scorer.search(query, k=5)
+    assert hits[0].text == query
+    assert hits[0].similarity == pytest.approx(1, abs=1e-5)
+    assert [hit.similarity for hit in hits] == sorted((hit.similarity for hit in hits), reverse=True)
+    brute = scorer.similarity(query, corpus["text"].tolist())
+    assert {hit.text_id for hit in hits} == set(corpus["text_id"].iloc[np.argsort(-brute)[:5]])
+    assert hits[2].probability == scorer.calibrate(np.array([hits[2].similarity]))[0]
+    assert len(scorer.search(query, k=10_000)) == len(corpus)
+
+
+def test_reranking_orders_by_both_models(scorer, world):
+    query = world.texts["text"].iloc[0]
+    plain, reranked = scorer.search(query, k=8), scorer.search(query, k=8, rerank=True)
+    assert {hit.text_id for hit in plain} == {hit.text_id for hit in reranked}
+    assert plain[0].reranker is None
+    together = scorer._combination.predict(
+        np.array([hit.probability for hit in reranked]), np.array([hit.reranker for hit in reranked])
+    )
+    assert (np.diff(together) <= 0).all()
+    assert [hit.text_id for hit in plain] != [hit.text_id for hit in reranked]
+
+
+def test_other_weights_are_refused(world, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(world.run, copy)
+    other = tiny.save_sentence_transformer(tmp_path / "other", seed=5)
+    shutil.rmtree(copy / "04_train" / "model")
+    shutil.copytree(other, copy / "04_train" / "model")
+    with pytest.raises(InputError, match=r"made for other weights.*run 05_calibrate again"):
+        Scorer.load(copy)
+
+
+def test_damaged_and_missing_files_are_said(world, tmp_path):
+    with pytest.raises(InputError, match=r"no scoring\.json there"):
+        Scorer.load(tmp_path)
+    copy = tmp_path / "run"
+    shutil.copytree(world.run, copy)
+    file = copy / "05_calibrate" / "scoring.json"
+    settings = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps(settings | {"version": 99}), "utf-8")
+    with pytest.raises(InputError, match="another version"):
+        Scorer.load(copy)
+    file.write_text("{", "utf-8")
+    with pytest.raises(InputError, match="damaged"):
+        Scorer.load(copy)
+    file.write_text(json.dumps(settings | {"reranker": None}), "utf-8")
+    with pytest.raises(InputError, match="no reranker"):
+        Scorer.load(copy).search("支付", rerank=True)
+
+
+def test_threads_get_the_same_answers(scorer, world):
+    queries, documents = pairs_of(world, 40)
+    alone = [scorer.score(queries[i : i + 4], documents[i : i + 4]) for i in range(0, 40, 4)]
+    hits = scorer.search(queries[0], k=3)
+    fresh = Scorer.load(world.run, device="cpu")
+    with ThreadPoolExecutor(8) as pool:
+        scored = [pool.submit(fresh.score, queries[i : i + 4], documents[i : i + 4]) for i in range(0, 40, 4)]
+        found = [pool.submit(fresh.search, queries[0], 3) for _ in range(8)]
+        for one, other in zip(alone, scored, strict=True):
+            np.testing.assert_allclose(other.result(), one, atol=1e-6)
+        assert all([hit.text_id for hit in each.result()] == [hit.text_id for hit in hits] for each in found)
+
+
+def test_what_users_ask_is_written_nowhere(scorer, tmp_path):
+    scorer.score(["支付密码"], ["登录密码"])
+    assert list(tmp_path.rglob("*.npy")) == []
+
+
+def test_import_needs_neither_torch_nor_scikit_learn():
+    code = (
+        "import sys; from bgetune.scoring import Scorer; print([m for m in ('torch', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
