@@ -113,6 +113,6 @@ def test_shipped_profiles_are_valid(file):
 def test_model_locations_finds_optional_and_nested_models_once():
     values = {stage: model() for stage, model in params.STAGES.items()}
     found = dict(params.model_locations(values))
-    assert found["demo://standard/encoder"] == "01_positives.model"
-    assert found["demo://standard/reranker"] == "01_positives.reranker"
+    assert found["demo://standard/encoder"] == "model"
+    assert found["demo://standard/reranker"] == "reranker"
     assert len(found) == len(params.model_locations(values))

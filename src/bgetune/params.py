@@ -389,7 +389,7 @@ class HardNegatives(Reranks, Embeds, Seeded):
         ge=0,
         lt=1,
         description="A negative stays this share below the positives, similarity measured after what all texts have in "
-        "common is taken out (whitening). Null: no such rule.",
+        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule.",
     )
     cluster_rule: bool = Field(True, description="No text of the query's cluster is a negative. False: no direct edge.")
     veto_score: float | None = Field(
@@ -440,6 +440,9 @@ class Train(Embeds, Seeded):
     )
     symmetric: bool = Field(
         True, description="With compare: query, positives must find their query, too, not only the query its positive."
+    )
+    threshold: float | None = Field(
+        None, gt=-1, lt=1, description="A score that the ranking loss holds positives above and negatives below."
     )
     spread: float = Field(
         0.0, ge=0, le=100, description="Weight of a term that spreads the scores of unrelated texts around 0."
@@ -505,7 +508,7 @@ class Calibrate(Reranks, Embeds, Seeded):
         None,
         gt=0,
         lt=1,
-        description="Share of positives among the pairs of production. Null: as among the calibration pairs.",
+        description="Share of positives in production. Null: as among the calibration pairs.",
     )
     min_labelled: int = Field(
         100,
@@ -638,7 +641,8 @@ def model_locations(values: typing.Mapping[str, Section]) -> list[tuple[str, str
     for stage, section in values.items():
         if getattr(section, "enabled", True):
             for location, parameter in _locations(section, stage):
-                found.setdefault(location, parameter)
+                shared = parameter.removeprefix(f"{stage}.")
+                found.setdefault(location, shared if shared in Shared.model_fields else parameter)
     return list(found.items())
 
 

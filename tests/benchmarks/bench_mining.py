@@ -1,0 +1,317 @@
+"""Hard-negative mining: ours beside FlagEmbedding's and sentence-transformers', in one run.
+
+    python tests/benchmarks/bench_mining.py [--quick] [--only truth,speed,index]
+
+truth: false negatives by the demo world's known meanings, over the positives that notebook 01 mines from its log. The
+peers get them as their documentation says: a row a pair, so that a query stands on many rows. speed: load, encode, search,
+filter and write of the real sets in ../shared/data, each in a process of its own. index: a million synthetic vectors.
+The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
+MODEL = SHARED / "models" / "zh-mini"
+RANGE, NEGATIVES = (10, 210), 7  # of FlagEmbedding's documentation
+
+
+# --- the peers ----------------------------------------------------------------------------------------------------
+
+
+def mine_flagembedding(rows: list[tuple[str, str]], corpus: list[str], model: str) -> list[dict]:
+    """The algorithm of FlagEmbedding's scripts/hn_mine.py (the wheel does not carry it) around its own FlagModel."""
+    import faiss
+    import numpy as np
+    from FlagEmbedding import FlagModel
+
+    encoder = FlagModel(model, pooling_method="cls", use_fp16=False, devices="cpu")
+    corpus = list(set(corpus))
+    passages = np.asarray(encoder.encode(corpus), dtype=np.float32)
+    queries = np.asarray(encoder.encode_queries([query for query, _ in rows]), dtype=np.float32)
+    index = faiss.IndexFlatIP(passages.shape[1])
+    index.add(passages)
+    _, nearest = index.search(queries, min(RANGE[1], len(corpus)))
+    lots = random.Random(42)
+    mined = []
+    for (query, positive), row in zip(rows, nearest, strict=True):
+        found = [corpus[i] for i in row[RANGE[0] : RANGE[1]] if corpus[i] not in (query, positive)]
+        negatives = lots.sample(found, NEGATIVES) if len(found) > NEGATIVES else found
+        if len(negatives) < NEGATIVES:
+            negatives += [text for text in lots.sample(corpus, NEGATIVES + 1) if text != positive]
+        mined.append({"query": query, "pos": [positive], "neg": negatives[:NEGATIVES]})
+    return mined
+
+
+def mine_sentence_transformers(rows: list[tuple[str, str]], corpus: list[str], model: str) -> list[dict]:
+    """`mine_hard_negatives` with its documented margin."""
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.util import mine_hard_negatives
+
+    data = Dataset.from_dict({"anchor": [a for a, _ in rows], "positive": [b for _, b in rows]})
+    encoder = SentenceTransformer(model, device="cpu")
+    options = {"relative_margin": 0.05, "num_negatives": 5, "range_max": 100, "output_format": "triplet"}
+    mined = mine_hard_negatives(data, encoder, corpus=corpus, verbose=False, **options)
+    return [{"query": r["anchor"], "pos": [r["positive"]], "neg": [r["negative"]]} for r in mined]
+
+
+def mine_ours(
+    rows: list[tuple[str, str]], corpus: list[str], model: str, precision: str, cache: str | None
+) -> list[dict]:
+    """The miner of notebook 03, without a reranker as the peers have none."""
+    import pandas as pd
+
+    from bgetune.encoder import Encoder
+    from bgetune.negatives import groups, mining
+    from bgetune.negatives.world import World
+    from bgetune.params import HardNegatives
+    from bgetune.text import text_id
+
+    texts = sorted({*corpus, *(text for row in rows for text in row)})
+    ids = {text: text_id(text) for text in texts}
+    table = pd.DataFrame({"text_id": ids.values(), "text": texts, "kind": "query", "count": 1})
+    pairs = {tuple(sorted((ids[a], ids[b]))) for a, b in rows if a != b}
+    edges = pd.DataFrame(sorted(pairs), columns=["a_id", "b_id"]).assign(source="given", support=1, weight=1.0)
+    clusters = pd.DataFrame({"text_id": sorted({name for pair in pairs for name in pair})})
+    clusters = clusters.assign(cluster_id=_components(clusters["text_id"], pairs), split="train")
+    world = World.of(table, edges, clusters)
+    rules = HardNegatives(precision=precision)
+    mined = mining.mine(world, Encoder(model, precision=precision, cache_dir=cache), rules)
+    return groups.groups(world, mined, rules).to_dict("records")
+
+
+def _components(names, pairs) -> list[str]:
+    import numpy as np
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    number = {name: place for place, name in enumerate(names)}
+    a, b = np.array([(number[x], number[y]) for x, y in pairs]).T
+    labels = connected_components(coo_matrix((np.ones(len(a)), (a, b)), shape=(len(number),) * 2), directed=False)[1]
+    first = {}
+    return [first.setdefault(label, name) for name, label in zip(names, labels, strict=True)]
+
+
+# --- truth --------------------------------------------------------------------------------------------------------
+
+
+def bench_truth(quick: bool, run_dir: Path | None, profile: Path | None) -> dict:
+    """False negatives among the negatives, by known meanings, and how hard they are."""
+    import pandas as pd
+
+    from bgetune import params
+    from bgetune.encoder import Encoder
+    from bgetune.negatives import groups, measure, mining, promotion
+    from bgetune.negatives.world import World
+    from bgetune.reranker import Reranker
+    from bgetune.run import artifact_path, locate
+
+    work = Path(tempfile.mkdtemp())
+    if profile is None:
+        text = (ROOT / "params" / "demo.yaml").read_text("utf-8")
+        profile = work / "bench.yaml"
+        profile.write_text(text.replace("demo://standard", "demo://small") if quick else text, "utf-8")
+    if run_dir is None:
+        import papermill
+
+        run_dir = work / "run"
+        notebook = ROOT / "notebooks" / "01_positives.ipynb"
+        options = {"profile": str(profile), "run_dir": str(run_dir)}
+        papermill.execute_notebook(notebook, work / "out.ipynb", options, progress_bar=False)
+    tables = {name: pd.read_parquet(artifact_path(run_dir, name)) for name in ("texts", "edges", "clusters", "graded")}
+    rules, _ = params.resolve("03_hard_negatives", params.load_profile(profile))
+    meanings = measure.read_truth(locate(rules.truth))
+    world = World.of(**tables)
+    encoder, model = Encoder(rules.model, max_length=rules.max_length), str(locate(rules.model))
+    reranker = Reranker(rules.reranker, max_length=rules.max_length)
+
+    inside = world.split == "train"
+    pairs = world.positives
+    pairs = pairs[inside[pairs["anchor"]] & inside[pairs["positive"]]]
+    rows = list(zip(world.text[pairs["anchor"]], world.text[pairs["positive"]], strict=True))
+    corpus = world.text[inside].tolist()
+    peers = {
+        "FlagEmbedding hn_mine": mine_flagembedding(rows, corpus, model),
+        "sentence-transformers margin": mine_sentence_transformers(rows, corpus, model),
+    }
+    first = mining.mine(world, encoder, rules, reranker)
+    edges, clusters, _ = promotion.promote(
+        tables["edges"], tables["clusters"], promotion.missed_positives(world, first), {}, tables["graded"]
+    )
+    better = World.of(tables["texts"], edges, clusters, tables["graded"])
+    mined = mining.mine(better, encoder, rules, reranker)
+    alone = mining.mine(world, encoder, rules)
+    ours = {
+        "bgetune": groups.groups(better, mined, rules, reranker).to_dict("records"),
+        "bgetune without reranker": groups.groups(world, alone, rules).to_dict("records"),
+    }
+    return {
+        name: _quality(rows_, meanings, encoder, len(set(pairs["anchor"]))) for name, rows_ in (peers | ours).items()
+    }
+
+
+def _quality(rows: list[dict], meanings, encoder, queries: int) -> dict:
+    import numpy as np
+
+    pairs = [(row["query"], text) for row in rows for text in row["neg"]]
+    known = [(meanings[a], meanings[b]) for a, b in pairs if meanings.get(a) and b in meanings.index]
+    left, right = (encoder.encode([pair[side] for pair in pairs], progress=False) for side in (0, 1))
+    served = {row["query"] for row in rows if row["neg"]}
+    return {
+        "false_negatives": float(np.mean([a == b for a, b in known])),
+        "similarity": float(np.einsum("pd,pd->p", left, right).mean()),
+        "negatives": len(pairs),
+        "queries_served": len(served) / queries,
+    }
+
+
+# --- speed --------------------------------------------------------------------------------------------------------
+
+
+def real_set(name: str, quick: bool) -> tuple[list[tuple[str, str]], list[str]]:
+    """(rows of a query and a positive, corpus) of the bank questions or of the search engine's titles."""
+    data = SHARED / "data"
+    if name == "bank":
+        files = ("bank_ccks_extra", "bq_dev")
+        read = {file: [line.split("\t") for line in _lines(data / f"{file}.tsv.gz")[1:]] for file in files}
+        rows = [(a, b) for a, b, label in read["bank_ccks_extra"] if label.strip() == "1"]
+        corpus = sorted({text for lines in read.values() for line in lines for text in line[:2]})
+    else:
+        titles, queries = (
+            {row["_id"]: row["text"] for row in map(json.loads, _lines(data / f"sogou_qt_{part}.jsonl.gz"))}
+            for part in ("corpus", "queries")
+        )
+        qrels = [line.split() for line in _lines(data / "sogou_qt_qrels.tsv.gz")[1:]]
+        rows = [(queries[q], titles[d]) for q, d, score in qrels if int(score) >= 2]
+        corpus = sorted(set(titles.values()))
+    return (rows[:500], corpus[:3000]) if quick else (rows, corpus)
+
+
+def _lines(file: Path) -> list[str]:
+    return gzip.decompress(file.read_bytes()).decode().splitlines()
+
+
+def worker(who: str, name: str, quick: bool, cache: str | None) -> None:
+    """One cold mining, from the first import to the written file; prints the seconds."""
+    start = time.perf_counter()
+    rows, corpus = real_set(name, quick)
+    if who.startswith("bgetune"):
+        mined = mine_ours(rows, corpus, str(MODEL), "auto" if "auto" in who else "float32", cache)
+    else:
+        miner = mine_flagembedding if who == "FlagEmbedding" else mine_sentence_transformers
+        mined = miner(rows, corpus, str(MODEL))
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in mined)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(json.dumps({"seconds": time.perf_counter() - start, "groups": len(mined), "peak_mib": memory}))
+
+
+def bench_speed(quick: bool) -> dict:
+    results = {}
+    for name in ("bank",) if quick else ("bank", "sogou"):
+        with tempfile.TemporaryDirectory() as cache:
+            for who in ("FlagEmbedding", "sentence-transformers", "bgetune", "bgetune auto", "bgetune warm"):
+                # the warm run finds what the float32 run left
+                folder = cache if who in ("bgetune", "bgetune warm") else f"{cache}-{who.split()[-1]}"
+                command = [sys.executable, __file__, "--worker", who, "--set", name, "--cache", folder]
+                done = subprocess.run(command + ["--quick"] * quick, capture_output=True, text=True, check=True)
+                results[f"{name}: {who}"] = json.loads(done.stdout.strip().splitlines()[-1])
+        results[f"{name}: top-20 overlap of auto with exact float32"] = _overlap(name, quick)
+    return results
+
+
+def _overlap(name: str, quick: bool) -> float:
+    from bgetune.encoder import Encoder
+    from bgetune.index import recall, search
+
+    corpus = real_set(name, quick)[1]
+    exact, fast = (Encoder(MODEL, precision=p, cache_dir=None).encode(corpus) for p in ("float32", "auto"))
+    sample = slice(0, 2000)
+    return recall(search(fast[sample], fast, 20)[1], search(exact[sample], exact, 20)[1])
+
+
+# --- index --------------------------------------------------------------------------------------------------------
+
+
+def bench_index(quick: bool) -> dict:
+    """Clustered synthetic vectors: seconds to build, milliseconds a query, recall@20, memory."""
+    import numpy as np
+
+    from bgetune import index
+
+    count, dimension = (50_000, 64) if quick else (1_000_000, 64)
+    lots = np.random.default_rng(42)
+    centres = lots.normal(size=(2000, dimension)).astype(np.float32)
+    file = Path(tempfile.mkdtemp()) / "corpus.npy"
+    corpus = np.lib.format.open_memmap(file, "w+", np.float32, (count, dimension))
+    for start in range(0, count, 50_000):
+        part = centres[lots.integers(2000, size=50_000)] + 0.6 * lots.normal(size=(50_000, dimension)).astype(
+            np.float32
+        )
+        corpus[start : start + 50_000] = part / np.linalg.norm(part, axis=1, keepdims=True)
+    queries = np.array(corpus[lots.integers(count, size=1000)])
+    exact = None
+    results = {}
+    lists = 4 * int(count**0.5)
+    for factory, options in (("Flat", {}), (f"IVF{lists},Flat", {"nprobe": 32}), ("HNSW16", {"efSearch": 128})):
+        start = time.perf_counter()
+        if factory == "Flat":
+            built, positions = 0.0, index.search(queries, corpus, 20, memory_mb=128)[1]
+            exact = positions
+        else:
+            made = index.build(corpus, factory, memory_mb=128)
+            built = time.perf_counter() - start
+            start = time.perf_counter()
+            positions = index.search_index(made, queries, 20, options, memory_mb=128)[1]
+        results[factory] = {
+            "build_seconds": built,
+            "ms_per_query": time.perf_counter() - start,
+            "recall@20": index.recall(positions, exact),
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, under a minute once the demo is made")
+    parser.add_argument("--only", default="truth,speed,index")
+    parser.add_argument("--profile", type=Path, help="of the run that truth measures; default: the demo's")
+    parser.add_argument("--run", type=Path, help="a run whose 01_positives is there already")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--set", default="bank", help=argparse.SUPPRESS)
+    parser.add_argument("--cache", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return worker(options.worker, options.set, options.quick, options.cache)
+    wanted, results = options.only.split(","), {}
+    if "truth" in wanted:
+        results["truth"] = bench_truth(options.quick, options.run, options.profile)
+    if "speed" in wanted and SHARED.is_dir():
+        results["speed"] = bench_speed(options.quick)
+    if "index" in wanted:
+        results["index"] = bench_index(options.quick)
+    for part, rows in results.items():
+        print(f"\n{part}")
+        for name, row in rows.items():
+            values = row if isinstance(row, dict) else {"": row}
+            print(f"  {name:45s}", "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    main()
