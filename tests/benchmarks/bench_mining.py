@@ -3,9 +3,9 @@
     python tests/benchmarks/bench_mining.py [--quick] [--only truth,speed,index]
 
 truth: false negatives by the demo world's known meanings, over the positives that notebook 01 mines from its log. The
-peers get them as their documentation says: a row a pair, so that a query stands on many rows. speed: load, encode, search,
-filter and write of the real sets in ../shared/data, each in a process of its own. index: a million synthetic vectors.
-The last line is one JSON object.
+peers get them as their documentation says: a row a pair, so that a query stands on many rows. speed: load, encode,
+search, filter and write of the real sets in ../shared/data, each in a process of its own. index: a million synthetic
+vectors. The last line is one JSON object.
 """
 
 from __future__ import annotations

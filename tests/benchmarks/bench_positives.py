@@ -28,11 +28,12 @@ SETTINGS = {
 RULES = {"min_support": 2, "min_npmi": 0.1, "min_jaccard": 0.05, "hub_cap": 100, "misclick_rate": 0.05}
 
 
-def make_log(rows: int, file: Path, hub: int = 0) -> None:
+def make_log(rows: int, file: Path, hub: int = 0, sessions: bool = True) -> None:
     """A click log as Parquet, drawn by hashes of the row number, so that every run makes the same one.
 
     A meaning (one for every 40 rows, popular ones more often) has up to 12 wordings and 3 pages. One search in five is
     abandoned and rephrased; 7 clicks of 100 go astray. `hub` is the number of distinct queries that click one page.
+    Without `sessions` there are no session ids, and they have to be made from users and times.
     """
     import duckdb
 
@@ -49,15 +50,18 @@ def make_log(rows: int, file: Path, hub: int = 0) -> None:
                 FROM range({rows}) AS r(i)
             )
             SELECT TIMESTAMP '2026-01-01' + to_seconds(session * 40 + i % 4 * 20) AS time,
-                'u' || (hash(session) % {max(rows // 12, 50)}) AS user_id, 's' || session AS session_id,
+                'u' || (hash(session) % {max(rows // 12, 50)}) AS user_id,
+                {"'s' || session" if sessions else "NULL::VARCHAR"} AS session_id,
                 CASE WHEN junk THEN 'www.example.com/' || i % 1000
                     ELSE translate(meaning::VARCHAR, {digits}) || '怎么办' || wording END AS query,
                 CASE WHEN NOT abandoned THEN 'https://example.com/' || target || '/' || page END AS url,
                 CASE WHEN NOT abandoned THEN translate(target::VARCHAR, {digits}) || '的说明' || page END AS title,
                 1 + hash(i) % 8 AS rank, 1 + hash(i + 7) % 90 AS dwell
-            FROM (SELECT *, CASE WHEN astray THEN (meaning * 7 + 3) % {rows // 40} ELSE meaning END AS target FROM drawn)
+            FROM (
+                SELECT *, CASE WHEN astray THEN (meaning * 7 + 3) % {rows // 40} ELSE meaning END AS target FROM drawn
+            )
             UNION ALL
-            SELECT TIMESTAMP '2026-01-01' + to_seconds(i), 'h' || i, 'h' || i,
+            SELECT TIMESTAMP '2026-01-01' + to_seconds(i), 'h' || i, {"'h' || i" if sessions else "NULL"},
                 translate(i::VARCHAR, {digits}) || '首页', 'https://example.com/', '首页', 1, 30
             FROM range({hub}) AS r(i)
         ) TO '{file}' (FORMAT parquet)"""
@@ -78,11 +82,13 @@ def mine(file: Path) -> dict[str, float]:
         counted = time.perf_counter()
         mined = evidence.mine(counts, **RULES)
         done = time.perf_counter()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "seconds": round(done - started, 1),
         "count_seconds": round(counted - started, 1),
         "mine_seconds": round(done - counted, 1),
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_mib": round(usage.ru_maxrss / 1024),
         "queries": int((counts.texts.kind == "query").sum()),
         "clicks": len(counts.clicks),
         "rewrites": len(counts.rewrites),
@@ -90,13 +96,13 @@ def mine(file: Path) -> dict[str, float]:
     }
 
 
-def measure(rows: int, folder: Path, hub: int = 0) -> dict[str, float]:
-    file = folder / f"log-{rows}-{hub}.parquet"
-    make_log(rows, file, hub)
+def measure(rows: int, folder: Path, hub: int = 0, sessions: bool = True) -> dict[str, float]:
+    file = folder / "log.parquet"
+    make_log(rows, file, hub, sessions)
     command = [sys.executable, __file__, "--mine", str(file)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     file.unlink()
-    return {"rows": rows, "hub": hub} | json.loads(answer.splitlines()[-1])
+    return {"rows": rows, "hub": hub, "session_ids": sessions} | json.loads(answer.splitlines()[-1])
 
 
 def demo_quality(world: str) -> dict[str, dict[str, float]]:
@@ -127,18 +133,25 @@ def main() -> None:
     small, large, hub = (100_000, 500_000, 20_000) if arguments.quick else (1_000_000, 10_000_000, 100_000)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        runs = [measure(small, folder), measure(small, folder, hub), measure(large, folder)]
-    print(f"{'rows':>12} {'hub':>8} {'seconds':>8} {'MiB':>6} {'queries':>10} {'edges':>10}")
+        runs = [
+            measure(small, folder),
+            measure(small, folder, hub),
+            measure(small, folder, sessions=False),
+            measure(large, folder),
+        ]
+    print(f"{'rows':>12} {'hub':>8} {'session ids':>12} {'seconds':>8} {'cpu':>8} {'MiB':>6} {'edges':>10}")
     for run in runs:
-        print("{rows:12,} {hub:8,} {seconds:8.1f} {peak_mib:6,} {queries:10,} {edges:10,}".format(**run))
-    growth = runs[2]["seconds"] / runs[0]["seconds"] / (large / small)
-    print(f"time grows by rows x {growth:.2f} from {small:,} to {large:,} rows")
+        line = "{rows:12,} {hub:8,} {session_ids!s:>12} {seconds:8.1f} {cpu_seconds:8.1f} {peak_mib:6,} {edges:10,}"
+        print(line.format(**run))
+    growth = {name: runs[-1][name] / runs[0][name] / (large / small) for name in ("seconds", "cpu_seconds")}
+    grown = ", ".join(f"{name} by rows x {value:.2f}" for name, value in growth.items())
+    print(f"from {small:,} to {large:,} rows time grows: {grown}")
     quality = demo_quality("small" if arguments.quick else "standard")
     print(f"\n{'demo':20} {'pairs':>12} {'precision':>10} {'recall':>8} {'mixed clusters':>15}")
     for method, row in quality.items():
-        line = "{pairs:12,} {precision:10.3f} {recall:8.3f} {mixed_clusters:15,}"
+        line = "{pairs:12,.0f} {precision:10.3f} {recall:8.3f} {mixed_clusters:15,.0f}"
         print(f"{method:20} " + line.format(**row))
-    print(json.dumps({"runs": runs, "growth": round(growth, 3), "quality": quality}))
+    print(json.dumps({"runs": runs, "growth": growth, "quality": quality}))
 
 
 if __name__ == "__main__":

@@ -103,9 +103,7 @@ def test_the_log_holds_what_logs_hold(table, known):
     assert sum((a, b) in close or (b, a) in close for a, b in zip(clicks.means, clicks.found, strict=True)) > 50
 
     after = log.groupby("session_id").shift(-1)
-    follows = (
-        ~log.clicked & after.clicked.eq(True) & (after["query"] != log["query"]) & (after.when - log.when < "2min")
-    )
+    follows = ~log.clicked & after.clicked.eq(True) & after["query"].ne(log["query"]) & (after.when - log.when < "2min")
     rewrites = (log.means == after.means)[follows]
     assert rewrites.sum() > 100
     assert (~rewrites).sum() > 50  # changes of subject: noise for whoever mines rewrites

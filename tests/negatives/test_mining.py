@@ -259,10 +259,10 @@ def test_verdicts_hold(toy, rules):
 
 
 def test_doubtful_candidates_are_for_a_person(toy, rules):
-    a, b = "meaning 0 text 0", "meaning 3 text 1"
-    reranker = toy.reranker
+    world, reranker = toy.world, toy.reranker
+    plain = mining.mine(world, toy.encoder, rules, reranker)
+    a, b = min(pairs_of(world, plain, plain.negatives))
     reranker.scores = {(a, b): 0.6, (b, a): 0.4}
-    world = toy.world
     mined = mining.mine(world, toy.encoder, rules.model_copy(update={"margin": None, "rank_max": 55}), reranker)
     table = promotion.doubtful(world, mined, rules)
     rows = table[(table["query"].isin([a, b])) & table["candidate"].isin([a, b])]

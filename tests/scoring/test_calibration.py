@@ -243,16 +243,34 @@ def test_the_race_is_won_by_the_curve_that_made_the_data():
     assert race.equals(calibration.cross_validate(scores, labels, clusters))
 
 
-def test_folds_never_part_a_cluster():
-    # every cluster has one label and one score: only leaking folds could tell how its pairs turn out
-    rng = np.random.default_rng(0)
-    clusters = np.repeat(np.arange(60), 20)
-    scores, labels = np.repeat(rng.uniform(0.5, 0.9, 60), 20), np.repeat(rng.integers(0, 2, 60), 20)
-    race = calibration.cross_validate(scores, labels, clusters, isotonic_min_pairs=10).set_index("method")["log_loss"]
-    assert race["platt"] > 0.66
-    assert race["isotonic"] > 0.66
+def test_folds_never_part_a_cluster(monkeypatch):
+    clusters = np.repeat(np.arange(60), 5)
+    labels = np.tile([0, 1, 0, 1, 1], 60)
+    seen = []
+
+    class Spy(Platt):
+        def fit(self, similarities, labels, sample_weight=None):
+            self.clusters = set(similarities)  # each cluster has a similarity of its own
+            return self
+
+        def predict(self, similarities):
+            assert not self.clusters & set(similarities)
+            seen.extend(similarities)
+            return np.full(len(similarities), 0.5)
+
+    monkeypatch.setattr(calibration, "METHODS", {"spy": Spy})
+    race = calibration.cross_validate(clusters / 100, labels, clusters)
+    assert race["log_loss"].item() == pytest.approx(np.log(2))
+    assert sorted(seen) == sorted(clusters / 100)  # every pair is judged once
     with pytest.raises(InputError, match="one cluster"):
-        calibration.cross_validate(scores, labels, np.zeros(len(labels)))
+        calibration.cross_validate(clusters / 100, labels, np.zeros(len(labels)))
+
+
+def test_a_map_that_cannot_be_fitted_to_a_fold_says_the_share_of_positives():
+    rng = np.random.default_rng(0)
+    scores, labels = rng.random(200), rng.integers(0, 2, 200)
+    race = calibration.cross_validate(scores, labels, np.arange(200)).set_index("method")
+    assert race.loc[["platt", "beta"], "log_loss"].between(0.68, 0.72).all()
 
 
 def test_judge_prefers_calibrated_scores():

@@ -80,7 +80,7 @@ def prepare(world: str = "standard", workers: int = 2, progress: bool = True) ->
     """Make all items of ``world`` that are missing, the models ``workers`` at a time, each in a process of its own.
 
     ``resolve`` alone is enough; this is the quick way on a machine with several cores. Raises
-    :class:`subprocess.CalledProcessError` if a model cannot be made; what was made stays.
+    :class:`RuntimeError` with the process's message if a model cannot be made; what was made stays.
     """
     import subprocess
     import sys
@@ -92,16 +92,14 @@ def prepare(world: str = "standard", workers: int = 2, progress: bool = True) ->
 
     def make(item: str) -> None:
         call = f"from bgetune.demo import resolve; resolve('{SCHEME}{world}/{item}', progress=False)"
-        subprocess.run([sys.executable, "-c", call], check=True, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"The demo's {item} could not be made:\n{done.stderr}")
 
     missing = [item for item in MODELS if not _model_folder(WORLDS[world], item).is_dir()]
     with ThreadPoolExecutor(workers) as pool:
-        made = pool.map(make, missing)
-        list(
-            tqdm(
-                made, total=len(missing), desc=f"demo models ({world}), 1-2 minutes", disable=not (progress and missing)
-            )
-        )
+        label = f"demo models ({world}), 1-2 minutes"
+        list(tqdm(pool.map(make, missing), label, len(missing), disable=not (progress and missing)))
 
 
 def _key(world: World, kind: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import MarianMTModel, MarianTokenizer
 
 LAYERS, WIDTH = 2, 128
-BATCH, RATE, SMOOTHING = 96, 2e-3, 0.05
+BATCH, RATE, SMOOTHING = 64, 2e-3, 0.05
 PIECES = {"zh": 700, "en": 500}
 MAX_PIECES = 64
 

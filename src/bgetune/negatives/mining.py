@@ -48,7 +48,7 @@ RULES = {
 REFERENCES = (0.05, 0.25, 0.5)
 """Quantiles of the positives' whitened similarities that the margin is taken from, strictest first."""
 
-SUSPECTS = 10
+SUSPECTS = 5
 """Nearest candidates of a query that the reranker looks at in search of missed positives."""
 
 
@@ -261,7 +261,7 @@ def _take(
             break
         if not (chosen["reranker"].isna() & chosen["label"].isna()).any():
             break
-        unknown = queue[(turn < 2 * rules.num_negatives) & queue["reranker"].isna() & queue["label"].isna()]
+        unknown = queue[(turn < rules.num_negatives + 2) & queue["reranker"].isna() & queue["label"].isna()]
         pairs.loc[unknown.index, "reranker"] = ask(world, queries, unknown, reranker)
     pairs["taken"] = False
     pairs.loc[chosen.index, "taken"] = True

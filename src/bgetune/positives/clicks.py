@@ -147,7 +147,11 @@ def _aggregates(rows: ibis.Table, texts: pd.DataFrame, rewrite_window_seconds: f
         .group_by("query", "document", "user")
         .agg(rank=ibis._["rank"].min())
         .group_by("query", "document")
-        .agg(users=ibis._.count(), examination=(1 / (1 + ibis._["rank"].fill_null(1).clip(1, 1000)).log2()).mean())
+        # rounded, because threads add up in any order
+        .agg(
+            users=ibis._.count(),
+            examination=(1 / (1 + ibis._["rank"].fill_null(1).clip(1, 1000)).log2()).mean().round(6),
+        )
         .order_by("query", "document")
         .to_pandas()
     )

@@ -206,11 +206,11 @@ def _adopt(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) ->
     at_home = _indicator(home, families)
     reach = at_home.T @ log.total
     share = csr_matrix(log.clicks.multiply(1 / np.maximum(log.total, 1)[:, None]))
-    audience = (share.T @ at_home).tocoo()
-    table = pd.DataFrame({"document": audience.row, "family": audience.col, "share": audience.data})
+    audience, users = (share.T @ at_home).tocoo(), (log.clicks.T @ at_home).tocoo()  # of one structure
+    table = pd.DataFrame(
+        {"document": audience.row, "family": audience.col, "share": audience.data, "users": users.data}
+    )
     everyone = np.asarray(share.sum(axis=0)).ravel()
-    users = (log.clicks.T @ at_home).tocsr()
-    table["users"] = np.asarray(users[table.document, table.family]).ravel()
     often = table.users / np.maximum(reach[table.family], 1) >= 1.5 * log.misclick_rate
     large = table.share / everyone[table.document] >= 0.3
     alone = reach[family[table.document]] == 0
@@ -227,20 +227,28 @@ def _assign(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) -
     """Each query's family and how likely noise alone would say so; home is the assignment so far."""
     families = family.max(initial=-1) + 1
     in_family = _indicator(family, families)
-    evidence = [_tail(log.clicks @ in_family, log.total, log.misclick_rate, log.examined @ in_family)]
+    witnesses, examined = log.clicks @ in_family, log.examined @ in_family  # of one structure, so their data align
+    rate = np.minimum(log.misclick_rate * examined.data / witnesses.data, 0.5)
+    doubt = _log_noise(witnesses, log.total, rate)
     if (home >= 0).any():
         at_home = _indicator(home, families)
         for rewrites in (log.rewrites, log.rewrites.T.tocsr()):
-            witnesses = rewrites @ at_home
-            trials = np.asarray(witnesses.sum(axis=1)).ravel()
-            popularity = np.asarray(witnesses.sum(axis=0)).ravel() / max(trials.sum(), 1)
-            evidence.append(_tail(witnesses, trials, np.maximum(log.misclick_rate, SUBJECT_CHANGE * popularity)))
-    table = pd.concat(evidence).groupby(["query", "family"], as_index=False).sum()
-    table = table[(table.witnesses >= min_support) & (table.log_noise <= np.log(SIGNIFICANCE))]
-    best = table.sort_values(["query", "log_noise", "witnesses", "family"], ascending=[True, True, False, True])
-    best = best.drop_duplicates("query")
+            users = (rewrites @ at_home).tocsr()
+            trials = np.asarray(users.sum(axis=1)).ravel()
+            popularity = np.asarray(users.sum(axis=0)).ravel() / max(trials.sum(), 1)
+            rate = np.maximum(log.misclick_rate, SUBJECT_CHANGE * popularity)[users.indices]
+            witnesses, doubt = witnesses + users, doubt + _log_noise(users, trials, rate)
+    found = doubt.tocoo()
+    clear = found.data <= np.log(SIGNIFICANCE)
+    if not clear.any():
+        return np.full(len(home), -1), np.ones(len(home))
+    query, to, log_noise = found.row[clear], found.col[clear], found.data[clear]
+    users = np.asarray(witnesses.tocsr()[query, to]).ravel()
+    query, to, log_noise, users = (values[users >= min_support] for values in (query, to, log_noise, users))
+    order = np.lexsort((to, -users, log_noise, query))
+    query, first = np.unique(query[order], return_index=True)
     home, noise = np.full(len(home), -1), np.ones(len(home))
-    home[best["query"]], noise[best["query"]] = best.family, np.exp(best.log_noise)
+    home[query], noise[query] = to[order][first], np.exp(log_noise[order][first])
     return home, noise
 
 
@@ -250,23 +258,11 @@ def _indicator(groups: np.ndarray, count: int) -> csr_matrix:
     return csr_matrix((np.ones(len(rows)), (rows, groups[rows])), shape=(len(groups), count))
 
 
-def _tail(
-    witnesses: csr_matrix, trials: np.ndarray, rate: np.ndarray | float, examined: csr_matrix | None = None
-) -> pd.DataFrame:
-    """query, family, witnesses, log_noise = log P(K >= witnesses | trials, rate).
-
-    Args:
-        witnesses: (queries, families) users.
-        trials: of each query.
-        rate: of each family, or of all.
-        examined: (queries, families) users times the examination of what they clicked.
-    """
-    found = witnesses.tocoo()
-    rate = np.broadcast_to(rate, witnesses.shape[1])[found.col]
-    if examined is not None:
-        rate = np.minimum(rate * np.asarray(examined[found.row, found.col]).ravel() / found.data, 0.5)
-    noise = _noise(found.data, trials[found.row], rate)
-    return pd.DataFrame({"query": found.row, "family": found.col, "witnesses": found.data, "log_noise": np.log(noise)})
+def _log_noise(witnesses: csr_matrix, trials: np.ndarray, rate: np.ndarray) -> csr_matrix:
+    """log P(K >= witnesses | trials of the row, rate of the entry), where there are witnesses."""
+    rows = np.repeat(np.arange(len(trials)), np.diff(witnesses.indptr))
+    data = np.log(_noise(witnesses.data, trials[rows], rate))
+    return csr_matrix((data, witnesses.indices, witnesses.indptr), shape=witnesses.shape)
 
 
 def _noise(witnesses: np.ndarray, trials: np.ndarray, rate: np.ndarray | float) -> np.ndarray:

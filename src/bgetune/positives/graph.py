@@ -309,8 +309,8 @@ def doubtful(edges: pd.DataFrame, texts: pd.DataFrame, count: int, scores: pd.Da
         scores: a_id, b_id, score of the pairs that a reranker read, if one did.
 
     Returns:
-        text, other text, source, support, weight, score (where read), overlap: the share of the characters of both texts
-        that they have in common (Jaccard).
+        text, other text, source, support, weight, score (where read), overlap: the share of the characters of both
+        texts that they have in common (Jaccard).
     """
     pairs = ["a_id", "b_id"]
     found = edges.groupby(pairs).agg(source=("source", lambda s: " + ".join(sorted(s))), support=("support", "sum"))
