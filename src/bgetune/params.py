@@ -441,11 +441,8 @@ class Train(Embeds, Seeded):
     symmetric: bool = Field(
         True, description="With compare: query, positives must find their query, too, not only the query its positive."
     )
-    threshold: float | None = Field(
-        None, gt=-1, lt=1, description="A score that the ranking loss holds positives above and negatives below."
-    )
     spread: float = Field(
-        0.0, ge=0, le=100, description="Weight of a term that spreads the scores of unrelated texts around 0."
+        1.0, ge=0, le=100, description="Weight of a term that spreads the scores of unrelated texts around 0."
     )
     matryoshka: list[Annotated[int, Field(ge=2)]] = Field(
         [],

@@ -75,11 +75,14 @@ def check(profile: params.Profile) -> None:
     Raises:
         InputError: naming the file, the line or the parameter and the remedy.
     """
-    from bgetune import models, sources
+    from bgetune import demo, models, sources
 
     values = {stage: params.resolve(stage, profile)[0] for stage in STAGES}
     sources.check_sources(values["01_positives"].sources)
-    for location, parameter in params.model_locations(values):
+    locations = params.model_locations(values)
+    for world in sorted({location.split("/")[2] for location, _ in locations if location.startswith("demo://")}):
+        demo.prepare(world)
+    for location, parameter in locations:
         models.fetch(location, parameter)
 
 

@@ -273,6 +273,41 @@ def test_two_users_of_sixty_are_a_mis_click():
     assert frozenset(("支付密码", "支付密码页")) in pairs_of(rows)
 
 
+def test_two_users_of_five_are_too_few():
+    rows = searches("登录密码", "登录密码页", 9) + searches("密码", "登录密码页", 2)
+    rows += [(1, f"m{n}", "密码", f"别的页{n}号") for n in range(3)]
+    assert pairs_of(rows) == {frozenset(("登录密码", "登录密码页"))}
+
+
+def test_a_page_reached_from_everywhere_joins_nothing():
+    """Every third click goes to one page, too few queries for the hub cap; topics stay apart."""
+    rows = []
+    for topic in range(12):
+        for wording in range(2):
+            query = f"话题{topic}问法{wording}"
+            rows += searches(query, f"话题{topic}页", 4) + [(1, f"{query}{n}", query, "热门活动") for n in range(2)]
+    pairs = pairs_of(rows)
+    assert all(len({text[:3] for text in pair if text != "热门活动"}) == 1 for pair in pairs)
+    assert frozenset(("话题3问法0", "话题3问法1")) in pairs
+
+
+def test_a_page_that_few_choose_joins_its_audience():
+    """One user in thirteen: too few to see from the main page, but nobody else comes to this one."""
+    rows = []
+    for query in ("改密码", "换密码"):
+        rows += [*searches(query, "修改密码", 12), (1, f"{query}99", query, "密码修改说明")]
+    assert frozenset(("改密码", "密码修改说明")) in pairs_of(rows)
+    visitors = [row for n in range(9) for row in searches(f"别的问题{n}号", "密码修改说明", 1)]
+    assert frozenset(("改密码", "密码修改说明")) not in pairs_of(rows + visitors)
+
+
+@pytest.mark.parametrize(("rank", "taken"), [(1, False), (8, True)])
+def test_clicks_on_the_top_result_prove_less(rank, taken):
+    rows = [(0, f"{n}", f"问题{n % 9}号", f"答案{n % 9}号", {"rank": 8}) for n in range(90)]
+    rows += [(0, f"x{n}", "改密码", "修改密码", {"rank": rank}) for n in range(2)]
+    assert (frozenset(("改密码", "修改密码")) in pairs_of(rows)) == taken
+
+
 def test_one_user_who_clicks_a_thousand_times_is_one_user():
     rows = [(n, "a", "改密码", "修改密码") for n in range(90)]
     assert pairs_of(rows) == set()

@@ -61,6 +61,15 @@ def test_what_a_promise_says_is_true_of_its_pairs():
     assert made.lower_bound == pytest.approx(thresholds.clopper_pearson(made.correct, made.predicted, 0.95)[0])
 
 
+def test_the_first_failure_ends_the_sequence():
+    # 200 right, 60 wrong, 2,000 right: below the wrong ones the precision is high again, but by luck of the sequence
+    labels = np.repeat([1, 0, 1], [200, 60, 2000])
+    scores = np.linspace(1, 0, len(labels))
+    made = thresholds.promise(scores, labels, 0.9)
+    assert 200 <= made.predicted < 230
+    assert labels.mean() > 0.97
+
+
 def test_equal_scores_are_never_parted():
     rng = np.random.default_rng(0)
     scores, labels = normal(2000, rng, gap=3)

@@ -88,7 +88,7 @@ def prepare(world: str = "standard", workers: int = 2, progress: bool = True) ->
 
     from tqdm.auto import tqdm
 
-    resolve(f"{SCHEME}{world}/truth.csv", progress)
+    resolve(f"{SCHEME}{world}/truth.csv", progress)  # also says which worlds there are
 
     def make(item: str) -> None:
         call = f"from bgetune.demo import resolve; resolve('{SCHEME}{world}/{item}', progress=False)"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 LAYERS, WIDTH = 2, 128
-BATCH, RATE, TEMPERATURE = 64, 1e-3, 0.02
+BATCH, RATE, TEMPERATURE = 64, 1e-3, 0.017
 MASKED_COPIES, MASKED = 0.5, 0.3  #: share of the positives that are masked copies, share of tokens masked in them
 MEANINGS, SENTENCES = 3000, 3  #: at most this many meanings, so many sentences of each
 

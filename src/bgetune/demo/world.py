@@ -32,8 +32,8 @@ class World:
     days: int = 28  #: what the log covers
 
 
-STANDARD = World("standard", 17, None, 14, 22_000, 1_500, 400, 120, 40, 150, 260, 200)
-SMALL = World("small", 5, 3, 10, 3_500, 250, 120, 40, 40, 70, 140, 90)
+STANDARD = World("standard", 17, None, 14, 22_000, 1_500, 400, 120, 40, 150, 300, 260)
+SMALL = World("small", 5, 3, 10, 3_500, 250, 120, 40, 40, 70, 190, 90)
 
 
 @dataclass

@@ -40,8 +40,6 @@ class RankingLoss(CachedLossMixin, nn.Module):
         compare: "query" sets a positive against the negatives of its own anchor, which orders the documents of each
             query; "batch" sets it against the negatives of all anchors, which makes scores comparable between queries,
             as one threshold for all of them needs (CoSENT's comparison, doi 10.1109/TASLP.2024.3402087).
-        threshold: a cosine that positives must score above and negatives below: joins every softmax as a further
-            negative of the positives and as the positive of the negatives (as in ATLOP, arXiv 2010.11304).
         spread: weight of `spread_out` of the anchors and of the positives.
         dimensions: lengths that a vector is to be useful at when cut (Matryoshka, arXiv 2205.13147): the loss is the
             mean over them and the full length.
@@ -57,7 +55,6 @@ class RankingLoss(CachedLossMixin, nn.Module):
         scale: float = 20.0,
         symmetric: bool = False,
         compare: str = "query",
-        threshold: float | None = None,
         spread: float = 0.0,
         dimensions: Sequence[int] = (),
         mini_batch_size: int | None = None,
@@ -67,7 +64,6 @@ class RankingLoss(CachedLossMixin, nn.Module):
         self.scale = scale
         self.symmetric = symmetric
         self.compare = compare
-        self.threshold = threshold
         self.spread = spread
         self.dimensions = tuple(dimensions)
         self.mini_batch_size = mini_batch_size
@@ -103,35 +99,29 @@ class RankingLoss(CachedLossMixin, nn.Module):
     def _at_length(self, embeddings: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
         anchors, documents = (functional.normalize(rows.float(), dim=1) for rows in embeddings)
         scores = self.scale * anchors @ documents.T
-        threshold = None if self.threshold is None else self.scale * self.threshold
-        loss = ranking(scores, labels, self.compare, threshold)
+        loss = ranking(scores, labels, self.compare)
         if self.symmetric and self.compare == "query":
             is_positive = (labels == POSITIVE).any(dim=0)
-            loss = (loss + ranking(scores.T[is_positive], labels.T[is_positive], threshold=threshold)) / 2
+            loss = (loss + ranking(scores.T[is_positive], labels.T[is_positive])) / 2
         if not self.spread:
             return {"ranking": loss}
         positives = documents[(labels == POSITIVE).int().argmax(dim=1)]
         return {"ranking": loss, "spread": self.spread * (spread_out(anchors) + spread_out(positives)) / 2}
 
 
-def ranking(scores: Tensor, labels: Tensor, compare: str = "query", threshold: float | None = None) -> Tensor:
+def ranking(scores: Tensor, labels: Tensor, compare: str = "query") -> Tensor:
     """Mean over rows of the mean over positives of -log softmax of the positive among itself and the negatives.
 
     Args:
         scores: (b, m) scaled cosines.
         labels: (b, m) of POSITIVE, NEGATIVE, MASKED; at least one POSITIVE a row.
         compare: "query" takes the negatives of the row, "batch" those of all rows.
-        threshold: a scaled cosine; None for none.
     """
     positive = labels == POSITIVE
     against = scores.masked_fill(labels != NEGATIVE, NEVER).logsumexp(dim=1, keepdim=True)
     if compare == "batch":
         against = against.logsumexp(dim=0, keepdim=True)
-    above = torch.zeros_like(against)
-    if threshold is not None:
-        above = functional.softplus(against - threshold)
-        against = torch.logaddexp(against, torch.full_like(against, threshold))
-    per_pair = (functional.softplus(against - scores) + above) * positive
+    per_pair = functional.softplus(against - scores) * positive
     return (per_pair.sum(dim=1) / positive.sum(dim=1)).mean()
 
 

@@ -144,7 +144,6 @@ def ranking_loss(model: SentenceTransformer, options: Train) -> RankingLoss:
         scale=options.scale,
         symmetric=options.symmetric,
         compare=options.compare,
-        threshold=options.threshold,
         spread=options.spread,
         dimensions=options.matryoshka,
         mini_batch_size=options.mini_batch_size,
