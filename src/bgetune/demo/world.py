@@ -32,8 +32,34 @@ class World:
     days: int = 28  #: what the log covers
 
 
-STANDARD = World("standard", 17, None, 14, 22_000, 1_500, 400, 120, 40, 150, 300, 260)
-SMALL = World("small", 5, 3, 10, 3_500, 250, 120, 40, 40, 70, 190, 90)
+STANDARD = World(
+    "standard",
+    seed=17,
+    services=None,
+    queries=14,
+    log_rows=22_000,
+    users=1_500,
+    labelled=400,
+    graded=120,
+    parallel=40,
+    encoder_steps=150,
+    reranker_steps=300,
+    translator_steps=260,
+)
+SMALL = World(
+    "small",
+    seed=5,
+    services=3,
+    queries=10,
+    log_rows=3_500,
+    users=250,
+    labelled=120,
+    graded=40,
+    parallel=40,
+    encoder_steps=70,
+    reranker_steps=190,
+    translator_steps=90,
+)
 
 
 @dataclass
