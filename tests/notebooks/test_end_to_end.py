@@ -1,0 +1,89 @@
+"""All five notebooks on the small demo world, by the command line, then again with nothing changed."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bgetune import params, pipeline, report, run, tables
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished run of the demo profile on the small world."""
+    folder = tmp_path_factory.mktemp("end_to_end")
+    text = (params.ROOT / "params/demo.yaml").read_text("utf-8").replace("demo://standard/", "demo://small/")
+    (folder / "profile.yaml").write_text(text, "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "run_folder", lambda profile, run_dir=None: folder / "run")
+        assert pipeline.main([str(folder / "profile.yaml"), "--set", "02_backtranslate.max_texts=40"]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def stages(finished):
+    return run.read_manifest(finished)["stages"]
+
+
+def test_every_stage_is_recorded_and_up_to_date(finished, stages):
+    assert list(stages) == list(params.STAGES)
+    profile = params.load_profile(finished / "profile.yaml")
+    for stage in params.STAGES:
+        values, _ = params.resolve(stage, profile)
+        assert run.out_of_date(stage, values, finished) is None, stage
+
+
+def test_tables_are_valid_and_nothing_leaks_between_splits(finished):
+    texts, edges, clusters, heldout = (
+        tables.check(name, pd.read_parquet(run.artifact_path(finished, name)))
+        for name in ("texts", "edges", "clusters", "heldout")
+    )
+    assert set(clusters.text_id) == set(texts.text_id)
+    assert (clusters.groupby("cluster_id").split.nunique() == 1).all()
+    split = clusters.set_index("text_id").split
+    assert (split[edges.a_id].to_numpy() == split[edges.b_id].to_numpy()).all()
+    assert (split[heldout.query_id].to_numpy() == heldout.split.to_numpy()).all()
+    trained = {
+        text
+        for line in run.artifact_path(finished, "train.jsonl").read_text("utf-8").splitlines()
+        for row in [json.loads(line)]
+        for text in [row["query"], *row["pos"], *row["neg"]]
+    }
+    names = texts.set_index("text").text_id
+    assert len(trained) > 100
+    assert set(split[names[list(trained)]]) == {"train"}
+
+
+def test_mined_positives_hold_against_the_known_truth(stages):
+    quality = stages["01_positives"]["metrics"]["quality"]["log and reranker"]
+    assert quality["precision"] >= 0.95
+    assert quality["recall"] >= 0.5
+
+
+def test_the_tuned_model_drifts_less(stages):
+    before, after = (stages["05_calibrate"]["metrics"][key] for key in ("before", "after"))
+    for key in report.HEADLINES:
+        assert np.isfinite([before[key], after[key]]).all(), key
+    assert after["mean_squared_cosine_random"] < before["mean_squared_cosine_random"] / 2
+    assert after["auc"] > before["auc"] - 0.02
+
+
+def test_the_scorer_reads_the_run(finished):
+    from bgetune.scoring import Scorer
+
+    scorer = Scorer.load(finished)
+    same, other = scorer.score(["怎么修改登录密码", "怎么修改登录密码"], ["登录密码怎么改", "如何申请电子发票"])
+    assert 0 <= other < same <= 1
+
+
+def test_pages_show_results_and_no_code(finished):
+    index = (finished / "index.html").read_text("utf-8")
+    assert "Average precision" in index
+    assert "data:image/png;base64" in index
+    for stage in params.STAGES:
+        page = (finished / f"{stage}.html").read_text("utf-8")
+        assert "<script" not in page
+        assert "stage.finish" not in page
+        assert "<Figure size" not in page, "a figure is shown as text"
+        assert "Traceback" not in page
