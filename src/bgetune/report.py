@@ -36,6 +36,7 @@ def write_report(notebook: Path, target: Path, run_name: str) -> None:
     from nbconvert import HTMLExporter
 
     content = nbformat.read(notebook, as_version=4)
+    content.metadata.pop("widgets", None)
     for cell in content.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if _is_for_readers(output)]
