@@ -469,6 +469,7 @@ def bad_files(folder: Path) -> dict[str, tuple[str | bytes, str]]:
         "blank.csv": ("\n \n", "is empty"),
         "header.csv": ("text_a,text_b\n", "no row after the header"),
         "column.csv": ("text_a,textb\nx,y\n", "no column text_b.*did you mean textb"),
+        "foreign.csv": ("q,a\n如何,怎么\n", "no column text_a; it has q, a"),
         "nothing.csv": ("text_a,text_b\n,x\ny,\n", "no row can be used.*no text: 2"),
         "binary.csv": (b"text_a,text_b\n" + bytes(range(128, 256)) * 20, "neither UTF-8 nor GB18030.*set encoding"),
         "broken.csv.gz": (gzip.compress(b"text_a,text_b\na,b\n" * 999)[:-20], "damaged gzip"),

@@ -144,8 +144,14 @@ def run_notebook(stage: str, profile: Path, run_dir: Path) -> Path:
             cwd=ROOT / "notebooks",
             kernel_name="python3",
             progress_bar=False,
-            # sockets of this user's alone, not TCP ports that everybody on the machine can read
-            config=Config({"KernelManager": {"transport": "ipc"}}),
+            config=Config(
+                {
+                    # sockets of this user's alone, not TCP ports that everybody on the machine can read
+                    "KernelManager": {"transport": "ipc"},
+                    # a kernel says on the terminal that it was asked to stop; a notebook's own errors are in its copy
+                    "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]},
+                }
+            ),
             # the notebooks' own progress bars, where somebody watches
             stderr_file=sys.stderr if sys.stderr.isatty() else None,
         )

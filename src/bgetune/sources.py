@@ -415,7 +415,10 @@ def _delimiter(source: Source, lines: list[str]) -> str:
         return found, share
 
     best = max(("\t", ",", ";", "|", "\x01"), key=fit)
-    return best if fit(best)[1] > 0 and fit(best)[0] > 0 else ""
+    found, share = fit(best)
+    # where no wanted column is there, the message should still name the columns that are
+    unnamed = source.header and filled[0].strip() not in _wanted(source)
+    return best if share > 0 and (found or unnamed) else ""
 
 
 def _keys(source: Source, lines: list[str]) -> tuple[str, ...]:
