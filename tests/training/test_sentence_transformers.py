@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from bgetune import models
 from bgetune.errors import InputError
 from bgetune.params import Train
 from bgetune.training import checkpoints
@@ -119,6 +120,14 @@ def test_options_train(base, groups, cluster_of, tmp_path, changes):
     trained = train(base, groups[:48], cluster_of, options(base, epochs=1, **changes), tmp_path)
     assert np.isfinite(trained.log["loss"].dropna()).all()
     assert all(tensor.dtype != torch.bfloat16 for tensor in trained.model.state_dict().values())
+
+
+@pytest.mark.skipif(models.torch_device() != "cpu", reason="needs a machine without an accelerator")
+def test_bfloat16_needs_no_gpu_where_there_is_none(base, tmp_path):
+    chosen = options(base, precision="bfloat16", device="auto")
+    arguments = training_arguments(chosen, tmp_path, steps=9, judged=False)
+    assert arguments.bf16
+    assert arguments.use_cpu
 
 
 def test_arguments_follow_the_options(base, tmp_path):

@@ -196,7 +196,7 @@ def training_arguments(options: Train, folder: Path, steps: int, judged: bool) -
         seed=options.seed,
         bf16=bfloat16,
         activation_checkpointing=options.gradient_checkpointing,
-        use_cpu=options.device == "cpu",
+        use_cpu=models.torch_device(options.device) == "cpu",  # said outright, or bfloat16 asks for a GPU
         dataloader_pin_memory=cuda,
         logging_strategy="steps",
         logging_steps=max(1, steps // LOGS),
