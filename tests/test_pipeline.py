@@ -1,7 +1,7 @@
 import nbformat
 import pytest
 
-from bgetune import params, pipeline, report, run
+from bgetune import params, pipeline, run
 from bgetune.errors import InputError
 
 STAGE = "01_positives"
@@ -20,7 +20,7 @@ def make_notebook(root, *sources):
 def repository(tmp_path, monkeypatch):
     """A repository with one stage, whose notebook writes one artifact."""
     monkeypatch.setattr(pipeline, "ROOT", tmp_path)
-    for module in (pipeline, report, run):
+    for module in (pipeline, run):
         monkeypatch.setattr(module, "STAGES", {STAGE: params.STAGES[STAGE]})
     monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.setattr(pipeline, "check", lambda profile: None)

@@ -90,7 +90,7 @@ def test_index_shows_before_after_figure_and_thresholds(tmp_path):
         "thresholds": [threshold],
     }
     manifest(tmp_path, metrics)
-    report.write_index(tmp_path)
+    report.write_index(tmp_path, "mine")
     page = (tmp_path / "index.html").read_text("utf-8")
     for number in ("0.750", "0.938", "0.875 – 0.969", "0.963"):
         assert number in page
@@ -103,5 +103,5 @@ def test_index_shows_before_after_figure_and_thresholds(tmp_path):
 
 def test_index_of_an_unfinished_run_says_so(tmp_path):
     run.write_atomic(tmp_path / "manifest.json", '{"stages": {}}')
-    report.write_index(tmp_path)
+    report.write_index(tmp_path, "mine")
     assert "has not finished" in (tmp_path / "index.html").read_text("utf-8")
