@@ -17,6 +17,7 @@ RANKED_BY = "average_precision"
 """Of `report.HEADLINES`, on test pairs: what the runs are ordered by. It weighs no threshold more than another."""
 
 MEASURES = {
+    RANKED_BY: report.HEADLINES[RANKED_BY],
     **report.HEADLINES,
     "calibration_error": ("Calibration error", "How far the calibrated probabilities are off (ECE)", "down"),
     "f1_at_own_threshold": ("F1 at dev's threshold", "At the threshold that is best on dev", "up"),
@@ -119,7 +120,7 @@ def _measured(results: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) -
     return {key: results.get("after", {}).get(key) for key in MEASURES} | {
         "calibration_error": results.get("calibration", {}).get("ece"),
         "recall_at_0.95": promised[0].get("test_recall") if promised else None,
-        "training_seconds": round(sum(training), 1) if training else None,
+        "training_seconds": round(sum(training)) if training else None,
     }
 
 

@@ -621,18 +621,9 @@ def load_profiles(path: str | Path, overrides: typing.Sequence[str] = ()) -> lis
     study = values.pop("study", {})
     if not study:
         return [Profile(name, file, values)]
-    for key in study.keys() & {"name", "base", "study"}:
-        raise InputError(f"{_place(('study', key), places, file)}: study: {key} is no parameter to try values of")
-    combinations = [dict(zip(study, chosen, strict=True)) for chosen in itertools.product(*study.values())]
-    tried_at = {tuple(key.split(".")): _place(("study", key), places, file) for key in study}
-    profiles = []
-    for chosen, label in zip(combinations, _labels(combinations), strict=True):
-        variant = copy.deepcopy(values)
-        for key, value in chosen.items():
-            _assign(variant, key, value, f"{_place(('study', key), places, file)}: study: {key}")
-        _check(variant, places | tried_at, file)
-        profiles.append(Profile(f"{name}/{label}", file, variant))
-    return profiles
+    return [
+        Profile(f"{name}/{label}", file, variant) for label, variant in _variants(values, study, places, file).items()
+    ]
 
 
 def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Profile:
@@ -830,6 +821,26 @@ def _is_study(key: str, value: Any) -> bool:
     return _plain_type(field.annotation) != "list" or (
         bool(value) and all(item is None or isinstance(item, list) for item in value)
     )
+
+
+def _variants(
+    values: dict[str, Any], study: dict[str, list[Any]], places: dict[tuple, str], file: Path
+) -> dict[str, dict[str, Any]]:
+    """The values of each run of a study, checked, by the run's label."""
+    at = {key: _place(("study", key), places, file) for key in study}
+    for key in study.keys() & {"name", "base", "study"}:
+        raise InputError(f"{at[key]}: study: {key} is no parameter to try values of")
+    # a complaint about a value that is tried names its line in the study
+    steps = {key: tuple(key.split(".")) for key in study}
+    sections = {place[:depth]: at[key] for key, place in steps.items() for depth in range(1, len(place))}
+    places = sections | places | {place: at[key] for key, place in steps.items()}
+    combinations = [dict(zip(study, chosen, strict=True)) for chosen in itertools.product(*study.values())]
+    variants = dict(zip(_labels(combinations), (copy.deepcopy(values) for _ in combinations), strict=True))
+    for chosen, variant in zip(combinations, variants.values(), strict=True):
+        for key, value in chosen.items():
+            _assign(variant, key, value, f"{at[key]}: study: {key}")
+        _check(variant, places, file)
+    return variants
 
 
 def _labels(combinations: list[dict[str, Any]]) -> list[str]:

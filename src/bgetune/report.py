@@ -123,9 +123,8 @@ def _rounds(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
         seconds = [entry["seconds"] for entry in (mined, trained) if entry]
         rows.append({"mined": mined.get("metrics", {}), "dev": after, "seconds": round(sum(seconds))})
     metric = entries[1].get("parameters", {}).get("metric")
-    values = [row["dev"].get(metric) for row in rows]
-    known = [value for value in values if value is not None]
-    best = values.index(max(known)) + 1 if known else None
+    ranked = [(row["dev"][metric], number) for number, row in enumerate(rows, start=1) if metric in row["dev"]]
+    best = max(ranked)[1] if ranked else None
     return {"rows": rows, "metric": metric, "best": best}
 
 
