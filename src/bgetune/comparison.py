@@ -46,36 +46,22 @@ def compare(
     """
     page = Path(os.path.commonpath(list(folders.values()))) / "comparison.html"
     changed = differences(profiles)
-    rows, bases, judged = [], {}, {}
-    for profile in profiles:
-        folder, failure = folders[profile.name], failures.get(profile.name)
-        stages = {} if failure else run.read_manifest(folder)["stages"]
-        results = stages.get("05_calibrate", {}).get("metrics", {})
-        row = {
-            "name": profile.name.removeprefix(f"{page.parent.name}/"),
-            "changed": changed[profile.name],
-            "values": _measured(results, [stages.get(stage, {}) for stage in run.order(profile.rounds)]),
-            "interval": results.get("after", {}).get(f"{RANKED_BY}_interval"),
-            "link": quote(os.path.relpath(folder / "index.html", page.parent)),
-            "failure": failure,
-        }
-        rows.append(row)
-        if results:
-            base = {key: results["before"].get(key) for key in MEASURES}
-            bases.setdefault(json.dumps(base), {"values": base, "names": []})["names"].append(row["name"])
-        if "judged" in stages.get("05_calibrate", {}).get("outputs", {}):
-            judged[row["name"]] = pd.read_parquet(run.artifact_path(folder, "judged"))
-    rows = _ranked(rows)
+    rows = _ranked(
+        [
+            _row(profile, folders[profile.name], failures.get(profile.name), page.parent)
+            | {"changed": changed[profile.name]}
+            for profile in profiles
+        ]
+    )
     content = report.environment().get_template("comparison.html.j2")
     text = content.render(
         run_name=page.parent.name,
         rows=rows,
-        bases=list(bases.values()),
+        bases=_bases(rows),
         measures=MEASURES,
-        ranked_by=MEASURES[RANKED_BY],
-        ranked_key=RANKED_BY,
+        ranked_by=RANKED_BY,
         parameters=list(rows[0]["changed"]),
-        pairs=_same_pairs(judged),
+        pairs=_same_pairs([row["judged"] for row in rows if row["judged"] is not None]),
     )
     run.write_atomic(page, text)
     return page, _text(rows)
@@ -84,14 +70,13 @@ def compare(
 def differences(profiles: Sequence[params.Profile]) -> dict[str, dict[str, str]]:
     """For each run the parameters that are not the same in all runs: name -> key in a profile -> value."""
     given = {profile.name: _parameters(profile) for profile in profiles}
-    keys = list(dict.fromkeys(key for values in given.values() for key in values))
-    # a shared parameter to which a section gives no value of its own has the shared one there
-    table = {
-        name: {key: json.dumps(values.get(key, values.get(key.partition(".")[2])), ensure_ascii=False) for key in keys}
-        for name, values in given.items()
-    }
-    differing = [key for key in keys if len({values[key] for values in table.values()}) > 1]
-    return {name: {key: _short(values[key].strip('"')) for key in differing} for name, values in table.items()}
+    differing = {}
+    for key in dict.fromkeys(key for values in given.values() for key in values):
+        # a shared parameter to which a section gives no value of its own has the shared one there
+        found = {name: values.get(key, values.get(key.partition(".")[2])) for name, values in given.items()}
+        if any(value != found[profiles[0].name] for value in found.values()):
+            differing[key] = found
+    return {name: {key: _short(found[name]) for key, found in differing.items()} for name in given}
 
 
 def _parameters(profile: params.Profile) -> dict[str, Any]:
@@ -113,21 +98,50 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + key, value
 
 
-def _measured(results: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """The columns of `MEASURES` from the metrics of 05_calibrate and the records of all stages."""
-    promised = [row for row in results.get("thresholds", ()) if row.get("precision") == 0.95]
-    training = [stage["seconds"] for stage in stages if "best_step" in stage.get("metrics", {})]
-    return {key: results.get("after", {}).get(key) for key in MEASURES} | {
-        "calibration_error": results.get("calibration", {}).get("ece"),
-        "recall_at_0.95": promised[0].get("test_recall") if promised else None,
-        "training_seconds": round(sum(training)) if training else None,
+def _row(profile: params.Profile, folder: Path, failure: str | None, above: Path) -> dict[str, Any]:
+    """What the page shows of a run; a failed one shows nothing that an earlier run has left in its folder."""
+    stages = {} if failure else run.read_manifest(folder)["stages"]
+    calibrated = stages.get("05_calibrate", {"metrics": {}, "outputs": {}})
+    results = calibrated["metrics"]
+    after = results.get("after", {})
+    promised = [row["test_recall"] for row in results.get("thresholds", ()) if row["precision"] == 0.95]
+    training = [
+        stages[stage]["seconds"]
+        for stage in run.order(profile.rounds)
+        if stage in stages and run.notebook_of(stage) == "04_train"
+    ]
+    return {
+        "name": profile.name.removeprefix(f"{above.name}/"),
+        "values": {key: after.get(key) for key in MEASURES}
+        | {
+            "calibration_error": results.get("calibration", {}).get("ece"),
+            "recall_at_0.95": promised[0] if promised else None,
+            "training_seconds": round(sum(training)) if training else None,
+        },
+        "interval": after.get(f"{RANKED_BY}_interval"),
+        "base": {key: results["before"].get(key) for key in MEASURES} if results else None,
+        "judged": run.artifact_path(folder, "judged") if "judged" in calibrated["outputs"] else None,
+        "link": quote(os.path.relpath(folder / "index.html", above)),
+        "failure": failure,
     }
+
+
+def _bases(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The figures of the base models, each once, with the names of the runs that started from it."""
+    bases: list[dict[str, Any]] = []
+    for row in rows:
+        same = next((base for base in bases if base["values"] == row["base"]), None)
+        if same:
+            same["names"].append(row["name"])
+        elif row["base"]:
+            bases.append({"values": row["base"], "names": [row["name"]]})
+    return bases
 
 
 def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows from the best to those without a result, with rank, the columns they are best in, and `tie`: the
     interval overlaps that of the best."""
-    rows = sorted(rows, key=lambda row: -(row["values"][RANKED_BY] or -1))
+    rows = sorted(rows, key=lambda row: row["values"][RANKED_BY] is None or -row["values"][RANKED_BY])
     values = {key: [row["values"][key] for row in rows if row["values"][key] is not None] for key in MEASURES}
     best = {key: (max if MEASURES[key][2] == "up" else min)(found) for key, found in values.items() if found}
     top = rows[0]["interval"]
@@ -139,16 +153,12 @@ def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _same_pairs(judged: Mapping[str, pd.DataFrame]) -> dict[str, int] | None:
+def _same_pairs(judged: Sequence[Path]) -> dict[str, int] | None:
     """How many test pairs any run was judged on, and how many all were; None where fewer than two say."""
-    if len(judged) < 2:
-        return None
-    columns = ["query_id", "text_id", "label"]
-    pairs = [
-        set(table.loc[table["split"] == "test", columns].itertuples(index=False, name=None))
-        for table in judged.values()
-    ]
-    return {"any": len(set.union(*pairs)), "all": len(set.intersection(*pairs))}
+    columns = ["query_id", "text_id", "label", "split"]
+    tables = [pd.read_parquet(file, columns=columns) for file in judged]
+    pairs = [set(table[table["split"] == "test"].itertuples(index=False, name=None)) for table in tables]
+    return {"any": len(set.union(*pairs)), "all": len(set.intersection(*pairs))} if len(pairs) > 1 else None
 
 
 def _text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -170,5 +180,6 @@ def _text(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([f"  {line.rstrip()}" for line in lines] + note)
 
 
-def _short(text: str) -> str:
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
