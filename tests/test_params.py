@@ -92,6 +92,11 @@ def test_a_profile_lies_over_its_base(tmp_path):
     [
         ("\n\nsede: 1\n", "seed: 1\n", r"base\.yaml, line 3: unknown key sede; did you mean seed\?"),
         ("04_train:\n  epochs: 1\n", "\n\n04_train:\n  epochs: 0\n", "mine.yaml, line 5: 04_train.epochs: .*not 0"),
+        (
+            "02_backtranslate: {gate: {length_ratio: [0.5, 2]}}\n",
+            "\n02_backtranslate: {gate: {length_ratio: [0.5]}}\n",
+            "mine.yaml, line 3: 02_backtranslate.gate.length_ratio.1: Field required",
+        ),
         ("base: {file}\n", "", "base.yaml, line 1: base: .*mine.yaml is based on this file itself"),
     ],
 )
