@@ -2,7 +2,8 @@
 
 A profile is one YAML file: shared parameters at the top level and a section per notebook. A notebook's
 parameters are the fields of its model below; a value is looked up in the notebook's own arguments first, then in
-its section, then at the top level of the profile, and last comes the default given here.
+its section, then at the top level of the profile, and last comes the default given here. A profile may start from
+another one (`base`), and may be a study: a grid of values (`study`), each combination a run of its own.
 
 `python -m bgetune.params` rewrites what is generated from these models: `params/template.yaml`,
 `params/schema.json` and the `parameters` cell of every notebook.
@@ -10,7 +11,9 @@ its section, then at the top level of the profile, and last comes the default gi
 
 from __future__ import annotations
 
+import copy
 import difflib
+import itertools
 import json
 import re
 import textwrap
@@ -530,6 +533,9 @@ STAGES: dict[str, type[Section]] = {
     "05_calibrate": Calibrate,
 }
 
+ROUND = ("03_hard_negatives", "04_train")
+"""The stages that run once in every round."""
+
 
 class Shared(Reranks, Embeds, Seeded):
     """Parameters that several notebooks use."""
@@ -544,6 +550,27 @@ ProfileModel = create_model(
         str | None,
         Field(None, description="Names the run's folder, runs/NAME. Default: the file's name."),
     ),
+    base=(
+        str | None,
+        Field(None, description="Another profile, whose values hold where this one gives none."),
+    ),
+    study=(
+        dict[str, Annotated[list[Any], Field(min_length=1)]],
+        Field(
+            {},
+            description="Values to try, such as {04_train.scale: [10, 20, 50]}: every combination becomes a run of its "
+            "own, runs/NAME/scale=10, and a page compares them.",
+        ),
+    ),
+    rounds=(
+        int,
+        Field(
+            1,
+            ge=1,
+            le=9,
+            description="How often 03 and 04 run: from the second time on, the model tuned last mines the negatives.",
+        ),
+    ),
     **{
         f"stage_{stage}": (model | None, Field(None, alias=stage, description=model.__doc__))
         for stage, model in STAGES.items()
@@ -554,41 +581,60 @@ ProfileModel = create_model(
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile as the user wrote it, checked as a whole.
+    """A run as the user wrote it, checked as a whole: a profile, or one combination of a study's values.
 
     Attributes:
-        name: names the run's folder.
+        name: names the run's folder; of a study, the study's name and the values tried: study_temperature/scale=10.
         path: the file it was read from.
-        values: what the file says, with `--set` applied: shared values and one dictionary per section.
+        values: what the file and its base say, with `--set` applied: shared values and one dictionary per section.
     """
 
     name: str
     path: Path
     values: dict[str, Any]
 
+    @property
+    def rounds(self) -> int:
+        """How often 03 and 04 run."""
+        return self.values.get("rounds", 1)
 
-def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Profile:
-    """Read and check a profile.
+
+def load_profiles(path: str | Path, overrides: typing.Sequence[str] = ()) -> list[Profile]:
+    """Read and check a profile: one run, or of a study one for each combination of its values.
 
     Args:
         path: a YAML file, relative to the working directory or to the repository.
-        overrides: `key=value` or `section.key=value`, values in YAML.
+        overrides: `key=value` or `section.key=value`, values in YAML. A list for a parameter that takes a single
+            value (a list of lists for one that takes a list) is a study of these values.
 
     Raises:
         InputError: naming file, line and key, and for an unknown key the nearest known one.
     """
     file = find_file(path)
-    values, lines = _read_yaml(file)
+    values, places = _read_profile(file)
     for override in overrides:
         _apply_override(values, override)
-    name = values.get("name", file.stem)
-    if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
+    _check(values, places, file)
+    name = values.get("name") or file.stem
+    if any(not part or part.startswith(".") or part != Path(part).name for part in name.split("/")):
         raise InputError(f"{file}: name must be a plain folder name, not {name!r}")
-    profile = Profile(name=name, path=file, values=values)
-    problems = _problems(profile, lines)
-    if problems:
-        raise InputError("\n".join(f"{file}{problem}" for problem in problems))
-    return profile
+    study = values.pop("study", {})
+    if not study:
+        return [Profile(name, file, values)]
+    return [
+        Profile(f"{name}/{label}", file, variant) for label, variant in _variants(values, study, places, file).items()
+    ]
+
+
+def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Profile:
+    """Read and check the profile of a single run; see `load_profiles`."""
+    profiles = load_profiles(path, overrides)
+    if len(profiles) > 1:
+        raise InputError(
+            f"{path} is a study of {len(profiles)} runs: ./run_all.sh {path} runs them; in a notebook, take the "
+            f"profile of one of them: runs/{profiles[0].name}/profile.yaml"
+        )
+    return profiles[0]
 
 
 def find_file(path: str | Path) -> Path:
@@ -663,6 +709,39 @@ def _marks(annotation: Any) -> list[Any]:
 # --- reading and checking -----------------------------------------------------------------------------------------
 
 
+def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[tuple, str]]:
+    """The mapping in a file laid over that of its base, and of every key in it the place: "FILE, line N"."""
+    values, lines = _read_yaml(file)
+    places = {key: f"{file}, line {line}" for key, line in lines.items()}
+    base = values.pop("base", None)
+    if base is None:
+        return values, places
+    if not isinstance(base, str):
+        raise InputError(f"{places[('base',)]}: base: the path of another profile, not {base!r}")
+    try:
+        found = find_file(base)
+    except InputError as error:
+        raise InputError(f"{places[('base',)]}: base: {error}") from None
+    if found in (*above, file):
+        raise InputError(f"{places[('base',)]}: base: {found} is based on this file itself")
+    merged, merged_places = _read_profile(found, (*above, file))
+    merged.pop("name", None)
+    _merge(merged, values, (), merged_places)
+    return merged, merged_places | places
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: dict[tuple, str]) -> None:
+    """Lay a mapping over another: mappings are merged, other values replaced, and with them what `places` says."""
+    for key, value in over.items():
+        place = (*prefix, key)
+        if isinstance(value, dict) and isinstance(under.get(key), dict):
+            _merge(under[key], value, place, places)
+        else:
+            under[key] = value
+            for old in [old for old in places if old[: len(place)] == place]:
+                del places[old]
+
+
 def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple, int]]:
     """The mapping in a file, and the line (from 1) of every key in it."""
     try:
@@ -699,29 +778,92 @@ def _collect_lines(node: yaml.Node, prefix: tuple, lines: dict[tuple, int], file
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
+    key = key.strip()
     if not equals:
         raise InputError(f"--set {override}: write --set section.parameter=value, for example 04_train.epochs=2")
-    *sections, name = key.strip().split(".")
-    target = values
-    for part in sections:
-        if target.get(part) is None:
-            target[part] = {}
-        target = target[part]
-        if not isinstance(target, dict):
-            raise InputError(f"--set {override}: {part} is not a section")
+    if key == "base":
+        raise InputError(f"--set {override}: the base of a profile is given in its file")
     try:
-        target[name] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"--set {override}: the value is not YAML; quote it") from None
+    study = values.get("study")
+    if _is_study(key, value):
+        _assign(values, "study", (study if isinstance(study, dict) else {}) | {key: value}, f"--set {override}")
+        return
+    if isinstance(study, dict):
+        study.pop(key, None)
+    _assign(values, key, value, f"--set {override}")
 
 
-def _problems(profile: Profile, lines: dict[tuple, int]) -> list[str]:
-    """What the models object to, each with its line."""
+def _assign(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    """Set `section.parameter`, making the sections on the way."""
+    *sections, name = key.split(".")
+    for part in sections:
+        if values.get(part) is None:
+            values[part] = {}
+        values = values[part]
+        if not isinstance(values, dict):
+            raise InputError(f"{origin}: {part} is not a section")
+    values[name] = value
+
+
+def _is_study(key: str, value: Any) -> bool:
+    """Whether `--set key=value` gives several values to try: a list for a parameter that takes none."""
+    model, field = ProfileModel, None
+    for part in key.split("."):
+        field = next((field for name, field in model.model_fields.items() if part == (field.alias or name)), None)
+        if field is None:
+            return False
+        model = next(_models_in(field.annotation), BaseModel)
+    if not isinstance(value, list):
+        return False
+    return _plain_type(field.annotation) != "list" or (
+        bool(value) and all(item is None or isinstance(item, list) for item in value)
+    )
+
+
+def _variants(
+    values: dict[str, Any], study: dict[str, list[Any]], places: dict[tuple, str], file: Path
+) -> dict[str, dict[str, Any]]:
+    """The values of each run of a study, checked, by the run's label."""
+    at = {key: _place(("study", key), places, file) for key in study}
+    for key in study.keys() & {"name", "base", "study"}:
+        raise InputError(f"{at[key]}: study: {key} is no parameter to try values of")
+    # a complaint about a value that is tried names its line in the study
+    steps = {key: tuple(key.split(".")) for key in study}
+    sections = {place[:depth]: at[key] for key, place in steps.items() for depth in range(1, len(place))}
+    places = sections | places | {place: at[key] for key, place in steps.items()}
+    combinations = [dict(zip(study, chosen, strict=True)) for chosen in itertools.product(*study.values())]
+    variants = dict(zip(_labels(combinations), (copy.deepcopy(values) for _ in combinations), strict=True))
+    for chosen, variant in zip(combinations, variants.values(), strict=True):
+        for key, value in chosen.items():
+            _assign(variant, key, value, f"{at[key]}: study: {key}")
+        _check(variant, places, file)
+    return variants
+
+
+def _labels(combinations: list[dict[str, Any]]) -> list[str]:
+    """Names of folders for the runs of a study: scale=10,loss=gist; odd characters are replaced, long values cut."""
+    short = {key: key.rsplit(".", 1)[-1] for key in combinations[0]}
+    names = {key: name if list(short.values()).count(name) == 1 else key for key, name in short.items()}
+    labels = []
+    for chosen in combinations:
+        texts = {
+            key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in chosen.items()
+        }
+        safe = {key: re.sub(r"[^A-Za-z0-9_.+-]+", "-", text).strip("-.")[:40] for key, text in texts.items()}
+        labels.append(",".join(f"{names[key]}={text}" for key, text in safe.items()))
+    return [label if labels.count(label) == 1 else f"{label},{n}" for n, label in enumerate(labels, start=1)]
+
+
+def _check(values: dict[str, Any], places: dict[tuple, str], file: Path) -> None:
+    """Raise what the models object to, each with its place."""
     try:
-        ProfileModel.model_validate(profile.values)
+        ProfileModel.model_validate(values)
     except ValidationError as error:
-        return [_line(issue["loc"], lines) + _describe(issue, ProfileModel) for issue in error.errors()]
-    return []
+        problems = (_place(issue["loc"], places, file) + _describe(issue, ProfileModel) for issue in error.errors())
+        raise InputError("\n".join(problems)) from None
 
 
 def _known_keys(model: type[BaseModel], place: tuple) -> dict[str, str]:
@@ -741,10 +883,10 @@ def _models_in(annotation: Any) -> typing.Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-def _line(place: tuple, lines: dict[tuple, int]) -> str:
-    while place and place not in lines:
-        place = place[:-1]
-    return f", line {lines[place]}" if place else ""
+def _place(key: tuple, places: dict[tuple, str], file: Path) -> str:
+    while key and key not in places:
+        key = key[:-1]
+    return places[key] if key else str(file)
 
 
 def _describe(issue: typing.Mapping[str, Any], model: type[BaseModel]) -> str:
@@ -778,6 +920,10 @@ def template() -> str:
         "# Shared parameters stand at the top; a section may give any of its own another value.",
         "",
         "# name: my_run                 # names the run's folder, runs/my_run; default: this file's name",
+        "# base: params/demo.yaml       # another profile, whose values hold where this one gives none",
+        "# study:                       # values to try: every combination is a run, and a page compares them",
+        "#   04_train.scale: [10, 20, 50]",
+        *_template_lines(ProfileModel, "", {"rounds"}),
         *_template_lines(Shared, ""),
     ]
     for stage, model in STAGES.items():
@@ -843,6 +989,10 @@ def parameters_cell(stage: str) -> str:
     lines = [
         'profile: str = "params/demo.yaml"  # The profile: a YAML file like params/template.yaml',
         "run_dir: str = None  # Folder of the run. None: runs/NAME, by the profile's name",
+        *(
+            ["round_number: int = 1  # Which round of mining and training; in a later one the model tuned last mines"]
+            * (stage in ROUND)
+        ),
         "# Below, None means: as the profile says, else the default in [brackets].",
     ]
     for name, field in STAGES[stage].model_fields.items():

@@ -1,4 +1,4 @@
-"""All five notebooks on the small demo world, by the command line, then again with nothing changed."""
+"""All five notebooks on the small demo world, in two rounds, by the command line, then again with nothing changed."""
 
 import json
 
@@ -17,7 +17,8 @@ def finished(tmp_path_factory):
     (folder / "profile.yaml").write_text(text, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "run_folder", lambda profile, run_dir=None: folder / "run")
-        assert pipeline.main([str(folder / "profile.yaml"), "--set", "02_backtranslate.max_texts=40"]) == 0
+        settings = ["--set", "02_backtranslate.max_texts=40", "--set", "rounds=2"]
+        assert pipeline.main([str(folder / "profile.yaml"), *settings]) == 0
     return folder / "run"
 
 
@@ -27,11 +28,24 @@ def stages(finished):
 
 
 def test_every_stage_is_recorded_and_up_to_date(finished, stages):
-    assert list(stages) == list(params.STAGES)
+    assert list(stages) == run.order(2)
     profile = params.load_profile(finished / "profile.yaml")
-    for stage in params.STAGES:
-        values, _ = params.resolve(stage, profile)
+    for stage in stages:
+        values, _ = params.resolve(run.notebook_of(stage), profile)
         assert run.out_of_date(stage, values, finished) is None, stage
+
+
+def test_the_second_round_mines_with_the_tuned_model_and_is_judged_on_the_same_pairs(finished, stages):
+    first, second = stages["03_hard_negatives"], stages["03_hard_negatives.2"]
+    assert second["inputs"]["model"] == {
+        "stage": "04_train",
+        "sha256": stages["04_train"]["outputs"]["model"]["sha256"],
+    }
+    assert second["outputs"]["heldout"]["sha256"] == first["outputs"]["heldout"]["sha256"]
+    assert second["outputs"]["train.jsonl"]["sha256"] != first["outputs"]["train.jsonl"]["sha256"]
+    assert stages["04_train.2"]["inputs"]["train.jsonl"]["stage"] == "03_hard_negatives.2"
+    assert stages["05_calibrate"]["inputs"]["model"]["stage"] == "04_train.2"
+    assert "the model of round 1" in (finished / "index.html").read_text("utf-8")
 
 
 def test_tables_are_valid_and_nothing_leaks_between_splits(finished):
@@ -81,7 +95,7 @@ def test_pages_show_results_and_no_code(finished):
     index = (finished / "index.html").read_text("utf-8")
     assert "Average precision" in index
     assert "data:image/png;base64" in index
-    for stage in params.STAGES:
+    for stage in run.order(2):
         page = (finished / f"{stage}.html").read_text("utf-8")
         assert "<script" not in page
         assert "stage.finish" not in page
