@@ -6,16 +6,18 @@ import signal
 import subprocess
 import sys
 import textwrap
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from bgetune import models
 from bgetune.errors import InputError
 from bgetune.params import Train
-from bgetune.training import checkpoints
+from bgetune.training import checkpoints, flagembedding
 from bgetune.training.sentence_transformers import train, training_arguments
 
 
@@ -93,6 +95,26 @@ def test_stops_early_when_dev_gets_no_better(base, groups, cluster_of, dev_pairs
     assert trained.best_step == 2
 
 
+def test_a_training_that_stopped_early_is_not_taken_up_again(base, groups, cluster_of, dev_pairs, tmp_path):
+    chosen = options(base, epochs=4, eval_steps=2, patience=2, learning_rate=1e-12)
+    first = train(base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs)
+    again = train(base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs, watch=lambda log: pytest.fail("a look"))
+    assert_same(weights(first), weights(again))
+    assert again.best_step == first.best_step == 2
+    assert again.log["step"].max() == 6
+
+
+def test_a_best_checkpoint_that_cannot_be_read_is_an_error(base, groups, cluster_of, dev_pairs, tmp_path):
+    def damage(log):
+        if log["step"].max() == 8:
+            for file in tmp_path.rglob("checkpoint-4/model.safetensors"):
+                file.write_bytes(b"damaged")
+
+    chosen = options(base, epochs=1, eval_steps=4, learning_rate=1e-12)  # the first checkpoint stays the best
+    with pytest.raises(Exception, match="deserializing header"):
+        train(base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs, watch=damage)
+
+
 def test_loss_that_is_not_finite_names_the_batch(base, groups, cluster_of, tmp_path):
     with pytest.raises(InputError, match=r"loss is nan in step \d+, epoch \d, in a batch of \d+ groups: \d+ \('"):
         train(base, groups, cluster_of, options(base, learning_rate=1.0, weight_decay=1e30), tmp_path)
@@ -138,7 +160,25 @@ def test_arguments_follow_the_options(base, tmp_path):
     assert arguments.warmup_steps == 0.2
     assert arguments.eval_steps == arguments.save_steps == 10
     assert arguments.metric_for_best_model == "eval_auc"
-    assert not arguments.bf16
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_auto_computes_in_bfloat16_where_the_processor_does(base, tmp_path, monkeypatch, capable):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: capable)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    arguments = training_arguments(options(base), tmp_path, steps=9, judged=False)
+    assert arguments.bf16 == capable
+    given = dict(pairwise(flagembedding.command(base, tmp_path, tmp_path, options(base), steps=9)))
+    assert given["--bf16"] == str(capable)
+    assert not training_arguments(options(base, precision="float32"), tmp_path, steps=9, judged=False).bf16
+
+
+def test_a_model_trained_in_bfloat16_computes_in_float32_afterwards(base, groups, cluster_of, tmp_path):
+    trained = train(base, groups[:48], cluster_of, options(base, epochs=1, precision="bfloat16"), tmp_path / "c").model
+    trained.save_pretrained(str(tmp_path / "model"))
+    read = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    texts = [group.query for group in groups[:8]]
+    np.testing.assert_allclose(trained.encode(texts), read.encode(texts), atol=1e-6)
 
 
 # --- several processes, and processes that end before their time ---------------------------------------------------
