@@ -65,7 +65,7 @@ def train(
         pairs = None
     source = models.fetch(base)
     weights = sum(file.stat().st_size for file in source.glob(f"*{models.WEIGHTS}"))
-    key = checkpoint_key(base, groups, options, pairs, None)
+    key = checkpoint_key(base, groups, cluster_of, options, pairs, None)
     folder = checkpoints.prepare(folder, key, (options.epochs + 1) * weights / 1e9)
     data = folder / "train.jsonl"
     write_groups(fill(groups, cluster_of, options.negatives, options.seed), data)

@@ -101,7 +101,7 @@ def train(
         pairs = None
     if options.graded_loss == "none" or graded is None or graded.empty:
         graded = None
-    key = checkpoint_key(base, groups, options, pairs, graded)
+    key = checkpoint_key(base, groups, cluster_of, options, pairs, graded)
     weights = sum(p.nelement() * p.element_size() for p in model.parameters() if p.requires_grad)
     folder = checkpoints.prepare(folder, key, 4 * 3 * weights / 1e9)  # four checkpoints, with AdamW's two moments
     last = checkpoints.latest(folder)
@@ -150,6 +150,10 @@ def train(
     model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # from now on it computes in float32
     if options.lora_rank is not None:
         model = lora.merge(model, load(base, options))
+    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+        raise InputError(
+            "04_train: the weights are not finite after the last step: training has diverged; lower learning_rate"
+        )
     return Trained(model.eval(), training_log(first, trainer.state.log_history), int(best or trainer.state.global_step))
 
 
@@ -401,6 +405,7 @@ def training_log(first: Mapping[str, float], history: Sequence[Mapping[str, floa
 def checkpoint_key(
     base: str | Path,
     groups: Sequence[Group],
+    cluster_of: Mapping[str, int],
     options: Train,
     pairs: pd.DataFrame | None,
     graded: pd.DataFrame | None,
@@ -408,8 +413,10 @@ def checkpoint_key(
     """All that the weights of a training follow from."""
     return [
         options.model_dump_json(exclude={"general", "merge_weight", "tensorboard", "push_to_hub"}),
-        models.fingerprint(models.fetch(base)),
+        *(models.fingerprint(models.fetch(location)) for location in (base, options.guide) if location is not None),
+        str(uses_bfloat16(options)),
         json.dumps([dataclasses.astuple(group) for group in groups]),
+        json.dumps(sorted(cluster_of.items())),
         *("" if table is None else table.to_csv(index=False) for table in (pairs, graded)),
         os.environ.get("WORLD_SIZE", "1"),
         checkpoints.code_hash(),
