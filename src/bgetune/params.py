@@ -422,13 +422,21 @@ class HardNegatives(Reranks, Embeds, Seeded):
 # --- 04_train -----------------------------------------------------------------------------------------------------
 
 
+class GeneralSource(Source):
+    """Labelled or graded pairs of general text, which training should not make worse."""
+
+    a_column: str = Field("text_a", description="First text.")
+    b_column: str = Field("text_b", description="Second text.")
+    label_column: str = Field("label", description="Two values are judged by AUC, more by Spearman's correlation.")
+
+
 class Train(Embeds, Seeded):
     """04_train: fine-tuning by sentence-transformers or FlagEmbedding."""
 
     backend: Literal["sentence_transformers", "flagembedding"] = Field(
         "sentence_transformers",
-        description="Who trains. flagembedding is the official trainer of BGE: it takes epochs to epochs, batch_size, "
-        "learning_rate, warmup, weight_decay, scale, negatives, precision and max_length from here, and nothing else.",
+        description="Who trains. flagembedding is the official trainer of BGE: of what says how to train, it takes "
+        "epochs, batch_size, learning_rate, warmup, weight_decay, scale, negatives, precision and max_length alone.",
     )
     loss: Literal["ranking", "gist"] = Field(
         "ranking",
@@ -475,19 +483,50 @@ class Train(Embeds, Seeded):
     learning_rate: float = Field(5e-5, gt=0, le=1, description="At its highest; it then falls to 0 in a line.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
+    lora_rank: int | None = Field(
+        None,
+        ge=1,
+        description="Train low-rank additions to the linear layers (LoRA) instead of all weights; 8 to 64 are usual, "
+        "with about ten times the learning rate. They are merged into the weights of the saved model. Null: no LoRA.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="What is computed in; auto: bfloat16 on a GPU that has it, else float32."
+        "auto",
+        description="What is computed in (weights stay float32); auto: bfloat16 on a GPU or CPU with instructions for "
+        "it, else float32.",
     )
     gradient_checkpointing: bool = Field(False, description="Less memory, about a third more time.")
     eval_steps: int | None = Field(
         None, ge=1, description="Steps between two looks at dev, each with a checkpoint. Null: a tenth of the training."
     )
-    dev_pairs: int = Field(2000, ge=1, description="Most dev pairs of a kind to look at, drawn by the seed.")
+    dev_pairs: int = Field(
+        2000, ge=1, description="Most dev pairs of a kind to look at, and most general pairs, drawn by the seed."
+    )
     metric: Literal["auc", "average_precision", "labelled_auc", "mrr@10"] = Field(
         "average_precision", description="On dev: the checkpoint that is best by it becomes the model."
     )
     patience: int | None = Field(
         None, ge=1, description="Stop after so many looks at dev without a better metric. Null: never."
+    )
+    general: GeneralSource | None = Field(
+        None,
+        description="Labelled or graded pairs of general text: what the model forgets while it learns is measured on "
+        "them. Null: not measured.",
+    )
+    merge_weight: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the tuned weights in the model; the rest are those from before training (LM-Cocktail), "
+        "which brings back forgotten general text. 1: the tuned model as it is.",
+    )
+    tensorboard: bool = Field(
+        False, description="Write event files, too: tensorboard --logdir runs/NAME/04_train/tensorboard"
+    )
+    push_to_hub: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="Also upload the model to this repository of the hub, team/name, private if it is new. The token "
+        "is taken from the environment variable HF_TOKEN. Null: nothing leaves this machine.",
     )
 
 
@@ -942,6 +981,9 @@ def _template_lines(model: type[BaseModel], indent: str, only: set[str] | None =
         inner = next(_models_in(field.annotation), None)
         if inner is None:
             lines.append(f"{indent}{name}: {_default(field)}")
+        elif field.default is None:
+            lines.append(f"{indent}{name}: null")
+            lines += [f"{indent}#  {key}: {_default(f)}  # {_help(f)}" for key, f in inner.model_fields.items()]
         elif typing.get_origin(field.annotation) is list:
             lines.append(f"{indent}{name}: []")
             for number, (key, item) in enumerate(inner.model_fields.items()):

@@ -98,10 +98,11 @@ def check(profile: params.Profile) -> None:
     Raises:
         InputError: naming the file, the line or the parameter and the remedy.
     """
-    from bgetune import demo, models, sources
+    from bgetune import demo, models, sources, training
 
     values = {stage: params.resolve(stage, profile)[0] for stage in STAGES}
     sources.check_sources(values["01_positives"].sources)
+    training.check(values["04_train"])
     locations = params.model_locations(values)
     for world in sorted({location.split("/")[2] for location, _ in locations if location.startswith("demo://")}):
         demo.prepare(world)

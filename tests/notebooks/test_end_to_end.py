@@ -17,8 +17,15 @@ def finished(tmp_path_factory):
     (folder / "profile.yaml").write_text(text, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "run_folder", lambda profile, run_dir=None: folder / "run")
-        settings = ["--set", "02_backtranslate.max_texts=40", "--set", "rounds=2"]
-        assert pipeline.main([str(folder / "profile.yaml"), *settings]) == 0
+        chosen = [
+            "02_backtranslate.max_texts=40",
+            "04_train.general={path: demo://small/pairs.csv}",
+            "04_train.merge_weight=0.9",
+            "04_train.tensorboard=true",
+            "rounds=2",
+        ]
+        arguments = [part for value in chosen for part in ("--set", value)]
+        assert pipeline.main([str(folder / "profile.yaml"), *arguments]) == 0
     return folder / "run"
 
 
@@ -73,6 +80,28 @@ def test_mined_positives_hold_against_the_known_truth(stages):
     quality = stages["01_positives"]["metrics"]["quality"]["log and reranker"]
     assert quality["precision"] >= 0.95
     assert quality["recall"] >= 0.5
+
+
+def test_the_saved_model_is_the_merged_one_and_its_card_says_so(finished, stages):
+    from bgetune.encoder import Encoder
+    from bgetune.training import forgetting
+
+    metrics = stages["04_train"]["metrics"]
+    assert metrics["saved"] == "merged"
+    assert metrics["after"] == metrics["merged"] != metrics["tuned"]
+    for column in ("before", "tuned", "merged"):
+        assert 0 < metrics[column]["general_auc"] <= 1
+        assert 0 < metrics[column]["average_precision"] <= 1
+    card = (finished / "04_train/model/README.md").read_text("utf-8")
+    assert f"| general_auc | {metrics['before']['general_auc']:.4f} |" in card
+    assert "05_calibrate/scoring.json" in card
+    assert (finished / "05_calibrate/scoring.json").is_file()
+    assert len(list((finished / "04_train/tensorboard").iterdir())) == 1
+    assert not (finished / "04_train/checkpoints").exists()
+    pairs = forgetting.read_general(params.GeneralSource(path="demo://small/pairs.csv"), 2000, seed=42)
+    encoder = Encoder(finished / "04_train/model", max_length=32, cache_dir=None)
+    for name, value in forgetting.general_scores(pairs, encoder.encode).items():
+        assert value == pytest.approx(metrics["after"][name], abs=1e-4)
 
 
 def test_the_tuned_model_drifts_less(stages):
