@@ -166,8 +166,8 @@ def _npmi(clicks: pd.DataFrame) -> pd.Series:
 
 
 class _Log:
-    """The counts as sparse matrices in users: clicks (queries x documents), rewrites there and back (queries x queries),
-    and an audience (documents x queries), also as shares of the queries' clicks.
+    """The counts as sparse matrices, in users: clicks (queries x documents), rewrites there and back (both queries x
+    queries), and audiences (documents x queries), these also as shares of the queries' clicks.
     """
 
     def __init__(
@@ -219,9 +219,7 @@ def _adopt(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) ->
     shares = log.audience_share[alone]
     share, users = (shares @ at_home).tocoo(), (log.audience[alone] @ at_home).tocoo()  # of one structure
     everyone = np.asarray(shares.sum(axis=1)).ravel()
-    table = pd.DataFrame(
-        {"document": alone[share.row], "family": share.col, "share": share.data, "users": users.data}
-    )
+    table = pd.DataFrame({"document": alone[share.row], "family": share.col, "share": share.data, "users": users.data})
     often = table.users / np.maximum(reach[table.family], 1) >= 1.5 * log.misclick_rate
     large = table.share / everyone[share.row] >= 0.3
     table = table[often & large & (table.users >= min_support)]
