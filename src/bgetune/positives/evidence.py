@@ -134,17 +134,22 @@ def _unique(pairs: pd.DataFrame) -> pd.DataFrame:
 
 def _without(pairs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     """The pairs that are not among the others."""
-    width = max(pairs.b.max(), others.b.max()) + 1 if len(pairs) and len(others) else 1
-    return pairs[~np.isin(pairs.a * width + pairs.b, others.a * width + others.b)]
+    if pairs.empty or others.empty:
+        return pairs
+    width = max(pairs.b.max(), others.b.max()) + 1
+    key, known = (pairs.a * width + pairs.b).to_numpy(), np.sort(others.a * width + others.b)
+    # faster than np.isin, because both are sorted
+    nearest = known[np.searchsorted(known, key).clip(max=len(known) - 1)]
+    return pairs[nearest != key]
 
 
 def _reduce(a: np.ndarray, b: np.ndarray, columns: dict) -> tuple[np.ndarray, ...]:
     """Distinct pairs in order and, for each column, its values at equal pairs reduced by a ufunc."""
-    order = np.lexsort((b, a))
-    a, b = a[order], b[order]
-    first = np.flatnonzero(np.r_[len(a) > 0, (a[1:] != a[:-1]) | (b[1:] != b[:-1])][: len(a)])
-    reduced = (how.reduceat(np.asarray(values)[order], first) if len(a) else values for how, values in columns.values())
-    return a[first], b[first], *reduced
+    key = a * (b.max(initial=0) + 1) + b
+    order = np.argsort(key, kind="stable")  # several times as fast as np.lexsort((b, a))
+    first = np.flatnonzero(np.diff(key[order], prepend=-1))
+    reduced = (how.reduceat(np.asarray(values)[order], first) for how, values in columns.values())
+    return a[order[first]], b[order[first]], *reduced
 
 
 def _without_hubs(clicks: pd.DataFrame, hub_cap: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -161,7 +166,9 @@ def _npmi(clicks: pd.DataFrame) -> pd.Series:
 
 
 class _Log:
-    """The counts as sparse matrices: clicks (queries x documents), rewrites (queries x queries), in users."""
+    """The counts as sparse matrices, in users: clicks (queries x documents), rewrites there and back (both queries x
+    queries), and audiences (documents x queries), these also as shares of the queries' clicks.
+    """
 
     def __init__(
         self, clicks: pd.DataFrame, rewrites: pd.DataFrame, queries: int, documents: int, misclick_rate: float
@@ -169,9 +176,10 @@ class _Log:
         self.clicks = coo_matrix(
             (clicks.users.astype(float), (clicks["query"], clicks.number)), shape=(queries, documents)
         ).tocsr()
-        self.rewrites = coo_matrix(
+        there = coo_matrix(
             (rewrites.users.astype(float), (rewrites["query"], rewrites.rewrite)), shape=(queries, queries)
         ).tocsr()
+        self.rewrites = there, there.T.tocsr()
         # The higher a result stands, the more clicks it gets that say nothing (position bias): mis-clicks are spread
         # over the clicks as the examination of their ranks is.
         examined = (
@@ -182,6 +190,8 @@ class _Log:
         ).tocsr()
         self.total = np.zeros(queries)
         self.total[clicks["query"]] = clicks.total
+        self.audience = self.clicks.T.tocsr()
+        self.audience_share = csr_matrix(self.audience.multiply(1 / np.maximum(self.total, 1)))
         self.misclick_rate = misclick_rate
 
 
@@ -205,16 +215,14 @@ def _adopt(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) ->
     families = family.max(initial=-1) + 1
     at_home = _indicator(home, families)
     reach = at_home.T @ log.total
-    share = csr_matrix(log.clicks.multiply(1 / np.maximum(log.total, 1)[:, None]))
-    audience, users = (share.T @ at_home).tocoo(), (log.clicks.T @ at_home).tocoo()  # of one structure
-    table = pd.DataFrame(
-        {"document": audience.row, "family": audience.col, "share": audience.data, "users": users.data}
-    )
-    everyone = np.asarray(share.sum(axis=0)).ravel()
+    alone = np.flatnonzero(reach[family] == 0)
+    shares = log.audience_share[alone]
+    share, users = (shares @ at_home).tocoo(), (log.audience[alone] @ at_home).tocoo()  # of one structure
+    everyone = np.asarray(shares.sum(axis=1)).ravel()
+    table = pd.DataFrame({"document": alone[share.row], "family": share.col, "share": share.data, "users": users.data})
     often = table.users / np.maximum(reach[table.family], 1) >= 1.5 * log.misclick_rate
-    large = table.share / everyone[table.document] >= 0.3
-    alone = reach[family[table.document]] == 0
-    table = table[often & large & alone & (table.users >= min_support)]
+    large = table.share / everyone[share.row] >= 0.3
+    table = table[often & large & (table.users >= min_support)]
     table = table.sort_values(["document", "share", "family"], ascending=[True, False, True]).drop_duplicates(
         "document"
     )
@@ -232,7 +240,7 @@ def _assign(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) -
     doubt = _log_noise(witnesses, log.total, rate)
     if (home >= 0).any():
         at_home = _indicator(home, families)
-        for rewrites in (log.rewrites, log.rewrites.T.tocsr()):
+        for rewrites in log.rewrites:
             users = (rewrites @ at_home).tocsr()
             trials = np.asarray(users.sum(axis=1)).ravel()
             popularity = np.asarray(users.sum(axis=0)).ravel() / max(trials.sum(), 1)
@@ -245,11 +253,25 @@ def _assign(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) -
     query, to, log_noise = found.row[clear], found.col[clear], found.data[clear]
     users = np.asarray(witnesses.tocsr()[query, to]).ravel()
     query, to, log_noise, users = (values[users >= min_support] for values in (query, to, log_noise, users))
-    order = np.lexsort((to, -users, log_noise, query))
-    query, first = np.unique(query[order], return_index=True)
+    best = _least(query, log_noise, -users, to)
     home, noise = np.full(len(home), -1), np.ones(len(home))
-    home[query], noise[query] = to[order][first], np.exp(log_noise[order][first])
+    home[query[best]], noise[query[best]] = to[best], np.exp(log_noise[best])
     return home, noise
+
+
+def _least(groups: np.ndarray, *keys: np.ndarray) -> np.ndarray:
+    """Positions of the smallest entry of each group by the first key, among equal ones by the second, and so on.
+
+    Args:
+        groups: (n,) ascending, not negative.
+        keys: (n,) each; no two entries of a group are equal in all of them.
+    """
+    left = np.arange(len(groups))
+    for key in keys:
+        start = np.flatnonzero(np.diff(groups[left], prepend=-1))
+        least = np.minimum.reduceat(key[left], start)
+        left = left[key[left] == np.repeat(least, np.diff(start, append=len(left)))]
+    return left
 
 
 def _indicator(groups: np.ndarray, count: int) -> csr_matrix:
