@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -50,17 +51,17 @@ class World:
         place = np.searchsorted(self.id, ids).clip(max=len(self.id) - 1)
         return tuple(int(n) for n in place) if (self.id[place] == np.array(ids, dtype=object)).all() else None
 
-    @property
+    @cached_property
     def kind(self) -> np.ndarray:
         """(n,) query or document."""
         return self.texts["kind"].to_numpy(dtype=object)
 
-    @property
+    @cached_property
     def text(self) -> np.ndarray:
         """(n,) the texts."""
         return self.texts["text"].to_numpy(dtype=object)
 
-    @property
+    @cached_property
     def id(self) -> np.ndarray:
         """(n,) their ids."""
         return self.texts["text_id"].to_numpy(dtype=object)
