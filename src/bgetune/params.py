@@ -411,8 +411,10 @@ class HardNegatives(Reranks, Embeds, Seeded):
     index: str = Field("Flat", description="Flat is exact; for millions of texts FAISS's IVF4096,Flat, HNSW32...")
     search_params: dict[str, int] = Field({}, description="Of that index: {nprobe: 32} or {efSearch: 128}.")
     memory_mb: int = Field(512, ge=16, description="Working memory of the search, in MiB.")
-    precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
-        "float32", description="What the models compute in; auto is twice as fast, and the same on one machine only."
+    precision: Literal["float32", "bfloat16", "float16", "int8", "auto"] = Field(
+        "float32",
+        description="What the models compute in; auto is twice as fast, and the same on one machine only. int8: the "
+        "encoder by ONNX Runtime on the CPU (pip install 'bgetune[onnx]'), the reranker in float32.",
     )
     heldout_per_cluster: int = Field(20, ge=1, description="Positive pairs of a dev or test cluster that are judged.")
     review_limit: int = Field(200, ge=0, description="Doubtful pairs written to review.csv for a person to judge.")
@@ -527,6 +529,9 @@ class Train(Embeds, Seeded):
         pattern=r"^[\w.-]+/[\w.-]+$",
         description="Also upload the model to this repository of the hub, team/name, private if it is new. The token "
         "is taken from the environment variable HF_TOKEN. Null: nothing leaves this machine.",
+    )
+    onnx: list[Literal["float32", "int8"]] = Field(
+        [], description="Also write the tuned model as ONNX in these precisions (pip install 'bgetune[onnx]')."
     )
 
 

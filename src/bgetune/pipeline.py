@@ -98,7 +98,7 @@ def check(profile: params.Profile) -> None:
     Raises:
         InputError: naming the file, the line or the parameter and the remedy.
     """
-    from bgetune import demo, models, sources, training
+    from bgetune import demo, export, models, sources, training
 
     values = {stage: params.resolve(stage, profile)[0] for stage in STAGES}
     sources.check_sources(values["01_positives"].sources)
@@ -108,6 +108,8 @@ def check(profile: params.Profile) -> None:
         demo.prepare(world)
     for location, parameter in locations:
         models.fetch(location, parameter)
+    if values["04_train"].onnx or values["03_hard_negatives"].precision == "int8":
+        export.require()
 
 
 def run_profile(
