@@ -140,12 +140,7 @@ def train(
     for callback in (ProgressCallback, NotebookProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
     with models.quiet():
-        state = None if last is None else TrainerState.load_from_json(str(last / "trainer_state.json"))
-        if judge is not None and state is not None and judge.is_over(state):
-            trainer.state = state
-            trainer._load_best_model()
-        else:
-            trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        trainer.train_from(last, judge)
     best = trainer.state.best_global_step if evaluator is not None else None
     model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # from now on it computes in float32
     if options.lora_rank is not None:
@@ -258,6 +253,16 @@ class Trainer(SentenceTransformerTrainer):
     def __init__(self, *args, sampler: MixedBatchSampler, **options):
         self.sampler = sampler
         super().__init__(*args, **options)
+
+    def train_from(self, checkpoint: Path | None, judge: Judge | None) -> None:
+        """Train on from a checkpoint, or from the start; what had stopped early by then is not taken up again."""
+        if judge is not None and checkpoint is not None:
+            state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            if judge.is_over(state):
+                self.state = state
+                self._load_best_model()
+                return
+        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
     def get_batch_sampler(self, *args, **options) -> None:
         """None: `get_multi_dataset_batch_sampler` makes the batches of all sets."""
