@@ -7,6 +7,8 @@ below `SIGNIFICANCE`: two users of two are enough, one of one is not, two of six
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +28,10 @@ EACH_WAY = 0.05
 
 SUBJECT_CHANGE = 0.5
 """How often, at most, the search after one without a click is about something else."""
+
+BLOCK = 200_000
+"""Pairs of queries made at a time: larger arrays would be new pages of the system's each time, which cost more than the
+work that is done in them."""
 
 ROUNDS = 4
 """Rewrites tell more when more queries are known: the assignment is made so many times."""
@@ -118,9 +124,8 @@ def _frame(a, b, support, confidence, source: str) -> pd.DataFrame:
     """Pairs with the smaller number first."""
     a, b = np.asarray(a, dtype="int64"), np.asarray(b, dtype="int64")
     pairs = {"a": np.minimum(a, b), "b": np.maximum(a, b), "source": pd.Series(source, range(len(a)), dtype=str)}
-    return pd.DataFrame(
-        {**pairs, "support": np.asarray(support, dtype="int64"), "confidence": np.asarray(confidence, dtype=float)}
-    )
+    evidence = {"support": np.asarray(support, dtype="int64"), "confidence": np.asarray(confidence, dtype=float)}
+    return pd.DataFrame({**pairs, **evidence}, copy=False)
 
 
 def _unique(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -319,46 +324,56 @@ def _co_click(taken: pd.DataFrame, min_jaccard: float) -> pd.DataFrame:
     """Pairs of queries that clicked one document; n queries of a document make n (n - 1) / 2 pairs, and n is at most
     the hub cap."""
     taken = taken.sort_values(["document", "query"], kind="stable")
-    left, right = _pairs_within(taken.document.to_numpy())
     query, users, sure = taken["query"].to_numpy(), taken.users.to_numpy(), 1 - taken.noise.to_numpy()
     share = users / taken.total.to_numpy()
-    a, b, support, common, confidence = _reduce(
-        query[left],
-        query[right],
-        {
-            "support": (np.add, np.minimum(users[left], users[right])),
-            "common": (np.add, np.minimum(share[left], share[right])),
-            "confidence": (np.maximum, sure[left] * sure[right]),
-        },
-    )
-    alike = common / (2 - common) >= min_jaccard
-    return _frame(a[alike], b[alike], support[alike], confidence[alike], "co_click")
+    found = [[query[:0], query[:0], users[:0], share[:0]]]
+    for left, right in _pair_blocks(taken.document.to_numpy(), query):
+        a, b, support, common, confidence = _reduce(
+            query[left],
+            query[right],
+            {
+                "support": (np.add, np.minimum(users[left], users[right])),
+                "common": (np.add, np.minimum(share[left], share[right])),
+                "confidence": (np.maximum, sure[left] * sure[right]),
+            },
+        )
+        alike = common / (2 - common) >= min_jaccard
+        found.append([a[alike], b[alike], support[alike], confidence[alike]])
+    return _frame(*map(np.concatenate, zip(*found, strict=True)), "co_click")
 
 
 def _untitled(clicks: pd.DataFrame) -> pd.DataFrame:
     """Pairs of queries that share a page without a title, one of which too few users speak for."""
     clicks = clicks[clicks.document < 0].sort_values(["document", "query"], kind="stable")
-    left, right = _pairs_within(clicks.document.to_numpy())
     query, users, unsure = clicks["query"].to_numpy(), clicks.users.to_numpy(), clicks.home.to_numpy() < 0
-    some = unsure[left] | unsure[right]
-    left, right = left[some], right[some]
     share = users / (clicks.total.to_numpy() + 1)
-    return _frame(
-        query[left], query[right], np.minimum(users[left], users[right]), share[left] * share[right], "co_click"
-    )
+    found = [[query[:0], query[:0], users[:0], share[:0]]]
+    for left, right in _pair_blocks(clicks.document.to_numpy(), query):
+        some = unsure[left] | unsure[right]
+        left, right = left[some], right[some]
+        found.append([query[left], query[right], np.minimum(users[left], users[right]), share[left] * share[right]])
+    return _frame(*map(np.concatenate, zip(*found, strict=True)), "co_click")
 
 
-def _pairs_within(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (i, j), i < j, of all pairs of equal values in a sorted array."""
-    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]][: len(groups)])
-    sizes = np.diff(np.r_[starts, len(groups)])
-    left, right = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    for size in np.unique(sizes[sizes > 1]):
-        first, second = np.triu_indices(size, 1)
-        start = starts[sizes == size][:, None]
-        left.append((start + first).ravel())
-        right.append((start + second).ravel())
-    return np.concatenate(left), np.concatenate(right)
+def _pair_blocks(document: np.ndarray, query: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions (i, j), i < j, of all pairs of clicks on one document, in blocks of about `BLOCK` pairs.
+
+    The blocks ascend in the query at i, and none of these is in two blocks: neither is a pair that shares several
+    documents.
+
+    Args:
+        document, query: (n,) each, sorted by document, then query.
+    """
+    order = np.argsort(query, kind="stable")
+    count = np.searchsorted(document, document[order], side="right") - order - 1
+    begins = np.flatnonzero(np.diff(query[order], prepend=-1))
+    before = (np.cumsum(count) - count)[begins]
+    cuts = begins[np.flatnonzero(np.diff(before // BLOCK, prepend=-1))]
+    for first, last in itertools.pairwise([*cuts, len(order)]):
+        clicks, pairs = order[first:last], count[first:last]
+        left = np.repeat(clicks, pairs)
+        right = left + 1 + np.arange(len(left)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
+        yield left, right
 
 
 def to_tables(counts: Counts, pairs: pd.DataFrame) -> pd.DataFrame:
