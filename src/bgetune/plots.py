@@ -349,22 +349,21 @@ def threshold_curves(curve: pd.DataFrame, thresholds: Mapping[str, float] | None
 
     Args:
         curve: of `scoring.thresholds.curve`.
-        thresholds: label -> similarity, drawn as dashed lines.
+        thresholds: label -> similarity, marked on the curve of F1.
     """
-    figure, axis = subplots(height=3.4)
+    import numpy as np
+
+    figure, axis = subplots(width=8.0, height=3.4)
     colors = {"precision": "tuned", "recall": "positive", "coverage": "random", "f1": "base"}
     for name, color in colors.items():
         axis.plot(curve["threshold"], curve[name], color=COLORS[color], label=name if name != "f1" else "F1")
-    near = 0.03 * (curve["threshold"].max() - curve["threshold"].min())
-    last, height = -2.0, 0.0
-    for label, threshold in sorted((thresholds or {}).items(), key=lambda item: item[1]):
-        # labels of thresholds that lie close together stand one above the other
-        height = (height + 0.26) % 0.78 if threshold - last < near else 0.0
-        last = threshold
-        axis.axvline(threshold, color=COLORS["neutral"], ls="--", lw=1)
-        axis.text(threshold, height + 0.02, label, color=COLORS["neutral"], fontsize=8, ha="right", rotation=90)
+    rising = curve.iloc[::-1]
+    for (label, threshold), marker in zip((thresholds or {}).items(), "osD^vP*X" * len(thresholds or {}), strict=False):
+        axis.axvline(threshold, color=COLORS["neutral"], ls="--", lw=0.6)
+        f1 = np.interp(threshold, rising["threshold"], rising["f1"])
+        axis.plot(threshold, f1, marker, color=COLORS["hard_negative"], ms=6, label=f"{label}: {threshold:.3f}")
     axis.set(xlabel="threshold on the cosine", ylim=(0, 1.02))
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(colors), fontsize=8)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure
 
 

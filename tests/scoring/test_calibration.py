@@ -67,6 +67,14 @@ def test_json_keeps_every_bit(method):
     np.testing.assert_array_equal(again.predict(scores), calibrator.predict(scores))
 
 
+@pytest.mark.parametrize("method", calibration.METHODS)
+def test_inverse_gives_the_cosine_of_a_probability(method):
+    calibrator = calibration.fit(method, *bunched(500, seed=4))
+    wanted = calibrator.predict(np.array([0.66, 0.7, 0.75, 0.8]))
+    np.testing.assert_allclose(calibrator.predict(calibrator.inverse(wanted)), wanted, atol=1e-3)
+    assert calibrator.inverse(np.array([2.0])) == 1
+
+
 def test_beta_agrees_with_betacal(monkeypatch):
     # betacal stops its solver early (tol 1e-4); with its own model solved to the end, both find the same curve
     exact = partial(LogisticRegression, solver="newton-cholesky", tol=1e-12, max_iter=1000)

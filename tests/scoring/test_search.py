@@ -61,6 +61,12 @@ def test_a_better_order_is_seen(calibrator):
     assert table.loc["after", "mrr"] == pytest.approx((1 / ranks).sum() / test["query_id"].nunique(), abs=1e-9)
     assert (table["mrr_low"] < table["mrr"]).all()
     assert (table["mrr"] < table["mrr_high"]).all()
+    assert table.loc["after", ["gain", "gain_low", "gain_high"]].tolist() == [0, 0, 0]
+    both = table.loc["after, both"]
+    assert both["gain"] == pytest.approx(both["mrr"] - table.loc["after", "mrr"])
+    # measured on the same resamples, so narrower than two intervals by themselves
+    assert both["gain_low"] < both["gain"] < both["gain_high"]
+    assert both["gain_high"] - both["gain_low"] < both["mrr_high"] - table.loc["after", "mrr_low"]
 
 
 def test_no_reranker_and_nothing_to_learn_from(calibrator):

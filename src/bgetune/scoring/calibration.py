@@ -59,6 +59,12 @@ class Calibrator:
         """(n,) float64 probabilities in [0, 1] of "same meaning", in the order of the similarities."""
         return self._predict(np.asarray(similarities, dtype=np.float64))
 
+    def inverse(self, probabilities: np.ndarray) -> np.ndarray:
+        """(n,) float64 similarities that get these probabilities (to 1e-6), -1 or 1 where none does: for those who
+        decide by a probability and search by cosine."""
+        grid = np.linspace(-1, 1, 2001)
+        return np.interp(probabilities, self.predict(grid), grid)
+
     def to_dict(self) -> dict[str, Any]:
         """Method and fitted numbers, as JSON takes them."""
         return {"method": self.name} | {key: np.asarray(getattr(self, key)).tolist() for key in self.fitted}

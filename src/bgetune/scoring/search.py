@@ -97,19 +97,21 @@ def judge(
     relevance: Relevance,
     k: int,
     *,
+    baseline: str = "after",
     count: int = 500,
     seed: int = 42,
 ) -> pd.DataFrame:
-    """MRR@k, nDCG@k, recall@k and the AUC among the candidates, for several orders.
+    """MRR@k, nDCG@k, recall@k and the AUC among the candidates, for several orders of the same queries.
 
     Args:
         scored: name -> (candidates, column that orders them, highest first).
+        baseline: the name whose MRR the others' gain is over.
 
     Returns:
-        Index: name. ``mrr, mrr_low, mrr_high, ndcg, ndcg_low, ndcg_high, recall, auc``; intervals by cluster. Empty if
-        there were no queries.
+        Index: name. ``mrr, mrr_low, mrr_high, ndcg, ndcg_low, ndcg_high, recall, auc, gain, gain_low, gain_high``;
+        intervals by cluster, those of the gain in MRR on the same resamples. Empty if there were no queries.
     """
-    rows = {}
+    rows, draws = {}, {}
     for name, (found, column) in scored.items():
         if found.empty:
             continue
@@ -124,7 +126,7 @@ def judge(
             count,
             seed,
         )
-        row = {}
+        row, draws[name] = {}, drawn["mrr"]
         for measure in ("mrr", "ndcg"):
             low, high = interval(drawn[measure])
             row |= {measure: measures[measure].mean(), f"{measure}_low": low, f"{measure}_high": high}
@@ -132,6 +134,9 @@ def judge(
         parted = 0 < labels.sum() < len(labels)
         auc = float(separation(found[column], labels)["auc"][0]) if parted else np.nan
         rows[name] = row | {"recall": measures["recall"].mean(), "auc": auc}
+    for name in rows if baseline in rows else ():
+        low, high = interval(draws[name] - draws[baseline])
+        rows[name] |= {"gain": rows[name]["mrr"] - rows[baseline]["mrr"], "gain_low": low, "gain_high": high}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
