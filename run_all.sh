@@ -11,6 +11,10 @@ usage() {
       --from 03                  run notebook 03 and those after it in any case
       --force                    run all notebooks in any case
       --set 04_train.epochs=2    replace a value of the profile; may be repeated
+    Several profiles, or several values, are run one after the other and compared on one page (it says where):
+      ./run_all.sh params/demo.yaml params/demo_without_augmentation.yaml
+      ./run_all.sh params/study_temperature.yaml
+      ./run_all.sh --set '04_train.scale=[10, 20, 50]'
 ./run_all.sh test [PYTEST ARGUMENTS]
     Lint (ruff) and the whole test suite.
 ./run_all.sh lab

@@ -1,7 +1,9 @@
+import re
+
 import nbformat
 import pytest
 
-from bgetune import params, pipeline, report, run
+from bgetune import params, pipeline, run
 from bgetune.errors import InputError
 
 STAGE = "01_positives"
@@ -20,7 +22,7 @@ def make_notebook(root, *sources):
 def repository(tmp_path, monkeypatch):
     """A repository with one stage, whose notebook writes one artifact."""
     monkeypatch.setattr(pipeline, "ROOT", tmp_path)
-    for module in (pipeline, report, run):
+    for module in (pipeline, run):
         monkeypatch.setattr(module, "STAGES", {STAGE: params.STAGES[STAGE]})
     monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.setattr(pipeline, "check", lambda profile: None)
@@ -51,7 +53,10 @@ def test_runs_reports_and_skips(repository, capsys):
     assert STAGE in (folder / "index.html").read_text("utf-8")
     capsys.readouterr()
     assert command(repository) == 0
-    assert "up to date" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "up to date" in output
+    assert "comparison" not in output, "one run is compared with nothing"
+    assert not list((repository / "runs").rglob("comparison.html"))
 
 
 def test_set_reaches_the_notebook_and_reruns(repository, capsys):
@@ -110,3 +115,44 @@ def test_stage_names(number):
 def test_unknown_stage():
     with pytest.raises(InputError, match="--from 3x"):
         pipeline.first_stage("3x")
+
+
+@pytest.fixture
+def counting(repository):
+    """The repository with a notebook that counts its runs in a file and fails for the seed 13."""
+    make_notebook(
+        repository,
+        "from bgetune import run\nrun.code_hash = lambda stage: 'code'",
+        f'stage = run.start("{STAGE}", globals())\nassert stage.params.seed != 13, "unlucky <b>"',
+        'with stage.writing("made.txt") as file:\n    n = file.write_text(f"seed {stage.params.seed}")',
+        f'with open("{repository}/count", "a") as file:\n    n = file.write("x")\nstage.finish()',
+    )
+    return repository
+
+
+def test_a_study_runs_each_value_once_and_compares(counting, capsys):
+    assert command(counting, "--set", "seed=[5, 6]", "--set", "04_train.scale=[10, 20]") == 0
+    output = capsys.readouterr().out
+    made = {folder.name: (folder / STAGE / "made.txt").read_text() for folder in (counting / "runs/one").glob("seed*")}
+    assert made == {f"seed={seed},scale={scale}": f"seed {seed}" for seed in (5, 6) for scale in (10, 20)}
+    assert (counting / "count").read_text() == "xx", "a stage that only the scale would change runs once"
+    assert "taken over from seed=5,scale=10" in output
+    assert f"comparison: {counting / 'runs/one/comparison.html'}" in output
+    page = (counting / "runs/one/comparison.html").read_text("utf-8")
+    assert "04_train.scale" in page
+    assert "seed%3D5%2Cscale%3D20/index.html" in page
+    assert command(counting, "--set", "seed=[5, 6]", "--set", "04_train.scale=[10, 20]") == 0
+    assert capsys.readouterr().out.count("up to date") == 4
+    assert command(counting, "--set", "04_train.scale=[30]", "--force") == 0, "a study of one run compares nothing"
+    assert "comparison:" not in capsys.readouterr().out
+
+
+def test_a_run_that_fails_does_not_stop_the_others(counting, capsys):
+    (counting / "two.yaml").write_text("seed: 13\n")
+    assert pipeline.main([str(counting / "two.yaml"), str(counting / "one.yaml")]) == 1
+    output = capsys.readouterr()
+    assert "error: two: AssertionError: unlucky <b>" in output.err
+    assert (counting / "runs/one" / STAGE / "made.txt").exists()
+    page = (counting / "runs/comparison.html").read_text("utf-8")
+    assert "unlucky &lt;b&gt;" in page
+    assert re.search("two +failed", output.out)

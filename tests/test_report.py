@@ -90,7 +90,7 @@ def test_index_shows_before_after_figure_and_thresholds(tmp_path):
         "thresholds": [threshold],
     }
     manifest(tmp_path, metrics)
-    report.write_index(tmp_path)
+    report.write_index(tmp_path, "mine")
     page = (tmp_path / "index.html").read_text("utf-8")
     for number in ("0.750", "0.938", "0.875 – 0.969", "0.963"):
         assert number in page
@@ -103,5 +103,43 @@ def test_index_shows_before_after_figure_and_thresholds(tmp_path):
 
 def test_index_of_an_unfinished_run_says_so(tmp_path):
     run.write_atomic(tmp_path / "manifest.json", '{"stages": {}}')
-    report.write_index(tmp_path)
+    report.write_index(tmp_path, "mine")
     assert "has not finished" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def rounds(run_dir, first, second):
+    """A manifest of two rounds with these average precisions on dev."""
+    stages = {}
+    for number, value in (("", first), (".2", second)):
+        mined = {"false_negatives": 0.0625, "with_negatives": 1.0, "negatives_per_query": 4.75}
+        dev = {"average_precision": value, "auc": 0.5}
+        stages[f"03_hard_negatives{number}"] = {"metrics": mined, "seconds": 1.5}
+        stages[f"04_train{number}"] = {"metrics": {"after": dev}, "seconds": 2, "taken_from": f"../{SCRIPT}"}
+        for entry in list(stages.values())[-2:]:
+            entry |= {"outputs": {}, "started": "now", "parameters": {"metric": "average_precision"}}
+    run.write_atomic(run_dir / "manifest.json", run.json.dumps({"stages": stages, "rounds": 2}))
+    report.write_index(run_dir, "mine")
+    return (run_dir / "index.html").read_text("utf-8")
+
+
+def test_index_compares_the_rounds(tmp_path):
+    page = rounds(tmp_path, 0.75, 0.875)
+    for shown in ("the base model", "the model of round 1", "0.750", "0.875", "0.062", "4.750"):
+        assert shown in page
+    assert 'href="04_train.2.html"' in page
+    assert "is better" not in page
+    assert f"taken over from ../{SCRIPT.replace('<', '&lt;').replace('>', '&gt;')}" in page
+
+
+def test_index_says_when_an_earlier_round_is_better_on_dev(tmp_path):
+    assert "On dev, round 1 is better" in rounds(tmp_path, 0.875, 0.75)
+
+
+def test_reports_of_rounds_link_in_the_order_they_ran(tmp_path):
+    rounds(tmp_path, 0.75, 0.875)
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "empty.ipynb")
+    report.write_report(tmp_path / "empty.ipynb", tmp_path / "03_hard_negatives.2.html", "mine")
+    page = (tmp_path / "03_hard_negatives.2.html").read_text("utf-8")
+    assert 'href="04_train.html"' in page
+    assert 'href="04_train.2.html"' in page
+    assert 'href="notebooks/03_hard_negatives.2.ipynb"' in page

@@ -156,6 +156,142 @@ def test_manifest_holds_what_the_design_promises(tmp_path):
     assert entry["seconds"] >= 0
 
 
+def mined(folder, name="03_hard_negatives"):
+    begun = run.Stage(name, params.HardNegatives(), {}, folder)
+    begun.read("clusters")
+    miner = begun.path("model").read_text() if begun.has("model") else "base"
+    with begun.writing("train.jsonl") as file:
+        file.write_text(f"mined by {miner}")
+    begun.finish()
+
+
+def trained(folder, name="04_train"):
+    begun = run.Stage(name, params.Train(), {}, folder)
+    groups = begun.path("train.jsonl").read_text()
+    with begun.writing("model") as file:
+        file.write_text(f"tuned on negatives {groups}")
+    begun.finish()
+
+
+def two_rounds(folder):
+    first(folder)
+    run.set_rounds(folder, 2)
+    for number in ("", ".2"):
+        mined(folder, f"03_hard_negatives{number}")
+        trained(folder, f"04_train{number}")
+
+
+def test_stages_of_two_rounds():
+    assert run.order() == list(params.STAGES)
+    assert run.order(2)[2:] == ["03_hard_negatives", "04_train", "03_hard_negatives.2", "04_train.2", "05_calibrate"]
+    assert run.notebook_of("04_train.2") == run.notebook_of("04_train") == "04_train"
+    assert [run.round_of(stage) for stage in ("04_train.2", "04_train", "05_calibrate")] == [2, 1, 1]
+
+
+def test_a_later_round_mines_with_the_model_tuned_last(tmp_path):
+    two_rounds(tmp_path)
+    assert (tmp_path / "04_train/model").read_text() == "tuned on negatives mined by base"
+    last = "tuned on negatives mined by tuned on negatives mined by base"
+    assert run.artifact_path(tmp_path, "model").read_text() == last
+    assert stage(tmp_path, "05_calibrate").path("model").read_text() == last
+    for name in run.stages(tmp_path)[2:6]:
+        assert reason_of_round(tmp_path, name) is None
+    (tmp_path / "04_train/model").write_text("edited")
+    trained(tmp_path)
+    assert [name for name in run.stages(tmp_path)[2:6] if reason_of_round(tmp_path, name)] == []
+    first(tmp_path)
+    begun = run.Stage("04_train", params.Train(), {}, tmp_path)
+    with begun.writing("model") as file:
+        file.write_text("another")
+    begun.finish()
+    assert reason_of_round(tmp_path, "03_hard_negatives.2") == "changed input: model"
+
+
+def reason_of_round(folder, name):
+    return run.out_of_date(name, params.STAGES[run.notebook_of(name)](), folder)
+
+
+def test_back_to_one_round_and_forth_loses_nothing(tmp_path):
+    two_rounds(tmp_path)
+    run.set_rounds(tmp_path, 1)
+    assert run.artifact_path(tmp_path, "model") == tmp_path / "04_train/model"
+    run.set_rounds(tmp_path, 2)
+    assert run.artifact_path(tmp_path, "model") == tmp_path / "04_train.2/model"
+    assert reason_of_round(tmp_path, "04_train.2") is None
+
+
+def test_a_notebook_of_a_later_round_knows_its_folder(tmp_path):
+    (tmp_path / "mine.yaml").write_text("rounds: 2\n")
+    arguments = {"profile": tmp_path / "mine.yaml", "run_dir": tmp_path / "run", "round_number": 2}
+    begun = run.start("04_train", arguments)
+    assert (begun.name, begun.folder) == ("04_train.2", tmp_path / "run/04_train.2")
+    assert run.stages(tmp_path / "run")[-2:] == ["04_train.2", "05_calibrate"]
+
+
+def two_runs(folder, **values):
+    """The folder of a run with two stages done, and of one with the first of them only."""
+    one, other = folder / "one", folder / "other"
+    first(one)
+    second(one)
+    first(other, **values)
+    for run_dir, name in ((one, "01_positives"), (one, "02_backtranslate")):
+        (run_dir / "notebooks").mkdir(exist_ok=True)
+        (run_dir / "notebooks" / f"{name}.ipynb").write_text(name)
+    return one, other
+
+
+def take(one, other, **values):
+    return run.take_over("02_backtranslate", params.Backtranslate(**values), other, one)
+
+
+def test_an_equal_stage_is_taken_over_and_recorded(tmp_path):
+    one, other = two_runs(tmp_path)
+    assert take(one, other)
+    assert (other / "02_backtranslate/note.txt").samefile(one / "02_backtranslate/note.txt")
+    assert (other / "notebooks/02_backtranslate.ipynb").read_text() == "02_backtranslate"
+    assert reason(other, "02_backtranslate") is None
+    assert run.read_manifest(other)["stages"]["02_backtranslate"]["taken_from"] == "../one"
+    second(one)
+    assert (other / "02_backtranslate/note.txt").read_text() == "made", "what one run makes anew is its own"
+    assert take(one, other), "and what was taken over may be again"
+
+
+def test_folders_are_taken_over_file_by_file_and_copied_where_links_cannot_be(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise OSError("another file system")
+
+    monkeypatch.setattr(run.os, "link", no_links)
+    (tmp_path / "a/deep").mkdir(parents=True)
+    (tmp_path / "a/deep/file").write_text("content")
+    run._link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b/deep/file").read_text() == "content"
+    assert not (tmp_path / "b/deep/file").samefile(tmp_path / "a/deep/file")
+
+
+def test_a_stage_that_would_differ_is_not_taken_over(tmp_path, code):
+    one, other = two_runs(tmp_path)
+    assert not take(one, other, seed=7), "another parameter"
+    begun = stage(other, "01_positives")
+    begun.write("clusters", CLUSTERS.assign(split="dev"))
+    begun.finish()
+    assert not take(one, other), "another input"
+    first(other)
+    code["02_backtranslate"] = "other"
+    assert not take(one, other), "another code"
+    assert "02_backtranslate" not in run.read_manifest(other)["stages"]
+
+
+def test_what_a_run_made_or_a_person_edited_is_never_taken_over(tmp_path):
+    one, other = two_runs(tmp_path)
+    assert take(one, other)
+    (other / "02_backtranslate/note.txt").unlink()
+    (other / "02_backtranslate/note.txt").write_text("same")
+    assert not take(one, other)
+    assert (other / "02_backtranslate/note.txt").read_text() == "same"
+    second(other)
+    assert not take(one, other)
+
+
 def test_damaged_manifest_is_said(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(InputError, match=r"manifest\.json is damaged"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,12 +22,14 @@ from bgetune.run import cache_root
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from bgetune.export import Graph
+
 SHARD = 8192
 """Texts encoded between two writes to the cache: what a killed run loses at most."""
 
 CACHE = Path("data/cache/embeddings")
 
-Precision = Literal["float32", "bfloat16", "float16", "auto"]
+Precision = Literal["float32", "bfloat16", "float16", "int8", "auto"]
 
 
 class Encoder:
@@ -39,7 +44,8 @@ class Encoder:
         max_length: tokens of a text that are read, special tokens and instruction included.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps``.
         precision: what the model computes in. ``auto`` is bfloat16 on a CPU that computes in it, float16 on a GPU, else
-            float32. Vectors are float32 whatever it is.
+            float32; ``int8`` computes on the CPU by ONNX Runtime (see `bgetune.export`), whatever the device. Vectors
+            are float32 whatever it is.
         cache_dir: where vectors are kept between runs; None keeps none. The default is ``data/cache/embeddings``.
 
     Vectors are cached under a hash of weights, tokenizer, pooling, normalisation, maximum length, precision,
@@ -47,7 +53,7 @@ class Encoder:
     is loaded when the first text is missing from the cache.
 
     Raises:
-        InputError: if the model cannot be had.
+        InputError: if the model cannot be had; for ``int8``, when it is first needed, if ONNX Runtime cannot.
 
     Example:
         >>> encoder = Encoder("demo://small/encoder")
@@ -83,7 +89,7 @@ class Encoder:
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self.model.get_embedding_dimension()
+        return self._graph.dimension if self.precision == "int8" else self.model.get_embedding_dimension()
 
     @cached_property
     def precision(self) -> str:
@@ -125,7 +131,9 @@ class Encoder:
 
     @cached_property
     def model(self) -> SentenceTransformer:
-        """The loaded model."""
+        """The loaded model; for ``int8`` the one that its graph is made from."""
+        if self.precision == "int8":
+            return _load(self.folder, "cpu", "float32")
         return _load(self.folder, models.torch_device(self.device), self.precision)
 
     @cached_property
@@ -134,18 +142,68 @@ class Encoder:
             return None
         return RowCache(self._cache_dir / content_key(self.fingerprint, str(self.max_length), self.precision))
 
+    @cached_property
+    def _graph(self) -> Graph:
+        """The int8 graph: of the cache, where it lies under the weights' hash, or made."""
+        from bgetune import export
+
+        if self._cache_dir is None:
+            with tempfile.TemporaryDirectory() as folder:
+                export.write(self.model, Path(folder), ["int8"])
+                return export.Graph(Path(folder), "int8", self.max_length)
+        folder = self._cache_dir / "graphs" / self.fingerprint
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+                made = Path(temporary) / "graph"
+                export.write(self.model, made, ["int8"])
+                try:
+                    os.replace(made, folder)
+                except OSError:
+                    if not folder.is_dir():  # else another process was faster, with the same graph
+                        raise
+        return export.Graph(folder, "int8", self.max_length)
+
     def _forward(self, texts: list[str], bar: tqdm) -> np.ndarray:
+        rows = np.empty((len(texts), self.dimension), dtype=np.float32)
+        for batch, vectors in self._graph.encode(texts) if self.precision == "int8" else self._batches(texts):
+            rows[batch] = vectors
+            bar.update(len(batch))
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-12)
+
+    def _batches(self, texts: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         import torch
 
         length = min(self.max_length, self.model.max_seq_length or self.max_length)
         tokens = models.tokenize(self.model.tokenizer, texts, max_length=length)
-        rows = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for batch in models.token_batches(tokens.lengths, models.token_budget(self.device)):
-            with torch.inference_mode():
-                features = self.model.forward(tokens.features(batch, self.model.device))
-                rows[batch] = features["sentence_embedding"].float().cpu().numpy()
-            bar.update(len(batch))
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-12)
+        with _first_token_last(self.model):
+            for batch in models.token_batches(tokens.lengths, models.token_budget(self.device)):
+                with torch.inference_mode():
+                    features = self.model.forward(tokens.features(batch, self.model.device))
+                    vectors = features["sentence_embedding"].float().cpu().numpy()
+                yield batch, vectors
+
+
+@contextmanager
+def _first_token_last(model: SentenceTransformer) -> Iterator[None]:
+    """With CLS pooling, the last layer's output and feed-forward for the one token that is read: the same vectors.
+
+    Saves three quarters of a layer: a fifth of the time of BGE small, which has four. Needs padding on the right, and
+    a model built as BERT is (RoBERTa and XLM-RoBERTa, too); others compute everything.
+    """
+    from sentence_transformers.sentence_transformer import modules
+
+    hooks = []
+    if [module.pooling_mode for module in model if isinstance(module, modules.Pooling)] == ["cls"]:
+        layers = getattr(getattr(getattr(model[0], "auto_model", None), "encoder", None), "layer", [None])
+        output = getattr(getattr(layers[-1], "attention", None), "output", None)
+        if output is not None:
+            hooks.append(output.register_forward_pre_hook(lambda _, states: tuple(state[:, :1] for state in states)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _load(folder: Path, device: str, precision: str) -> SentenceTransformer:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 WEIGHTS = ".safetensors"
 """The only weights that are read: they hold numbers, while a pickle could hold a program."""
 
+CPU_TOKENS = 2048
+"""Tokens of a batch on a CPU: what a layer makes of them stays in its cache."""
+
 _READ = (WEIGHTS, ".json", ".txt", ".model", ".spm", ".jinja")
 
 
@@ -148,18 +151,22 @@ class Tokens:
     padding: dict[str, int]
     lengths: np.ndarray
 
-    def features(self, rows: np.ndarray, device: Any) -> dict[str, torch.Tensor]:
-        """The model's input for some rows, padded to the longest of them."""
-        import torch
-
+    def arrays(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """A model's input for some rows, padded to the longest of them: (b, tokens) int64 each."""
         lengths = self.lengths[rows]
         inside = np.arange(lengths.max()) < lengths[:, None]
-        features = {"attention_mask": inside.astype(np.int64)}
+        arrays = {"attention_mask": inside.astype(np.int64)}
         for name, column in self.columns.items():
             padded = np.full(inside.shape, self.padding[name], dtype=np.int64)
             padded[inside] = np.concatenate([column[row] for row in rows])
-            features[name] = padded
-        return {name: torch.from_numpy(array).to(device) for name, array in features.items()}
+            arrays[name] = padded
+        return arrays
+
+    def features(self, rows: np.ndarray, device: Any) -> dict[str, torch.Tensor]:
+        """The same as tensors."""
+        import torch
+
+        return {name: torch.from_numpy(array).to(device) for name, array in self.arrays(rows).items()}
 
 
 def tokenize(tokenizer: Any, *texts: list[str], max_length: int) -> Tokens:
@@ -172,7 +179,7 @@ def tokenize(tokenizer: Any, *texts: list[str], max_length: int) -> Tokens:
 
 def token_budget(device: str) -> int:
     """Tokens of a batch: enough to keep a GPU busy, few enough to stay in a CPU's cache."""
-    return 65_536 if torch_device(device).startswith("cuda") else 4_096
+    return 65_536 if torch_device(device).startswith("cuda") else CPU_TOKENS
 
 
 def precision(wanted: str, device: str) -> str:

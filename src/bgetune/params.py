@@ -2,7 +2,8 @@
 
 A profile is one YAML file: shared parameters at the top level and a section per notebook. A notebook's
 parameters are the fields of its model below; a value is looked up in the notebook's own arguments first, then in
-its section, then at the top level of the profile, and last comes the default given here.
+its section, then at the top level of the profile, and last comes the default given here. A profile may start from
+another one (`base`), and may be a study: a grid of values (`study`), each combination a run of its own.
 
 `python -m bgetune.params` rewrites what is generated from these models: `params/template.yaml`,
 `params/schema.json` and the `parameters` cell of every notebook.
@@ -10,7 +11,9 @@ its section, then at the top level of the profile, and last comes the default gi
 
 from __future__ import annotations
 
+import copy
 import difflib
+import itertools
 import json
 import re
 import textwrap
@@ -408,8 +411,10 @@ class HardNegatives(Reranks, Embeds, Seeded):
     index: str = Field("Flat", description="Flat is exact; for millions of texts FAISS's IVF4096,Flat, HNSW32...")
     search_params: dict[str, int] = Field({}, description="Of that index: {nprobe: 32} or {efSearch: 128}.")
     memory_mb: int = Field(512, ge=16, description="Working memory of the search, in MiB.")
-    precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
-        "float32", description="What the models compute in; auto is twice as fast, and the same on one machine only."
+    precision: Literal["float32", "bfloat16", "float16", "int8", "auto"] = Field(
+        "float32",
+        description="What the models compute in; auto is twice as fast, and the same on one machine only. int8: the "
+        "encoder by ONNX Runtime on the CPU (pip install 'bgetune[onnx]'), the reranker in float32.",
     )
     heldout_per_cluster: int = Field(20, ge=1, description="Positive pairs of a dev or test cluster that are judged.")
     review_limit: int = Field(200, ge=0, description="Doubtful pairs written to review.csv for a person to judge.")
@@ -419,13 +424,21 @@ class HardNegatives(Reranks, Embeds, Seeded):
 # --- 04_train -----------------------------------------------------------------------------------------------------
 
 
+class GeneralSource(Source):
+    """Labelled or graded pairs of general text, which training should not make worse."""
+
+    a_column: str = Field("text_a", description="First text.")
+    b_column: str = Field("text_b", description="Second text.")
+    label_column: str = Field("label", description="Two values are judged by AUC, more by Spearman's correlation.")
+
+
 class Train(Embeds, Seeded):
     """04_train: fine-tuning by sentence-transformers or FlagEmbedding."""
 
     backend: Literal["sentence_transformers", "flagembedding"] = Field(
         "sentence_transformers",
-        description="Who trains. flagembedding is the official trainer of BGE: it takes epochs to epochs, batch_size, "
-        "learning_rate, warmup, weight_decay, scale, negatives, precision and max_length from here, and nothing else.",
+        description="Who trains. flagembedding is the official trainer of BGE: of what says how to train, it takes "
+        "epochs, batch_size, learning_rate, warmup, weight_decay, scale, negatives, precision and max_length alone.",
     )
     loss: Literal["ranking", "gist"] = Field(
         "ranking",
@@ -472,19 +485,53 @@ class Train(Embeds, Seeded):
     learning_rate: float = Field(5e-5, gt=0, le=1, description="At its highest; it then falls to 0 in a line.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
+    lora_rank: int | None = Field(
+        None,
+        ge=1,
+        description="Train low-rank additions to the linear layers (LoRA) instead of all weights; 8 to 64 are usual, "
+        "with about ten times the learning rate. They are merged into the weights of the saved model. Null: no LoRA.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="What is computed in; auto: bfloat16 on a GPU that has it, else float32."
+        "auto",
+        description="What is computed in (weights stay float32); auto: bfloat16 on a GPU or CPU with instructions for "
+        "it, else float32.",
     )
     gradient_checkpointing: bool = Field(False, description="Less memory, about a third more time.")
     eval_steps: int | None = Field(
         None, ge=1, description="Steps between two looks at dev, each with a checkpoint. Null: a tenth of the training."
     )
-    dev_pairs: int = Field(2000, ge=1, description="Most dev pairs of a kind to look at, drawn by the seed.")
+    dev_pairs: int = Field(
+        2000, ge=1, description="Most dev pairs of a kind to look at, and most general pairs, drawn by the seed."
+    )
     metric: Literal["auc", "average_precision", "labelled_auc", "mrr@10"] = Field(
         "average_precision", description="On dev: the checkpoint that is best by it becomes the model."
     )
     patience: int | None = Field(
         None, ge=1, description="Stop after so many looks at dev without a better metric. Null: never."
+    )
+    general: GeneralSource | None = Field(
+        None,
+        description="Labelled or graded pairs of general text: what the model forgets while it learns is measured on "
+        "them. Null: not measured.",
+    )
+    merge_weight: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the tuned weights in the model; the rest are those from before training (LM-Cocktail), "
+        "which brings back forgotten general text. 1: the tuned model as it is.",
+    )
+    tensorboard: bool = Field(
+        False, description="Write event files, too: tensorboard --logdir runs/NAME/04_train/tensorboard"
+    )
+    push_to_hub: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="Also upload the model to this repository of the hub, team/name, private if it is new. The token "
+        "is taken from the environment variable HF_TOKEN. Null: nothing leaves this machine.",
+    )
+    onnx: list[Literal["float32", "int8"]] = Field(
+        [], description="Also write the tuned model as ONNX in these precisions (pip install 'bgetune[onnx]')."
     )
 
 
@@ -530,6 +577,9 @@ STAGES: dict[str, type[Section]] = {
     "05_calibrate": Calibrate,
 }
 
+ROUND = ("03_hard_negatives", "04_train")
+"""The stages that run once in every round."""
+
 
 class Shared(Reranks, Embeds, Seeded):
     """Parameters that several notebooks use."""
@@ -544,6 +594,27 @@ ProfileModel = create_model(
         str | None,
         Field(None, description="Names the run's folder, runs/NAME. Default: the file's name."),
     ),
+    base=(
+        str | None,
+        Field(None, description="Another profile, whose values hold where this one gives none."),
+    ),
+    study=(
+        dict[str, Annotated[list[Any], Field(min_length=1)]],
+        Field(
+            {},
+            description="Values to try, such as {04_train.scale: [10, 20, 50]}: every combination becomes a run of its "
+            "own, runs/NAME/scale=10, and a page compares them.",
+        ),
+    ),
+    rounds=(
+        int,
+        Field(
+            1,
+            ge=1,
+            le=9,
+            description="How often 03 and 04 run: from the second time on, the model tuned last mines the negatives.",
+        ),
+    ),
     **{
         f"stage_{stage}": (model | None, Field(None, alias=stage, description=model.__doc__))
         for stage, model in STAGES.items()
@@ -554,41 +625,60 @@ ProfileModel = create_model(
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile as the user wrote it, checked as a whole.
+    """A run as the user wrote it, checked as a whole: a profile, or one combination of a study's values.
 
     Attributes:
-        name: names the run's folder.
+        name: names the run's folder; of a study, the study's name and the values tried: study_temperature/scale=10.
         path: the file it was read from.
-        values: what the file says, with `--set` applied: shared values and one dictionary per section.
+        values: what the file and its base say, with `--set` applied: shared values and one dictionary per section.
     """
 
     name: str
     path: Path
     values: dict[str, Any]
 
+    @property
+    def rounds(self) -> int:
+        """How often 03 and 04 run."""
+        return self.values.get("rounds", 1)
 
-def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Profile:
-    """Read and check a profile.
+
+def load_profiles(path: str | Path, overrides: typing.Sequence[str] = ()) -> list[Profile]:
+    """Read and check a profile: one run, or of a study one for each combination of its values.
 
     Args:
         path: a YAML file, relative to the working directory or to the repository.
-        overrides: `key=value` or `section.key=value`, values in YAML.
+        overrides: `key=value` or `section.key=value`, values in YAML. A list for a parameter that takes a single
+            value (a list of lists for one that takes a list) is a study of these values.
 
     Raises:
         InputError: naming file, line and key, and for an unknown key the nearest known one.
     """
     file = find_file(path)
-    values, lines = _read_yaml(file)
+    values, places = _read_profile(file)
     for override in overrides:
         _apply_override(values, override)
-    name = values.get("name", file.stem)
-    if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
+    _check(values, places, file)
+    name = values.get("name") or file.stem
+    if any(not part or part.startswith(".") or part != Path(part).name for part in name.split("/")):
         raise InputError(f"{file}: name must be a plain folder name, not {name!r}")
-    profile = Profile(name=name, path=file, values=values)
-    problems = _problems(profile, lines)
-    if problems:
-        raise InputError("\n".join(f"{file}{problem}" for problem in problems))
-    return profile
+    study = values.pop("study", {})
+    if not study:
+        return [Profile(name, file, values)]
+    return [
+        Profile(f"{name}/{label}", file, variant) for label, variant in _variants(values, study, places, file).items()
+    ]
+
+
+def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Profile:
+    """Read and check the profile of a single run; see `load_profiles`."""
+    profiles = load_profiles(path, overrides)
+    if len(profiles) > 1:
+        raise InputError(
+            f"{path} is a study of {len(profiles)} runs: ./run_all.sh {path} runs them; in a notebook, take the "
+            f"profile of one of them: runs/{profiles[0].name}/profile.yaml"
+        )
+    return profiles[0]
 
 
 def find_file(path: str | Path) -> Path:
@@ -663,6 +753,39 @@ def _marks(annotation: Any) -> list[Any]:
 # --- reading and checking -----------------------------------------------------------------------------------------
 
 
+def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[tuple, str]]:
+    """The mapping in a file laid over that of its base, and of every key in it the place: "FILE, line N"."""
+    values, lines = _read_yaml(file)
+    places = {key: f"{file}, line {line}" for key, line in lines.items()}
+    base = values.pop("base", None)
+    if base is None:
+        return values, places
+    if not isinstance(base, str):
+        raise InputError(f"{places[('base',)]}: base: the path of another profile, not {base!r}")
+    try:
+        found = find_file(base)
+    except InputError as error:
+        raise InputError(f"{places[('base',)]}: base: {error}") from None
+    if found in (*above, file):
+        raise InputError(f"{places[('base',)]}: base: {found} is based on this file itself")
+    merged, merged_places = _read_profile(found, (*above, file))
+    merged.pop("name", None)
+    _merge(merged, values, (), merged_places)
+    return merged, merged_places | places
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: dict[tuple, str]) -> None:
+    """Lay a mapping over another: mappings are merged, other values replaced, and with them what `places` says."""
+    for key, value in over.items():
+        place = (*prefix, key)
+        if isinstance(value, dict) and isinstance(under.get(key), dict):
+            _merge(under[key], value, place, places)
+        else:
+            under[key] = value
+            for old in [old for old in places if old[: len(place)] == place]:
+                del places[old]
+
+
 def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple, int]]:
     """The mapping in a file, and the line (from 1) of every key in it."""
     try:
@@ -699,29 +822,92 @@ def _collect_lines(node: yaml.Node, prefix: tuple, lines: dict[tuple, int], file
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
+    key = key.strip()
     if not equals:
         raise InputError(f"--set {override}: write --set section.parameter=value, for example 04_train.epochs=2")
-    *sections, name = key.strip().split(".")
-    target = values
-    for part in sections:
-        if target.get(part) is None:
-            target[part] = {}
-        target = target[part]
-        if not isinstance(target, dict):
-            raise InputError(f"--set {override}: {part} is not a section")
+    if key == "base":
+        raise InputError(f"--set {override}: the base of a profile is given in its file")
     try:
-        target[name] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"--set {override}: the value is not YAML; quote it") from None
+    study = values.get("study")
+    if _is_study(key, value):
+        _assign(values, "study", (study if isinstance(study, dict) else {}) | {key: value}, f"--set {override}")
+        return
+    if isinstance(study, dict):
+        study.pop(key, None)
+    _assign(values, key, value, f"--set {override}")
 
 
-def _problems(profile: Profile, lines: dict[tuple, int]) -> list[str]:
-    """What the models object to, each with its line."""
+def _assign(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    """Set `section.parameter`, making the sections on the way."""
+    *sections, name = key.split(".")
+    for part in sections:
+        if values.get(part) is None:
+            values[part] = {}
+        values = values[part]
+        if not isinstance(values, dict):
+            raise InputError(f"{origin}: {part} is not a section")
+    values[name] = value
+
+
+def _is_study(key: str, value: Any) -> bool:
+    """Whether `--set key=value` gives several values to try: a list for a parameter that takes none."""
+    model, field = ProfileModel, None
+    for part in key.split("."):
+        field = next((field for name, field in model.model_fields.items() if part == (field.alias or name)), None)
+        if field is None:
+            return False
+        model = next(_models_in(field.annotation), BaseModel)
+    if not isinstance(value, list):
+        return False
+    return _plain_type(field.annotation) != "list" or (
+        bool(value) and all(item is None or isinstance(item, list) for item in value)
+    )
+
+
+def _variants(
+    values: dict[str, Any], study: dict[str, list[Any]], places: dict[tuple, str], file: Path
+) -> dict[str, dict[str, Any]]:
+    """The values of each run of a study, checked, by the run's label."""
+    at = {key: _place(("study", key), places, file) for key in study}
+    for key in study.keys() & {"name", "base", "study"}:
+        raise InputError(f"{at[key]}: study: {key} is no parameter to try values of")
+    # a complaint about a value that is tried names its line in the study
+    steps = {key: tuple(key.split(".")) for key in study}
+    sections = {place[:depth]: at[key] for key, place in steps.items() for depth in range(1, len(place))}
+    places = sections | places | {place: at[key] for key, place in steps.items()}
+    combinations = [dict(zip(study, chosen, strict=True)) for chosen in itertools.product(*study.values())]
+    variants = dict(zip(_labels(combinations), (copy.deepcopy(values) for _ in combinations), strict=True))
+    for chosen, variant in zip(combinations, variants.values(), strict=True):
+        for key, value in chosen.items():
+            _assign(variant, key, value, f"{at[key]}: study: {key}")
+        _check(variant, places, file)
+    return variants
+
+
+def _labels(combinations: list[dict[str, Any]]) -> list[str]:
+    """Names of folders for the runs of a study: scale=10,loss=gist; odd characters are replaced, long values cut."""
+    short = {key: key.rsplit(".", 1)[-1] for key in combinations[0]}
+    names = {key: name if list(short.values()).count(name) == 1 else key for key, name in short.items()}
+    labels = []
+    for chosen in combinations:
+        texts = {
+            key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in chosen.items()
+        }
+        safe = {key: re.sub(r"[^A-Za-z0-9_.+-]+", "-", text).strip("-.")[:40] for key, text in texts.items()}
+        labels.append(",".join(f"{names[key]}={text}" for key, text in safe.items()))
+    return [label if labels.count(label) == 1 else f"{label},{n}" for n, label in enumerate(labels, start=1)]
+
+
+def _check(values: dict[str, Any], places: dict[tuple, str], file: Path) -> None:
+    """Raise what the models object to, each with its place."""
     try:
-        ProfileModel.model_validate(profile.values)
+        ProfileModel.model_validate(values)
     except ValidationError as error:
-        return [_line(issue["loc"], lines) + _describe(issue, ProfileModel) for issue in error.errors()]
-    return []
+        problems = (_place(issue["loc"], places, file) + _describe(issue, ProfileModel) for issue in error.errors())
+        raise InputError("\n".join(problems)) from None
 
 
 def _known_keys(model: type[BaseModel], place: tuple) -> dict[str, str]:
@@ -741,10 +927,10 @@ def _models_in(annotation: Any) -> typing.Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-def _line(place: tuple, lines: dict[tuple, int]) -> str:
-    while place and place not in lines:
-        place = place[:-1]
-    return f", line {lines[place]}" if place else ""
+def _place(key: tuple, places: dict[tuple, str], file: Path) -> str:
+    while key and key not in places:
+        key = key[:-1]
+    return places[key] if key else str(file)
 
 
 def _describe(issue: typing.Mapping[str, Any], model: type[BaseModel]) -> str:
@@ -778,6 +964,10 @@ def template() -> str:
         "# Shared parameters stand at the top; a section may give any of its own another value.",
         "",
         "# name: my_run                 # names the run's folder, runs/my_run; default: this file's name",
+        "# base: params/demo.yaml       # another profile, whose values hold where this one gives none",
+        "# study:                       # values to try: every combination is a run, and a page compares them",
+        "#   04_train.scale: [10, 20, 50]",
+        *_template_lines(ProfileModel, "", {"rounds"}),
         *_template_lines(Shared, ""),
     ]
     for stage, model in STAGES.items():
@@ -796,6 +986,9 @@ def _template_lines(model: type[BaseModel], indent: str, only: set[str] | None =
         inner = next(_models_in(field.annotation), None)
         if inner is None:
             lines.append(f"{indent}{name}: {_default(field)}")
+        elif field.default is None:
+            lines.append(f"{indent}{name}: null")
+            lines += [f"{indent}#  {key}: {_default(f)}  # {_help(f)}" for key, f in inner.model_fields.items()]
         elif typing.get_origin(field.annotation) is list:
             lines.append(f"{indent}{name}: []")
             for number, (key, item) in enumerate(inner.model_fields.items()):
@@ -843,6 +1036,10 @@ def parameters_cell(stage: str) -> str:
     lines = [
         'profile: str = "params/demo.yaml"  # The profile: a YAML file like params/template.yaml',
         "run_dir: str = None  # Folder of the run. None: runs/NAME, by the profile's name",
+        *(
+            ["round_number: int = 1  # Which round of mining and training; in a later one the model tuned last mines"]
+            * (stage in ROUND)
+        ),
         "# Below, None means: as the profile says, else the default in [brackets].",
     ]
     for name, field in STAGES[stage].model_fields.items():

@@ -1,5 +1,8 @@
 """Run profiles: check, execute the notebooks in order with papermill, write the reports and the index page.
 
+Several runs in one call, the profiles given or the combinations of a study, are a batch: what a run would compute just
+as one before it is taken over from there, a failed one does not stop the others, and a page compares them all.
+
 `./run_all.sh` calls `python -m bgetune.pipeline`.
 """
 
@@ -14,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from bgetune import params, report, run
+from bgetune import comparison, params, report, run
 from bgetune.errors import InputError
 from bgetune.params import ROOT, STAGES
 
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
     try:
         # all profiles are checked before the first notebook of the first one starts
-        profiles = [params.load_profile(path, options.set) for path in options.profiles]
+        profiles = [profile for path in options.profiles for profile in params.load_profiles(path, options.set)]
         names = [profile.name for profile in profiles]
         for name in names:
             if names.count(name) > 1:
@@ -45,18 +48,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         first = first_stage(options.start)
         for profile in profiles:
             check(profile)
-        for profile in profiles:
-            run_profile(profile, first=first, force=options.force)
+        return run_batch(profiles, first=first, force=options.force)
     except InputError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 2
-    except NotebookError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command continues where it was", file=sys.stderr)
         return 130
-    return 0
+
+
+def run_batch(profiles: Sequence[params.Profile], *, first: str | None = None, force: bool = False) -> int:
+    """Run profiles one after the other, the others too when one fails, and compare them when there are several.
+
+    Args:
+        first, force: see `run_profile`.
+
+    Returns:
+        The exit status: 0, or that of the failure met last: 1 for a failed notebook, 2 for bad input.
+    """
+    status, failures = 0, {}
+    folders = {profile.name: run.run_folder(profile) for profile in profiles}
+    for number, profile in enumerate(profiles):
+        try:
+            done = list(folders.values())[:number]
+            run_profile(profile, first=first, force=force, others=done)
+        except (InputError, NotebookError) as error:
+            status = 2 if isinstance(error, InputError) else 1
+            failures[profile.name] = str(error)
+            print(f"\nerror: {f'{profile.name}: ' if len(profiles) > 1 else ''}{error}", file=sys.stderr)
+    if len(profiles) > 1:
+        page, table = comparison.compare(profiles, folders, failures)
+        print(f"\n{table}\n\n  comparison: {page}", flush=True)
+    return status
 
 
 def first_stage(number: str | None) -> str | None:
@@ -75,23 +98,29 @@ def check(profile: params.Profile) -> None:
     Raises:
         InputError: naming the file, the line or the parameter and the remedy.
     """
-    from bgetune import demo, models, sources
+    from bgetune import demo, export, models, sources, training
 
     values = {stage: params.resolve(stage, profile)[0] for stage in STAGES}
     sources.check_sources(values["01_positives"].sources)
+    training.check(values["04_train"])
     locations = params.model_locations(values)
     for world in sorted({location.split("/")[2] for location, _ in locations if location.startswith("demo://")}):
         demo.prepare(world)
     for location, parameter in locations:
         models.fetch(location, parameter)
+    if values["04_train"].onnx or values["03_hard_negatives"].precision == "int8":
+        export.require()
 
 
-def run_profile(profile: params.Profile, *, first: str | None = None, force: bool = False) -> Path:
+def run_profile(
+    profile: params.Profile, *, first: str | None = None, force: bool = False, others: Sequence[Path] = ()
+) -> Path:
     """Run a profile's notebooks that are not up to date, then write its index page.
 
     Args:
         first: this notebook and those after it run even when they are up to date.
         force: all run.
+        others: folders of runs just made; a stage that would be the same as there is taken over.
 
     Returns:
         The run's folder.
@@ -101,30 +130,37 @@ def run_profile(profile: params.Profile, *, first: str | None = None, force: boo
     print(f"{profile.name}: {profile.path} -> {run_dir}", flush=True)
     resolved = run_dir / "profile.yaml"
     run.write_atomic(resolved, yaml.safe_dump(profile.values | {"name": profile.name}, allow_unicode=True))
+    run.set_rounds(run_dir, profile.rounds)
+    stages = run.order(profile.rounds)
     changed = False
-    for number, stage in enumerate(STAGES, start=1):
-        values, _ = params.resolve(stage, profile)
-        forced = force or (first is not None and stage >= first)
+    for number, stage in enumerate(stages, start=1):
+        values, _ = params.resolve(run.notebook_of(stage), profile)
+        forced = force or (first is not None and number > stages.index(first))
         reason = "forced" if forced else run.out_of_date(stage, values, run_dir)
-        label = f"  [{number}/{len(STAGES)}] {stage:<18}"
+        label = f"  [{number}/{len(stages)}] {stage:<{max(map(len, stages))}}"
         if reason is None:
             print(f"{label} up to date", flush=True)
             continue
-        print(f"{label} running ({reason})", flush=True)
-        begun = time.monotonic()
-        executed = run_notebook(stage, resolved, run_dir)
+        other = next((other for other in others if run.take_over(stage, values, run_dir, other)), None)
+        if other is not None:
+            print(f"{label} taken over from {other.name}", flush=True)
+            executed = run_dir / "notebooks" / f"{stage}.ipynb"
+        else:
+            print(f"{label} running ({reason})", flush=True)
+            begun = time.monotonic()
+            executed = run_notebook(stage, resolved, run_dir)
+            print(f"{label} done in {time.monotonic() - begun:.0f} s", flush=True)
         report.write_report(executed, run_dir / f"{stage}.html", profile.name)
-        print(f"{label} done in {time.monotonic() - begun:.0f} s", flush=True)
         changed = True
     index = run_dir / "index.html"
     if changed or not index.exists():
-        report.write_index(run_dir)
+        report.write_index(run_dir, profile.name)
     print(f"  report: {index}   ({time.monotonic() - started:.0f} s)", flush=True)
     return run_dir
 
 
 def run_notebook(stage: str, profile: Path, run_dir: Path) -> Path:
-    """Execute one notebook by papermill; returns the executed copy.
+    """Execute the notebook of a stage by papermill; returns the executed copy.
 
     Raises:
         InputError: what the notebook says of bad input.
@@ -136,11 +172,13 @@ def run_notebook(stage: str, profile: Path, run_dir: Path) -> Path:
 
     executed = run_dir / "notebooks" / f"{stage}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
+    executed.unlink(missing_ok=True)  # papermill writes into it, and another run may have taken it over
+    again = {} if run.round_of(stage) == 1 else {"round_number": run.round_of(stage)}
     try:
         papermill.execute_notebook(
-            ROOT / "notebooks" / f"{stage}.ipynb",
+            ROOT / "notebooks" / f"{run.notebook_of(stage)}.ipynb",
             executed,
-            parameters={"profile": str(profile), "run_dir": str(run_dir)},
+            parameters={"profile": str(profile), "run_dir": str(run_dir), **again},
             cwd=ROOT / "notebooks",
             kernel_name="python3",
             progress_bar=False,
@@ -167,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./run_all.sh",
         description="Run the five notebooks for each profile and write runs/NAME/index.html. "
-        "What is unchanged since the last run is not run again.",
+        "What is unchanged since the last run is not run again. Several profiles, or a study, are compared on a page.",
         epilog="Also: ./run_all.sh test (lint and tests), ./run_all.sh lab (JupyterLab), ./run_all.sh --help.",
     )
     parser.add_argument(
@@ -180,7 +218,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SECTION.PARAMETER=VALUE",
-        help="replace a value of the profile, for example --set 04_train.epochs=2; may be repeated",
+        help="replace a value of the profile, for example --set 04_train.epochs=2; may be repeated; a list such as "
+        "--set '04_train.scale=[10, 20, 50]' makes a run for each value and compares them",
     )
     return parser
 

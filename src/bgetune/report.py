@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bgetune import run
-from bgetune.params import STAGES
+from bgetune.params import ROUND
 
 if TYPE_CHECKING:
     import jinja2
@@ -48,9 +48,9 @@ def write_report(notebook: Path, target: Path, run_name: str) -> None:
         exclude_anchor_links=True,
     )
     body, _ = exporter.from_notebook_node(content)
-    stages = list(STAGES)
+    stages = run.stages(target.parent)
     position = stages.index(target.stem) if target.stem in stages else 0
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     run.write_atomic(
         target,
         page.render(
@@ -71,19 +71,21 @@ def _is_for_readers(output: dict[str, Any]) -> bool:
     return data.pop(WIDGETS, None) is None or "text/html" in data
 
 
-def write_index(run_dir: Path) -> None:
-    """`index.html` of a run, from its manifest: headline numbers, the figure, thresholds, stages, links."""
+def write_index(run_dir: Path, run_name: str) -> None:
+    """`index.html` of a run, from its manifest: headline numbers, the figure, thresholds, rounds, stages, links."""
     stages = run.read_manifest(run_dir)["stages"]
+    names = run.stages(run_dir)
     results = stages.get("05_calibrate", {}).get("metrics", {})
-    page = _environment().get_template("index.html.j2")
+    page = environment().get_template("index.html.j2")
     run.write_atomic(
         run_dir / "index.html",
         page.render(
-            run_name=run_dir.name,
+            run_name=run_name,
             headlines=_headlines(results),
             results=results,
             figure=_figure(run_dir, stages),
-            stages=[(stage, stages.get(stage)) for stage in STAGES],
+            rounds=_rounds([stages.get(name, {}) for name in names if run.notebook_of(name) in ROUND]),
+            stages=[(name, stages.get(name)) for name in names],
             base_model=stages.get("05_calibrate", {}).get("parameters", {}).get("model"),
         ),
     )
@@ -111,6 +113,21 @@ def _headlines(results: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def _rounds(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What a mining and a training in turn gave, a row a round; None where there is only one."""
+    if len(entries) <= len(ROUND):
+        return None
+    rows = []
+    for mined, trained in zip(entries[::2], entries[1::2], strict=True):
+        after = trained.get("metrics", {}).get("after", {})
+        seconds = [entry["seconds"] for entry in (mined, trained) if entry]
+        rows.append({"mined": mined.get("metrics", {}), "dev": after, "seconds": round(sum(seconds))})
+    metric = entries[1].get("parameters", {}).get("metric")
+    ranked = [(row["dev"][metric], number) for number, row in enumerate(rows, start=1) if metric in row["dev"]]
+    best = max(ranked)[1] if ranked else None
+    return {"rows": rows, "metric": metric, "best": best}
+
+
 def _figure(run_dir: Path, stages: dict[str, Any]) -> str | None:
     record = stages.get("05_calibrate", {}).get("outputs", {}).get("figures/score_distribution.png")
     if record is None:
@@ -118,12 +135,20 @@ def _figure(run_dir: Path, stages: dict[str, Any]) -> str | None:
     return base64.b64encode((run_dir / record["path"]).read_bytes()).decode()
 
 
+def number(value: Any) -> str:
+    """A value as the pages show it: three digits after the point, a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates of the pages; what they are given is escaped."""
     import jinja2
 
-    environment = jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("bgetune"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = lambda value: f"{value:.3f}" if isinstance(value, float) else str(value)
-    return environment
+    made.filters["number"] = number
+    return made

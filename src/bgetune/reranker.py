@@ -30,7 +30,7 @@ class Reranker:
         location: a folder, a hub name, or ``demo://...``.
         max_length: tokens of a pair that are read.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps``.
-        precision: what the model computes in, as in `bgetune.encoder.Encoder`.
+        precision: what the model computes in, as in `bgetune.encoder.Encoder`; for ``int8``, float32.
         cache_dir: where scores are kept between runs; None keeps none. The default is ``data/cache/reranker``.
 
     Raises:
@@ -63,7 +63,7 @@ class Reranker:
     @cached_property
     def precision(self) -> str:
         """What the model computes in: ``auto`` resolved for the device."""
-        return models.precision(self._precision, self.device)
+        return "float32" if self._precision == "int8" else models.precision(self._precision, self.device)
 
     def score(self, pairs: Sequence[tuple[str, str]], *, progress: bool = True) -> np.ndarray:
         """The scores of pairs.

@@ -4,6 +4,7 @@
       manifest.json            per stage: parameters, inputs, outputs with SHA-256, versions, seconds, metrics
       01_positives/            the artifacts of a stage, written to a temporary name and renamed
       ...
+      03_hard_negatives.2/     those of a second round of mining and training
 
 A stage's inputs are recorded as the notebook reads them, as `make` with generated dependencies does: a stage is up
 to date when its parameters and code are those of the last run and everything it then read and wrote is unchanged.
@@ -33,7 +34,7 @@ import pandas as pd
 
 from bgetune import params, tables
 from bgetune.errors import InputError
-from bgetune.params import ROOT, STAGES
+from bgetune.params import ROOT, ROUND, STAGES
 
 LIBRARIES = (
     "torch",
@@ -78,7 +79,7 @@ class Stage:
     """One notebook at work: its parameters, and its way to read and write artifacts.
 
     Attributes:
-        name: a key of `params.STAGES`.
+        name: a key of `params.STAGES`; from the second round on with the round's number, 04_train.2.
         params: the resolved parameters.
         origins: where each parameter's value came from.
         run_dir: the run's folder.
@@ -173,7 +174,7 @@ class Stage:
         """Record the stage in the manifest: the last cell of every notebook."""
         entry = {
             "parameters": self.params.model_dump(mode="json"),
-            "code": code_hash(self.name),
+            "code": code_hash(notebook_of(self.name)),
             "inputs": self.inputs,
             "outputs": self.outputs,
             "metrics": metrics,
@@ -186,7 +187,7 @@ class Stage:
         }
         manifest = read_manifest(self.run_dir)
         manifest["stages"][self.name] = json.loads(json.dumps(entry, default=_plain))
-        write_atomic(self.run_dir / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+        _write_manifest(self.run_dir, manifest)
 
 
 def start(stage: str, arguments: dict[str, Any]) -> Stage:
@@ -194,14 +195,45 @@ def start(stage: str, arguments: dict[str, Any]) -> Stage:
 
     Args:
         stage: the notebook's name, for example "01_positives".
-        arguments: the notebook's variables (`globals()`): `profile`, `run_dir` and its parameters.
+        arguments: the notebook's variables (`globals()`): `profile`, `run_dir`, `round_number` and its parameters.
 
     Raises:
         InputError: naming the profile's line or the parameter.
     """
     profile = params.load_profile(arguments["profile"])
     values, origins = params.resolve(stage, profile, arguments)
-    return Stage(stage, values, origins, run_folder(profile, arguments.get("run_dir")))
+    run_dir = run_folder(profile, arguments.get("run_dir"))
+    set_rounds(run_dir, profile.rounds)
+    number = arguments.get("round_number", 1)
+    return Stage(stage if number == 1 else f"{stage}.{number}", values, origins, run_dir)
+
+
+def order(rounds: int = 1) -> list[str]:
+    """The stages as they run; a second round makes ..., 04_train, 03_hard_negatives.2, 04_train.2, 05_calibrate."""
+    again = [f"{stage}.{number}" for number in range(2, rounds + 1) for stage in ROUND]
+    return [*(s for s in STAGES if s <= ROUND[-1]), *again, *(s for s in STAGES if s > ROUND[-1])]
+
+
+def stages(run_dir: Path) -> list[str]:
+    """The stages of a run, in all its rounds, as they run."""
+    return order(read_manifest(run_dir).get("rounds", 1))
+
+
+def notebook_of(stage: str) -> str:
+    """The notebook of a stage of any round: 04_train of 04_train.2."""
+    return stage.partition(".")[0]
+
+
+def round_of(stage: str) -> int:
+    """The round of a stage, 1 for those that run once."""
+    return int(stage.partition(".")[2] or 1)
+
+
+def set_rounds(run_dir: Path, rounds: int) -> None:
+    """Record how many rounds count in a run: what further ones made stays where it is, and is not read."""
+    manifest = read_manifest(run_dir)
+    if manifest.get("rounds", 1) != rounds:
+        _write_manifest(run_dir, manifest | {"rounds": rounds})
 
 
 def out_of_date(stage: str, values: Any, run_dir: Path) -> str | None:
@@ -214,7 +246,7 @@ def out_of_date(stage: str, values: Any, run_dir: Path) -> str | None:
         new = json.loads(values.model_dump_json())
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         return f"changed parameters: {', '.join(changed)}"
-    if entry["code"] != code_hash(stage):
+    if entry["code"] != code_hash(notebook_of(stage)):
         return "changed code"
     for name, record in entry["inputs"].items():
         if "stage" in record:
@@ -225,11 +257,47 @@ def out_of_date(stage: str, values: Any, run_dir: Path) -> str | None:
             file = locate(name)
             if not file.exists() or fingerprint(file, record) != record["sha256"]:
                 return f"changed input: {name}"
+    changed = changed_output(entry, run_dir)
+    return changed and f"changed output: {changed}"
+
+
+def changed_output(entry: dict[str, Any], run_dir: Path) -> str | None:
+    """The first artifact of a stage's record that is no longer as the stage wrote it."""
     for name, record in entry["outputs"].items():
         file = run_dir / record["path"]
         if not file.exists() or fingerprint(file, record) != record["sha256"]:
-            return f"changed output: {name}"
+            return name
     return None
+
+
+def take_over(stage: str, values: Any, run_dir: Path, other: Path) -> bool:
+    """Take a stage's artifacts and executed notebook from another run whose stage would be the same.
+
+    It is the same when the other's is up to date for these parameters and read what it would read here. Files become
+    hard links (copies where the file system has none): no run writes into a file, it replaces it. A stage that this run
+    has computed before, or whose files a person has edited since, is left to run: it may hold verdicts.
+
+    Returns:
+        Whether it was taken over; the manifest then names the other run in `taken_from`.
+    """
+    manifest = read_manifest(run_dir)
+    own = manifest["stages"].get(stage)
+    if own is not None and ("taken_from" not in own or changed_output(own, run_dir)):
+        return False
+    if out_of_date(stage, values, other) is not None:
+        return False
+    entry = read_manifest(other)["stages"][stage]
+    for name, record in entry["inputs"].items():
+        if "stage" in record:
+            found = _find(run_dir, name, before=stage)
+            if found is None or found[1]["sha256"] != record["sha256"]:
+                return False
+    _remove(run_dir / stage)
+    for file in [*(record["path"] for record in entry["outputs"].values()), f"notebooks/{stage}.ipynb"]:
+        _link(other / file, run_dir / file)
+    manifest["stages"][stage] = {"taken_from": os.path.relpath(other, run_dir), **entry}
+    _write_manifest(run_dir, manifest)
+    return True
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:
@@ -241,6 +309,10 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         raise InputError(f"{file} is damaged; delete it and run again with --force") from None
+
+
+def _write_manifest(run_dir: Path, manifest: dict[str, Any]) -> None:
+    write_atomic(run_dir / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
 
 
 def artifact_path(run_dir: str | Path, artifact: str) -> Path:
@@ -357,12 +429,25 @@ def _stat(path: Path) -> dict[str, int]:
 
 def _find(run_dir: Path, artifact: str, before: str | None) -> tuple[str, dict] | None:
     """The latest stage (before another) that wrote an artifact, and its record."""
-    stages = read_manifest(run_dir)["stages"]
-    for stage in reversed([name for name in STAGES if before is None or name < before]):
-        record = stages.get(stage, {}).get("outputs", {}).get(artifact)
+    manifest = read_manifest(run_dir)
+    stages = order(max(manifest.get("rounds", 1), round_of(before or "")))
+    for stage in reversed(stages[: stages.index(before) if before else None]):
+        record = manifest["stages"].get(stage, {}).get("outputs", {}).get(artifact)
         if record:
             return stage, record
     return None
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link to a file, or to each file below a folder; a copy where there can be none."""
+    for file in [source] if source.is_file() else _files(source):
+        copy = target if file == source else target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.unlink(missing_ok=True)
+        try:
+            os.link(file, copy)
+        except OSError:
+            shutil.copy2(file, copy)
 
 
 def _remove(path: Path) -> None:

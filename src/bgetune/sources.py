@@ -37,7 +37,16 @@ import sqlglot
 
 from bgetune import run
 from bgetune.errors import InputError
-from bgetune.params import ROOT, ClickSource, CorpusSource, PairSource, Source, Sources, SynonymSource
+from bgetune.params import (
+    ROOT,
+    ClickSource,
+    CorpusSource,
+    GeneralSource,
+    PairSource,
+    Source,
+    Sources,
+    SynonymSource,
+)
 from bgetune.text import mask_personal_data, normalize
 
 MEMORY_LIMIT = "2GB"
@@ -118,7 +127,7 @@ def read_clicks(source: ClickSource) -> tuple[ibis.Table, pd.DataFrame]:
     return raw.select(values, rules)
 
 
-def read_pairs(source: PairSource) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_pairs(source: PairSource | GeneralSource) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Pairs of texts with their labels.
 
     Returns:
@@ -193,11 +202,19 @@ def check_sources(sources: Sources) -> None:
     for kind in type(sources).model_fields:
         for position, source in enumerate(getattr(sources, kind)):
             try:
-                _open(source).require(_wanted(source))
+                check_source(source, f"sources.{kind}[{position}]")
             except InputError as error:
-                problems.append(f"sources.{kind}[{position}]: {error}")
+                problems.append(str(error))
     if problems:
         raise InputError("\n".join(problems))
+
+
+def check_source(source: Source, name: str) -> None:
+    """Check one source; `name` is the parameter that a message names."""
+    try:
+        _open(source).require(_wanted(source))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def _wanted(source: Source) -> list[str]:
@@ -212,7 +229,12 @@ def external_files(sources: Sources) -> list[str]:
     They are a notebook's inputs: it runs again when they change. What a server holds is not watched.
     """
     every = itertools.chain.from_iterable(getattr(sources, kind) for kind in type(sources).model_fields)
-    return list(dict.fromkeys(path for source in every if (path := source.path or _embedded(source))))
+    return list(dict.fromkeys(path for source in every if (path := external_file(source))))
+
+
+def external_file(source: Source) -> str | None:
+    """The path of a source that is a file, as the profile gives it; None for a server."""
+    return source.path or _embedded(source)
 
 
 def label(source: Source) -> str:

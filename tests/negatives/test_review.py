@@ -83,7 +83,7 @@ def test_widget_saves_every_verdict_at_once(tmp_path):
     review.write_review(file, rows(("<b>一</b>", "二"), ("三", "四"), ("五", "六")))
     form = review.widget(file)
     progress, pair, controls = form.children
-    same, _, skip, keys = controls.children
+    same, _, skip, back, keys = controls.children
     assert "&lt;b&gt;" in pair.value
     assert "<b>一" not in pair.value
     keys.value = "d"
@@ -92,6 +92,20 @@ def test_widget_saves_every_verdict_at_once(tmp_path):
     assert "五" in pair.value
     same.click()
     assert review.read_review(file)["verdict"].tolist() == ["different", "", "same"]
-    assert progress.value == "2 of 3 judged"
+    assert progress.value.startswith("2 of 3 judged")
     keys.value = "s"  # nothing is left: nothing changes
     assert review.read_review(file)["verdict"].tolist() == ["different", "", "same"]
+    back.click()
+    assert "judged <b>same</b>" in pair.value
+    keys.value = "d"  # a slip is corrected
+    assert review.read_review(file)["verdict"].tolist() == ["different", "", "different"]
+
+
+def test_widget_shows_where_two_texts_differ(tmp_path):
+    file = tmp_path / "review.csv"
+    review.write_review(file, rows(("忘记支付密码", "忘记登录密码")).assign(reranker=float("nan")))
+    _, pair, _ = review.widget(file).children
+    assert pair.value.count("<u ") == 2
+    assert ">支付</u>密码" in pair.value
+    assert ">登录</u>密码" in pair.value
+    assert "nan" not in pair.value

@@ -1,4 +1,4 @@
-"""All five notebooks on the small demo world, by the command line, then again with nothing changed."""
+"""All five notebooks on the small demo world, in two rounds, by the command line, then again with nothing changed."""
 
 import json
 
@@ -17,7 +17,15 @@ def finished(tmp_path_factory):
     (folder / "profile.yaml").write_text(text, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "run_folder", lambda profile, run_dir=None: folder / "run")
-        assert pipeline.main([str(folder / "profile.yaml"), "--set", "02_backtranslate.max_texts=40"]) == 0
+        chosen = [
+            "02_backtranslate.max_texts=40",
+            "04_train.general={path: demo://small/pairs.csv}",
+            "04_train.merge_weight=0.9",
+            "04_train.tensorboard=true",
+            "rounds=2",
+        ]
+        arguments = [part for value in chosen for part in ("--set", value)]
+        assert pipeline.main([str(folder / "profile.yaml"), *arguments]) == 0
     return folder / "run"
 
 
@@ -27,11 +35,24 @@ def stages(finished):
 
 
 def test_every_stage_is_recorded_and_up_to_date(finished, stages):
-    assert list(stages) == list(params.STAGES)
+    assert list(stages) == run.order(2)
     profile = params.load_profile(finished / "profile.yaml")
-    for stage in params.STAGES:
-        values, _ = params.resolve(stage, profile)
+    for stage in stages:
+        values, _ = params.resolve(run.notebook_of(stage), profile)
         assert run.out_of_date(stage, values, finished) is None, stage
+
+
+def test_the_second_round_mines_with_the_tuned_model_and_is_judged_on_the_same_pairs(finished, stages):
+    first, second = stages["03_hard_negatives"], stages["03_hard_negatives.2"]
+    assert second["inputs"]["model"] == {
+        "stage": "04_train",
+        "sha256": stages["04_train"]["outputs"]["model"]["sha256"],
+    }
+    assert second["outputs"]["heldout"]["sha256"] == first["outputs"]["heldout"]["sha256"]
+    assert second["outputs"]["train.jsonl"]["sha256"] != first["outputs"]["train.jsonl"]["sha256"]
+    assert stages["04_train.2"]["inputs"]["train.jsonl"]["stage"] == "03_hard_negatives.2"
+    assert stages["05_calibrate"]["inputs"]["model"]["stage"] == "04_train.2"
+    assert "the model of round 1" in (finished / "index.html").read_text("utf-8")
 
 
 def test_tables_are_valid_and_nothing_leaks_between_splits(finished):
@@ -61,6 +82,28 @@ def test_mined_positives_hold_against_the_known_truth(stages):
     assert quality["recall"] >= 0.5
 
 
+def test_the_saved_model_is_the_merged_one_and_its_card_says_so(finished, stages):
+    from bgetune.encoder import Encoder
+    from bgetune.training import forgetting
+
+    metrics = stages["04_train"]["metrics"]
+    assert metrics["saved"] == "merged"
+    assert metrics["after"] == metrics["merged"] != metrics["tuned"]
+    for column in ("before", "tuned", "merged"):
+        assert 0 < metrics[column]["general_auc"] <= 1
+        assert 0 < metrics[column]["average_precision"] <= 1
+    card = (finished / "04_train/model/README.md").read_text("utf-8")
+    assert f"| general_auc | {metrics['before']['general_auc']:.4f} |" in card
+    assert "05_calibrate/scoring.json" in card
+    assert (finished / "05_calibrate/scoring.json").is_file()
+    assert len(list((finished / "04_train/tensorboard").iterdir())) == 1
+    assert not (finished / "04_train/checkpoints").exists()
+    pairs = forgetting.read_general(params.GeneralSource(path="demo://small/pairs.csv"), 2000, seed=42)
+    encoder = Encoder(finished / "04_train/model", max_length=32, cache_dir=None)
+    for name, value in forgetting.general_scores(pairs, encoder.encode).items():
+        assert value == pytest.approx(metrics["after"][name], abs=1e-4)
+
+
 def test_the_tuned_model_drifts_less(stages):
     before, after = (stages["05_calibrate"]["metrics"][key] for key in ("before", "after"))
     for key in report.HEADLINES:
@@ -81,7 +124,7 @@ def test_pages_show_results_and_no_code(finished):
     index = (finished / "index.html").read_text("utf-8")
     assert "Average precision" in index
     assert "data:image/png;base64" in index
-    for stage in params.STAGES:
+    for stage in run.order(2):
         page = (finished / f"{stage}.html").read_text("utf-8")
         assert "<script" not in page
         assert "stage.finish" not in page

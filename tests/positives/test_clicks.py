@@ -398,10 +398,16 @@ def test_tables_hold_ids_in_order_and_weights_below_the_source_s_trust():
     assert set(edges.support) == {3}
 
 
-def test_pairs_within_groups():
-    left, right = evidence._pairs_within(np.array([1, 1, 1, 4, 7, 7]))
-    assert {*zip(left, right, strict=True)} == {(0, 1), (0, 2), (1, 2), (4, 5)}
-    assert evidence._pairs_within(np.array([]))[0].size == 0
+@pytest.mark.parametrize("block", [1, 2, 1000])
+def test_pairs_of_a_document_come_in_blocks_that_part_no_query(block, monkeypatch):
+    monkeypatch.setattr(evidence, "BLOCK", block)
+    document, query = np.array([1, 1, 1, 4, 7, 7, 9, 9]), np.array([2, 3, 5, 8, 3, 5, 2, 3])
+    blocks = [{*zip(left, right, strict=True)} for left, right in evidence._pair_blocks(document, query)]
+    assert set().union(*blocks) == {(0, 1), (0, 2), (1, 2), (4, 5), (6, 7)}
+    assert sum(map(len, blocks)) == 5
+    first = [{query[left] for left, _ in some} for some in blocks if some]
+    assert first == ([{2}, {3}] if block <= 2 else [{2, 3}])
+    assert not list(evidence._pair_blocks(np.array([], dtype=int), np.array([], dtype=int)))
 
 
 def test_mining_does_not_import_torch():

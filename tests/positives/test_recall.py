@@ -118,12 +118,20 @@ def test_answers_of_one_template_do_not_join_questions_that_differ():
         assert len(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=0.1)) == taken
 
 
-def test_a_pair_that_a_user_proposed_needs_less_from_the_clusters():
+def test_a_pair_that_a_user_proposed_needs_less_where_a_single_text_joins():
+    texts, clusters = make_texts("a", "b", "c", counts=[1, 9, 1]), make_clusters(["a", "b"], ["c"])
+    reranker = Oracle(both_ways(("a", "c")) | both_ways(("b", "c"), score=0.5))
+    for source, veto, taken in (("co_click", 0.1, 1), ("co_click", 0.6, 0), ("recall", 0.1, 0)):
+        asked = recall.read(make_pairs(("a", "c"), source=source), texts, reranker)
+        assert len(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=veto)) == taken
+
+
+def test_one_user_does_not_join_two_clusters_that_the_reranker_is_unsure_of():
     texts, clusters = make_texts("a", "b", "c", "d", counts=[1, 9, 1, 9]), make_clusters(["a", "b"], ["c", "d"])
-    reranker = Oracle(both_ways(("a", "c")) | both_ways(("b", "d"), score=0.5))
-    asked = recall.read(make_pairs(("a", "c"), source="co_click"), texts, reranker)
-    assert len(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=0.1)) == 1
-    assert len(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=0.6)) == 0
+    for sure, taken in ((0.5, 0), (0.95, 1)):
+        reranker = Oracle(both_ways(("a", "c")) | both_ways(("b", "d"), score=sure))
+        asked = recall.read(make_pairs(("a", "c"), source="co_click"), texts, reranker)
+        assert len(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=0.1)) == taken
 
 
 def test_the_most_frequent_query_speaks_for_a_cluster():

@@ -57,6 +57,14 @@ def test_otherwise_the_heldout_pairs_serve_without_random_ones():
     assert set(pairs.random_pairs(heldout_pairs())["kind"]) == {"random"}
 
 
+def test_a_pair_in_both_directions_counts_once():
+    heldout = heldout_pairs()
+    back = heldout.rename(columns={"query_id": "text_id", "text_id": "query_id"})[heldout.columns]
+    found, _ = pairs.judged_pairs(pd.concat([heldout, back.head(3)]), None)
+    assert len(found) == 16
+    assert len(pairs.random_pairs(pd.concat([heldout, back]))) == 8
+
+
 def test_pairs_of_one_kind_are_an_error_with_a_remedy():
     with pytest.raises(InputError, match=r"dev and test each need positive and negative pairs.*Give labelled pairs"):
         pairs.judged_pairs(heldout_pairs(("positive", "random")), None)

@@ -1,9 +1,11 @@
 import base64
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bgetune.report import WIDGETS
+from bgetune.scoring import slider as slider_module
 from bgetune.scoring.slider import ThresholdSlider
 
 
@@ -23,14 +25,24 @@ def test_it_says_what_a_threshold_does(slider):
 
 
 def test_moving_it_changes_what_is_shown_and_texts_are_escaped(slider):
-    control, shown = slider.widget.children
+    control, jumps, shown = slider.widget.children
     assert control.value == pytest.approx(0.55, abs=0.01)
     before = shown.value
     control.value = 0.15
     assert shown.value != before
     assert "recall <b>1.000</b>" in shown.value
+    assert "8 of 9 pairs are accepted, 5 of them rightly; 0 with the same meaning are missed" in shown.value
     assert "&lt;b&gt;q1" in shown.value
     assert "<b>q1" not in shown.value
+    jumps.children[0].click()
+    assert control.value == 0.55
+    assert shown.value == before
+
+
+def test_mistakes_next_to_the_threshold_are_marked(slider):
+    assert slider_module._mark_mistake(pd.Series({"accepted": "yes", "same": "no"})) == ["color: #d1495b"] * 2
+    assert slider_module._mark_mistake(pd.Series({"accepted": "no", "same": "no"})) == [""] * 2
+    assert "color: #d1495b" in slider.widget.children[2].value
 
 
 def test_a_report_gets_a_picture(slider):

@@ -1,9 +1,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 from sentence_transformers import SentenceTransformer
 
+from bgetune.params import GeneralSource, Train
 from bgetune.training.save import model_card, save
 
 
@@ -31,9 +34,36 @@ def test_what_is_written(base, tmp_path):
     assert (tmp_path / "model" / "README.md").read_text("utf-8") == "# card"
 
 
-def test_card_escapes_what_the_team_wrote():
-    card = model_card("<b>x</b>", {"groups": 3}, {"query_instruction": "a|b\n<script>"}, {"auc": (0.5, 0.75)})
-    assert "# &lt;b&gt;x&lt;/b&gt;, fine-tuned" in card
-    assert "| query_instruction | a\\|b &lt;script&gt; |" in card
-    assert "| auc | 0.5000 | 0.7500 |" in card
+@pytest.fixture
+def result():
+    return pd.DataFrame({"before": [0.5, 0.9], "tuned": [0.8, 0.7], "merged": [0.75, 0.85]}, ["auc", "general_auc"])
+
+
+def test_card_says_what_was_done_and_where_the_thresholds_are(result):
+    options = Train(model="BAAI/bge-small-zh-v1.5", merge_weight=0.5, matryoshka=[64], query_instruction="请问")
+    card = model_card(options, {"groups": 3}, result, "shop")
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["base_model"] == "BAAI/bge-small-zh-v1.5"
+    assert front["library_name"] == "sentence-transformers"
+    assert "# BAAI/bge-small-zh-v1.5, fine-tuned" in card
     assert "| groups | 3 |" in card
+    assert "| merge_weight | 0.5 |" in card
+    assert "| epochs | 3 |" in card
+    assert "| measure | before | tuned | merged |" in card
+    assert "| general_auc | 0.9000 | 0.7000 | 0.8500 |" in card
+    assert "`runs/shop/05_calibrate/scoring.json`" in card
+    assert 'Scorer.load("runs/shop")' in card
+    assert "truncate_dim=64" in card
+    assert "请问" in card
+
+
+def test_card_escapes_what_the_team_wrote_and_tells_no_places(result, tmp_path):
+    general = GeneralSource(url="postgres://reader:${PGPASSWORD}@db.internal/pairs", table="pairs")
+    options = Train(
+        model=str(tmp_path / "<b>x"), query_instruction="a|b\n<script>", general=general, push_to_hub="team/secret"
+    )
+    card = model_card(options, {"groups": 3}, result, "<i>run</i>")
+    assert "# &lt;b&gt;x, fine-tuned" in card
+    assert "| query_instruction | a\\|b &lt;script&gt; |" in card
+    assert not [text for text in ("<script>", "<i>", "db.internal", str(tmp_path), "team/secret") if text in card]
+    assert "base_model" not in (yaml.safe_load(card.split("---")[1]))

@@ -6,17 +6,21 @@ import signal
 import subprocess
 import sys
 import textwrap
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from bgetune import models
 from bgetune.errors import InputError
 from bgetune.params import Train
-from bgetune.training import checkpoints
-from bgetune.training.sentence_transformers import train, training_arguments
+from bgetune.training import checkpoints, flagembedding
+from bgetune.training.groups import blocks
+from bgetune.training.sampler import met_false_negative
+from bgetune.training.sentence_transformers import checkpoint_key, train, training_arguments
 
 
 def options(base, **changes):
@@ -93,9 +97,50 @@ def test_stops_early_when_dev_gets_no_better(base, groups, cluster_of, dev_pairs
     assert trained.best_step == 2
 
 
+def test_a_training_that_stopped_early_is_not_taken_up_again(base, groups, cluster_of, dev_pairs, tmp_path):
+    chosen = options(base, epochs=4, eval_steps=2, patience=2, learning_rate=1e-12)
+    first = train(base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs)
+    again = train(base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs, watch=lambda log: pytest.fail("a look"))
+    assert_same(weights(first), weights(again))
+    assert again.best_step == first.best_step == 2
+    assert again.log["step"].max() == 6
+
+
+def test_a_best_checkpoint_that_cannot_be_read_is_an_error(base, groups, cluster_of, dev_pairs, tmp_path):
+    def damage(log):
+        if log["step"].max() == 8:
+            for file in tmp_path.rglob("checkpoint-4/model.safetensors"):
+                file.write_bytes(b"damaged")
+
+    chosen = options(base, epochs=1, eval_steps=4, learning_rate=1e-12)  # the first checkpoint stays the best
+    with pytest.raises(Exception, match="deserializing header"):
+        train(base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs, watch=damage)
+
+
 def test_loss_that_is_not_finite_names_the_batch(base, groups, cluster_of, tmp_path):
     with pytest.raises(InputError, match=r"loss is nan in step \d+, epoch \d, in a batch of \d+ groups: \d+ \('"):
         train(base, groups, cluster_of, options(base, learning_rate=1.0, weight_decay=1e30), tmp_path)
+
+
+def test_weights_that_are_not_finite_after_the_last_step(base, groups, cluster_of, tmp_path):
+    chosen = options(
+        base, epochs=1, batch_size=120, warmup=0, learning_rate=1.0, weight_decay=1e39, precision="float32"
+    )
+    with pytest.raises(InputError, match="weights are not finite after the last step"):
+        train(base, groups[::4], cluster_of, chosen, tmp_path)
+
+
+def test_other_clusters_or_another_guide_continue_no_old_checkpoint(base, groups, cluster_of, tmp_path):
+    chosen = options(base)
+    keys = [
+        checkpoint_key(base, groups, cluster_of, chosen, None, None),
+        checkpoint_key(base, groups, dict.fromkeys(cluster_of, 0), chosen, None, None),
+        checkpoint_key(base, groups, cluster_of, chosen.model_copy(update={"guide": str(base)}), None, None),
+        checkpoint_key(base, groups, cluster_of, chosen.model_copy(update={"seed": 1}), None, None),
+    ]
+    assert len({tuple(key) for key in keys}) == 4
+    uploaded = chosen.model_copy(update={"push_to_hub": "team/x", "merge_weight": 0.5})
+    assert checkpoint_key(base, groups, cluster_of, uploaded, None, None) == keys[0]
 
 
 def test_metric_that_cannot_be_measured(base, groups, cluster_of, dev_pairs, tmp_path):
@@ -138,7 +183,25 @@ def test_arguments_follow_the_options(base, tmp_path):
     assert arguments.warmup_steps == 0.2
     assert arguments.eval_steps == arguments.save_steps == 10
     assert arguments.metric_for_best_model == "eval_auc"
-    assert not arguments.bf16
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_auto_computes_in_bfloat16_where_the_processor_does(base, tmp_path, monkeypatch, capable):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: capable)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    arguments = training_arguments(options(base), tmp_path, steps=9, judged=False)
+    assert arguments.bf16 == capable
+    given = dict(pairwise(flagembedding.command(base, tmp_path, tmp_path, options(base), steps=9)))
+    assert given["--bf16"] == str(capable)
+    assert not training_arguments(options(base, precision="float32"), tmp_path, steps=9, judged=False).bf16
+
+
+def test_a_model_trained_in_bfloat16_computes_in_float32_afterwards(base, groups, cluster_of, tmp_path):
+    trained = train(base, groups[:48], cluster_of, options(base, epochs=1, precision="bfloat16"), tmp_path / "c").model
+    trained.save_pretrained(str(tmp_path / "model"))
+    read = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    texts = [group.query for group in groups[:8]]
+    np.testing.assert_allclose(trained.encode(texts), read.encode(texts), atol=1e-6)
 
 
 # --- several processes, and processes that end before their time ---------------------------------------------------
@@ -149,10 +212,20 @@ PROGRAM = """
     from pathlib import Path
     import pandas as pd
     from bgetune.params import Train
+    from bgetune.training.collator import GroupCollator
     from bgetune.training.groups import Group
     from bgetune.training.sentence_transformers import train
 
     job = json.loads(Path(sys.argv[1]).read_text())
+    rank = os.environ.get("RANK", "0")
+    batch = GroupCollator.batch
+
+    def noted(collator, items):
+        with open(f"{sys.argv[1]}.{rank}", "a") as file:
+            file.write(json.dumps(list(items)) + chr(10))
+        return batch(collator, items)
+
+    GroupCollator.batch = noted
     groups = [Group(*map(lambda v: tuple(v) if isinstance(v, list) else v, group)) for group in job["groups"]]
     pairs = pd.DataFrame(job["pairs"]) if job["pairs"] else None
 
@@ -165,7 +238,7 @@ PROGRAM = """
     trained = train(
         job["base"], groups, job["cluster_of"], Train(**job["options"]), Path(job["folder"]), pairs=pairs, watch=watch
     )
-    if int(os.environ.get("RANK", "0")) == 0:
+    if rank == "0":
         trained.model.save_pretrained(job["out"], create_model_card=False)
         trained.log.to_json(job["out"] + "/log.json", orient="records")
 """
@@ -224,4 +297,9 @@ def test_two_processes_share_the_batches(base, groups, cluster_of, dev_pairs, tm
     subprocess.run([*launcher, *command], check=True, capture_output=True, env=ONE_THREAD, timeout=120)
     log = pd.read_json(tmp_path / "two" / "log.json")
     assert log["step"].max() == 8  # 8 batches an epoch, two at a time
+    batches = [[json.loads(line) for line in (tmp_path / f"two.json.{rank}").open()] for rank in range(2)]
+    assert [len(part) for part in batches] == [8, 8]
+    assert sorted(item for part in batches for batch in part for item in batch) == list(range(2 * len(groups)))
+    number = blocks(groups, cluster_of)
+    assert met_false_negative(np.tile(number, 2), [*batches[0], *batches[1]]) == 0
     assert log["auc"].iloc[-1] > log["auc"].iloc[0]

@@ -38,14 +38,15 @@ def groups(world: World, mined: Mined, rules: HardNegatives, reranker: Reranker 
         scores = np.split(scores, ends[:-1])
     else:
         scores = [row[: rules.max_positives] for row in kept["similarities"]]
-    by_query = taken.groupby("query", sort=True)
+    turns = np.flatnonzero(taken["query"].diff().to_numpy() > 0)
+    negatives, negative_scores = (np.split(taken[name].to_numpy(), turns) for name in ("candidate", "score"))
     return pd.DataFrame(
         {
             "query": world.text[kept["anchor"]],
             "pos": [world.text[row].tolist() for row in positives],
-            "neg": [world.text[rows].tolist() for rows in by_query["candidate"].agg(list)],
+            "neg": [world.text[rows].tolist() for rows in negatives][: len(kept)],
             "pos_scores": [list(map(float, row)) for row in scores],
-            "neg_scores": by_query["score"].agg(list).to_list(),
+            "neg_scores": [row.tolist() for row in negative_scores][: len(kept)],
             "prompt": kept["prompt"].to_numpy(),
             "source": kept["source"].to_numpy(),
         }

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bgetune.encoder import Encoder
 from bgetune.errors import InputError
+from bgetune.index import recall, search
 from bgetune.negatives.mining import RULES, Mined, ask, mine
 from bgetune.negatives.world import World
 from bgetune.params import HardNegatives
@@ -88,6 +89,31 @@ def similarities(mined: Mined) -> dict[str, dict[str, np.ndarray]]:
             "negatives taken": mined.negatives[column].to_numpy(),
         }
     return panels
+
+
+def search_quality(
+    world: World, encoder: Encoder, rules: HardNegatives, sample: int = 500, k: int = 20
+) -> pd.DataFrame:
+    """What is lost by an index that is not exact and by a precision that is not float32, on a sample of the texts.
+
+    Returns:
+        One row each, none where nothing is lost: what, texts searched, queries, overlap (the share of the exact
+        `k` nearest of a query that are found).
+    """
+    texts = world.text[world.split == "train"]
+    drawn = np.sort(np.random.default_rng(rules.seed).permutation(len(texts))[:sample])
+    rows = []
+    if rules.index != "Flat":
+        vectors = encoder.encode(texts)
+        options = {"search_params": rules.search_params, "memory_mb": rules.memory_mb, "seed": rules.seed}
+        found, exact = (search(vectors[drawn], vectors, k, name, **options) for name in (rules.index, "Flat"))
+        rows.append((f"index {rules.index} for Flat", len(texts), len(drawn), recall(found[1], exact[1])))
+    if encoder.precision != "float32":
+        settings = {"max_length": encoder.max_length, "device": encoder.device, "cache_dir": None}
+        encoders = encoder, Encoder(encoder.folder, **settings)
+        found, exact = (search(v, v, k)[1] for v in (e.encode(texts[drawn], progress=False) for e in encoders))
+        rows.append((f"{encoder.precision} for float32", len(drawn), len(drawn), recall(found, exact)))
+    return pd.DataFrame(rows, columns=["what", "texts", "queries", f"overlap of the {k} nearest"])
 
 
 def examples(world: World, mined: Mined, count: int = 8) -> pd.DataFrame:

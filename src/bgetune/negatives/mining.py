@@ -184,25 +184,26 @@ def _with_labels(
         if (numbers := world.numbers(a, b))
         for pair in (numbers, numbers[::-1])
     }
-    different = {}
-    for (a, b), grade in grades.items():
-        if grade == 0 and space.row[b] >= 0:
-            different.setdefault(a, []).append(b)
-    anchor = queries["anchor"].to_numpy()
-    seen = set(zip(pairs["query"], pairs["candidate"], strict=True))
-    extra = [(q, c) for q, a in enumerate(anchor) for c in sorted(different.get(a, ())) if (q, c) not in seen]
-    if extra:
-        query, candidate = np.array(extra).T
+    rows = [(a, b, grade) for (a, b), grade in grades.items() if space.row[b] >= 0]
+    judged = pd.DataFrame(rows, columns=["anchor", "candidate", "label"]).astype({"label": np.float64})
+    sought = pd.DataFrame({"anchor": queries["anchor"].to_numpy(), "query": np.arange(len(queries))})
+    judged = sought.merge(judged, on="anchor").sort_values(["query", "candidate"], ignore_index=True)
+    key = world.pair_key(judged["query"], judged["candidate"])
+    found = pd.Index(key).get_indexer(world.pair_key(pairs["query"], pairs["candidate"]))
+    pairs = pairs.assign(label=np.where(found >= 0, judged["label"].to_numpy()[found], np.nan) if len(key) else np.nan)
+    extra = judged[judged["label"].eq(0) & ~np.isin(np.arange(len(judged)), found)]
+    if len(extra):
+        query, candidate = extra["query"].to_numpy(), extra["candidate"].to_numpy(dtype=np.int64)
         added = {
             "query": query,
             "candidate": candidate,
             "similarity": space.similarity(query, candidate),
             "rank": 0,
             "whitened": space.similarity(query, candidate, whitened=True),
+            "label": 0.0,
         }
         pairs = pd.concat([pairs, pd.DataFrame(added)], ignore_index=True)
-    keys = zip(anchor[pairs["query"]], pairs["candidate"], strict=True)
-    return pairs.assign(label=[grades.get(key, np.nan) for key in keys], reranker=np.nan, rule="")
+    return pairs.assign(reranker=np.nan, rule="")
 
 
 def _cuts(queries: pd.DataFrame, pairs: pd.DataFrame, rules: HardNegatives) -> tuple[float, ...]:
@@ -222,9 +223,10 @@ def _reject(pairs: pd.DataFrame, rule: str, where: pd.Series) -> None:
 
 
 def _reject_known(world: World, queries: pd.DataFrame, pairs: pd.DataFrame, rules: HardNegatives) -> None:
-    edges = set(zip(world.positives["anchor"], world.positives["positive"], strict=True))
+    a, b = world.positives["anchor"], world.positives["positive"]
+    edges = np.concatenate([world.pair_key(a, b), world.pair_key(b, a)])
     anchor, candidate = queries["anchor"].to_numpy()[pairs["query"]], pairs["candidate"].to_numpy()
-    known = np.array([(a, c) in edges or (c, a) in edges for a, c in zip(anchor, candidate, strict=True)], dtype=bool)
+    known = pd.Index(world.pair_key(anchor, candidate)).isin(edges)
     pairs.loc[known | (pairs["label"] > 0), "rule"] = "known_positive"
     if rules.cluster_rule:
         together = world.cluster[anchor] == world.cluster[candidate]

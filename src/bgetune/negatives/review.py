@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping
+from difflib import SequenceMatcher
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,7 +112,7 @@ def merge(judged: pd.DataFrame, doubtful: pd.DataFrame) -> pd.DataFrame:
 
 
 def widget(file: Path) -> Widget:
-    """A small form for JupyterLab: one pair at a time, judged by a key (s, d, space) or a click, saved at once.
+    """A small form for JupyterLab: one pair at a time, judged by a key (s, d, space, b) or a click, saved at once.
 
     Raises:
         InputError: if the file is no review file.
@@ -121,32 +123,27 @@ def widget(file: Path) -> Widget:
     place = {"row": 0}
     open_rows = table.index[table["verdict"].eq("")].tolist()
     pair, progress = widgets.HTML(), widgets.HTML()
-    key = widgets.Text(placeholder="s = same, d = different, space = skip", continuous_update=True)
+    key = widgets.Text(placeholder="click here, then press s, d, space or b", continuous_update=True)
 
     def show() -> None:
-        from html import escape
-
-        done = int(table["verdict"].ne("").sum())
-        progress.value = f"{done} of {len(table)} judged"
-        if place["row"] >= len(open_rows):
+        progress.value = f"{int(table['verdict'].ne('').sum())} of {len(table)} judged, saved in {escape(file.name)}"
+        if place["row"] < len(open_rows):
+            pair.value = _shown(table.loc[open_rows[place["row"]]])
+        else:
             pair.value = "<b>Nothing left to judge.</b>"
-            return
-        row = table.loc[open_rows[place["row"]]]
-        pair.value = (
-            f"<p style='font-size:1.3em'>{escape(row['query'])}<br>{escape(row['candidate'])}</p>"
-            f"<p>similarity {row['similarity']:.3f}, reranker {row['reranker']:.3f}: {escape(row['reason'])}</p>"
-        )
 
     def judge(verdict: str) -> None:
-        if place["row"] < len(open_rows):
-            table.loc[open_rows[place["row"]], "verdict"] = verdict
-            if verdict:
+        if verdict == "back":
+            place["row"] = max(place["row"] - 1, 0)
+        elif place["row"] < len(open_rows):
+            if verdict != "skip":
+                table.loc[open_rows[place["row"]], "verdict"] = verdict
                 write_review(file, table)
             place["row"] += 1
-            show()
+        show()
 
     def pressed(change: Mapping[str, str]) -> None:
-        verdict = {"s": "same", "d": "different", " ": ""}.get(change["new"][-1:].lower())
+        verdict = {"s": "same", "d": "different", " ": "skip", "b": "back"}.get(change["new"][-1:].lower())
         if verdict is not None:
             judge(verdict)
         if change["new"]:
@@ -154,12 +151,28 @@ def widget(file: Path) -> Widget:
 
     key.observe(pressed, names="value")
     buttons = []
-    for label, verdict in (("same", "same"), ("different", "different"), ("skip", "")):
-        button = widgets.Button(description=label)
+    for verdict, letter in {"same": "s", "different": "d", "skip": "space", "back": "b"}.items():
+        button = widgets.Button(description=f"{verdict} ({letter})")
         button.on_click(lambda _, verdict=verdict: judge(verdict))
         buttons.append(button)
     show()
     return widgets.VBox([progress, pair, widgets.HBox([*buttons, key])])
+
+
+def _shown(row: pd.Series) -> str:
+    """A pair as HTML: what one text has and the other has not is underlined."""
+    texts = []
+    for one, other in ((row["query"], row["candidate"]), (row["candidate"], row["query"])):
+        parts = SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
+        texts.append(
+            "".join(
+                escape(one[a:b]) if kind == "equal" else f"<u style='color:#d1495b'>{escape(one[a:b])}</u>"
+                for kind, a, b, _, _ in parts
+            )
+        )
+    facts = [f"{name} {row[name]:.3f}" for name in ("similarity", "reranker") if pd.notna(row[name])]
+    facts += [escape(row["reason"]), *([f"judged <b>{row['verdict']}</b>"] if row["verdict"] else [])]
+    return f"<p style='font-size:1.3em; line-height:1.6'>{'<br>'.join(texts)}</p><p>{'; '.join(facts)}</p>"
 
 
 def _decode(file: Path) -> str:

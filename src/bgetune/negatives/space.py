@@ -49,8 +49,8 @@ class Space:
         if whitened:
             left, right = self.whiten(left), self.whiten(right)
         products = np.empty(len(query))
-        for start in range(0, len(query), 65_536):
-            part = slice(start, start + 65_536)
+        for start in range(0, len(query), 1024):  # rows of a block stay in the processor's cache
+            part = slice(start, start + 1024)
             products[part] = np.einsum("pd,pd->p", left[query[part]], right[self.row[text[part]]])
         return products.round(SIMILARITY_DIGITS)
 
@@ -70,9 +70,10 @@ class Whitening:
     @classmethod
     def fit(cls, rows: np.ndarray, floor: float = 0.01, sample: int = 50_000) -> Whitening:
         """Fit to rows (n, d); directions with less variance than `floor` of the largest are not blown up to noise."""
-        rows = rows[:sample].astype(np.float64)
-        mean = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
-        variance, directions = np.linalg.eigh((rows - mean).T @ (rows - mean) / max(len(rows), 1))
+        rows = rows[:sample]
+        mean = rows.mean(axis=0, dtype=np.float64) if len(rows) else np.zeros(rows.shape[1])
+        centred = rows - mean.astype(np.float32)
+        variance, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64) / max(len(rows), 1))
         scale = 1 / np.sqrt(variance.clip(min=0) + max(floor * variance.max(), 1e-12))
         return cls(mean.astype(np.float32), (directions * scale).astype(np.float32))
 

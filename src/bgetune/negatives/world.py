@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -50,17 +51,21 @@ class World:
         place = np.searchsorted(self.id, ids).clip(max=len(self.id) - 1)
         return tuple(int(n) for n in place) if (self.id[place] == np.array(ids, dtype=object)).all() else None
 
-    @property
+    def pair_key(self, a: np.ndarray | pd.Series, b: np.ndarray | pd.Series) -> np.ndarray:
+        """One integer for each pair of a number (of a text or of a query) and a text's number: (n,) int64."""
+        return np.asarray(a, dtype=np.int64) * len(self.texts) + np.asarray(b, dtype=np.int64)
+
+    @cached_property
     def kind(self) -> np.ndarray:
         """(n,) query or document."""
         return self.texts["kind"].to_numpy(dtype=object)
 
-    @property
+    @cached_property
     def text(self) -> np.ndarray:
         """(n,) the texts."""
         return self.texts["text"].to_numpy(dtype=object)
 
-    @property
+    @cached_property
     def id(self) -> np.ndarray:
         """(n,) their ids."""
         return self.texts["text_id"].to_numpy(dtype=object)
@@ -97,14 +102,16 @@ def queries_of(world: World, split: str, instruction: str = "") -> pd.DataFrame:
     pairs = pairs[(world.split[pairs["anchor"]] == split) & (world.split[pairs["positive"]] == split)]
     kind = world.kind[pairs["positive"]]
     pairs = pairs.assign(prompt=np.where(kind == "document", instruction, ""), kind=kind)
+    pairs = pairs.sort_values(["anchor", "prompt"], kind="stable", ignore_index=True)
+    first = np.flatnonzero(~pairs.duplicated(["anchor", "prompt"]))
+    positives, kinds = (np.split(pairs[name].to_numpy(), first[1:]) for name in ("positive", "kind"))
     return (
-        pairs.groupby(["anchor", "prompt"], sort=True)
-        .agg(
-            positives=("positive", list),
-            source=("source", "first"),
-            kinds=("kind", lambda kinds: tuple(sorted(set(kinds)))),
+        pairs.loc[first, ["anchor", "prompt", "source"]]
+        .reset_index(drop=True)
+        .assign(
+            positives=[numbers.tolist() for numbers in positives][: len(first)],
+            kinds=[tuple(sorted(set(names))) for names in kinds][: len(first)],
         )
-        .reset_index()
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import ibis
@@ -122,13 +122,15 @@ def count(
         log = log.filter(log.user_id.hexdigest("md5") < f"{int(sample_fraction * 16**8):08x}")
     strings, kept, examples, masked = _clean(log, mask, opencc)
     backend = log._find_backend(use_default=True)
-    with (
-        _stored(backend, _rows(log, strings)) as rows,
-        _stored(backend, _robots(rows, robot_searches_per_day)) as robots,
-    ):
-        dropped = _drops(rows, robots, examples, robot_searches_per_day, min_dwell_seconds)
-        with _stored(backend, _usable(rows, robots, min_dwell_seconds, session_gap_minutes)) as usable:
-            return Counts(dropped=dropped, masked=masked, **_aggregates(usable, kept, rewrite_window_seconds))
+    with ExitStack() as stack:
+        with (
+            _stored(backend, _rows(log, strings)) as rows,
+            _stored(backend, _robots(rows, robot_searches_per_day)) as robots,
+        ):
+            dropped = _drops(rows, robots, examples, robot_searches_per_day, min_dwell_seconds)
+            usable = _usable(rows, robots, min_dwell_seconds, session_gap_minutes)
+            usable = stack.enter_context(_stored(backend, usable))  # outlives the rows: what follows needs their memory
+        return Counts(dropped=dropped, masked=masked, **_aggregates(usable, kept, rewrite_window_seconds))
 
 
 @contextmanager
@@ -307,10 +309,10 @@ def _with_sessions(rows: ibis.Table, gap_minutes: float) -> ibis.Table:
 
 def _rewrites(rows: ibis.Table, window_seconds: float) -> ibis.Table:
     """(query, rewrite, users): a search without a click, then the next clicked query of the session, in time."""
+    rows = rows.filter(rows.time.notnull())
     searches = rows.group_by("user", "session", "query").agg(
         time=rows.time.min(), last=rows.time.max(), clicked=rows.document.notnull().any()
     )
-    searches = searches.filter(searches.time.notnull())
     # A search and the clicked one that follows it share the number of clicked searches still to come.
     backwards = ibis.window(
         group_by=[searches.user, searches.session],
@@ -319,12 +321,9 @@ def _rewrites(rows: ibis.Table, window_seconds: float) -> ibis.Table:
         following=0,
     )
     searches = searches.mutate(block=searches.clicked.cast("int64").sum().over(backwards))
-    block = ibis.window(group_by=[searches.user, searches.session, searches.block])
-    searches = searches.mutate(
-        rewrite=ibis.ifelse(searches.clicked, searches.query, ibis.null("int64")).max().over(block),
-        rewritten=ibis.ifelse(searches.clicked, searches.time, ibis.null(searches.time.type())).max().over(block),
-    )
-    seconds = searches.rewritten.epoch_seconds() - searches.last.epoch_seconds()
-    found = searches.filter(~searches.clicked & (searches.query != searches.rewrite) & (seconds <= window_seconds))
+    clicked = searches.filter(searches.clicked).select("user", "session", "block", rewrite="query", rewritten="time")
+    found = searches.filter(~searches.clicked).join(clicked, ["user", "session", "block"])
+    seconds = found.rewritten.epoch_seconds() - found["last"].epoch_seconds()
+    found = found.filter((found["query"] != found.rewrite) & (seconds <= window_seconds))
     pairs = found.select("query", "rewrite", "user").distinct()
     return pairs.group_by("query", "rewrite").agg(users=pairs.count()).order_by("query", "rewrite")

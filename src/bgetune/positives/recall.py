@@ -119,8 +119,8 @@ def confirm(
 ) -> pd.DataFrame:
     """The pairs that the reranker confirms, with what it says of the clusters they would join (`joined`).
 
-    The most frequent texts of the two clusters must not be vetoed; where only a model proposed the pair, they must be
-    confirmed as the pair itself.
+    The most frequent texts of the two clusters must not be vetoed. They must be confirmed as the pair itself where only
+    a model proposed it, and where both clusters have several texts: one wrong edge would make them all positives.
 
     Args:
         asked: a_id, b_id, source, score (see `read`).
@@ -130,7 +130,10 @@ def confirm(
     confirmed = asked[asked.score >= score]
     joined = read(spokesmen(confirmed, clusters, texts), texts, reranker).score
     confirmed = confirmed.assign(joined=joined)
-    return confirmed[joined >= np.where(confirmed.source == "recall", score, veto)]
+    home = clusters.set_index("text_id").cluster_id
+    several = home.map(home.value_counts() > 1)
+    strict = (confirmed.source == "recall") | (confirmed.a_id.map(several) & confirmed.b_id.map(several))
+    return confirmed[joined >= np.where(strict, score, veto)]
 
 
 def summary(asked: pd.DataFrame, confirmed: pd.DataFrame, checked: pd.DataFrame, vetoed: pd.DataFrame) -> pd.DataFrame:

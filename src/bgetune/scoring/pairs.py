@@ -165,7 +165,11 @@ def _fewest(pairs: pd.DataFrame) -> int:
 
 
 def _ordered(pairs: pd.DataFrame) -> pd.DataFrame:
-    return pairs[COLUMNS].sort_values(["split", "query_id", "text_id"], ignore_index=True)
+    """The pairs by split and ids; one that is there in both directions is one witness, not two, and stays once."""
+    pairs = pairs[COLUMNS].sort_values(["split", "query_id", "text_id"], ignore_index=True)
+    swap = pairs["query_id"] > pairs["text_id"]
+    undirected = pairs[["query_id", "text_id"]].mask(swap, pairs[["text_id", "query_id"]].to_numpy())
+    return pairs[~undirected.duplicated()].reset_index(drop=True)
 
 
 def _categories(codes: np.ndarray, names: list[str]) -> pd.Categorical:

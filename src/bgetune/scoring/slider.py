@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -60,26 +59,42 @@ class ThresholdSlider:
         """The slider and what it shows."""
         import ipywidgets
 
-        low, high = float(self.pairs["similarity"].min()), float(self.pairs["similarity"].max())
+        # whole thousandths, or the front end rounds a threshold to a step that it is not on
+        low = np.floor(self.pairs["similarity"].min() * 1000) / 1000
+        high = np.ceil(self.pairs["similarity"].max() * 1000) / 1000
         start = next(iter(self.marks.values()), (low + high) / 2)
         slider = ipywidgets.FloatSlider(
             value=start,
             min=low,
             max=high,
-            step=(high - low) / 500,
+            step=0.001,
             description="threshold",
             readout_format=".3f",
             layout={"width": "90%"},
         )
         shown = ipywidgets.HTML(self._html(slider.value))
         slider.observe(lambda change: setattr(shown, "value", self._html(change["new"])), "value")
-        return ipywidgets.VBox([slider, shown])
+        jumps = []
+        for label, threshold in self.marks.items():
+            jumps.append(ipywidgets.Button(description=label, tooltip=f"{threshold:.3f}"))
+            jumps[-1].on_click(lambda _, threshold=threshold: setattr(slider, "value", threshold))
+        return ipywidgets.VBox([slider, ipywidgets.HBox(jumps), shown])
 
     def _html(self, threshold: float) -> str:
         facts, near = self.at(threshold)
-        summary = ", ".join(f"{name} <b>{facts[name]:.3f}</b>" for name in ("precision", "recall", "coverage", "f1"))
-        table = near.to_html(index=False, float_format="{:.3f}".format, escape=True)
-        return f"<p>at {html.escape(f'{threshold:.3f}')}: {summary}</p>{table}"
+        names = {"precision": "precision", "recall": "recall", "coverage": "coverage", "f1": "F1"}
+        numbers = ", ".join(f"{name} <b>{facts[key]:.3f}</b>" for key, name in names.items())
+        accepted, same = self.pairs["similarity"] >= threshold, self.pairs["same"]
+        counts = (
+            f"{accepted.sum():,} of {len(same):,} pairs are accepted, {(accepted & same).sum():,} of them rightly; "
+            f"{(same & ~accepted).sum():,} with the same meaning are missed"
+        )
+        words = {True: "yes", False: "no"}
+        shown = near.assign(accepted=near["accepted"].map(words), same=near["same"].map(words))
+        table = plots.table(shown).set_uuid("pairs").format(precision=3, escape="html")
+        table = table.apply(_mark_mistake, axis=1)
+        above = f"From a cosine of <b>{threshold:.3f}</b> on: {numbers}.<br>{counts}."
+        return f"<p>{above} The pairs on either side, mistakes in red:</p>{table.to_html()}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         curve = thresholds.curve(self.pairs["similarity"], self.pairs["same"].astype(int), self.prior)
@@ -93,3 +108,8 @@ class ThresholdSlider:
             "text/html": f'<img alt="What a threshold on the cosine would do" src="data:image/png;base64,{encoded}">',
             "text/plain": "precision, recall, coverage and F1 by threshold",
         }
+
+
+def _mark_mistake(row: pd.Series) -> list[str]:
+    """The style of each cell of a row."""
+    return [f"color: {plots.COLORS['hard_negative']}" if row["accepted"] != row["same"] else ""] * len(row)

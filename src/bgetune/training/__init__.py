@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bgetune.params import Train
+
 if TYPE_CHECKING:
     from bgetune.training.sentence_transformers import Trained
 
@@ -21,3 +23,20 @@ def train(base, groups, cluster_of, options, folder, **data) -> Trained:
     else:
         from bgetune.training import sentence_transformers as backend
     return backend.train(base, groups, cluster_of, options, folder, **data)
+
+
+def check(options: Train) -> None:
+    """Check what can be checked before the first notebook starts: general pairs, TensorBoard, the hub's token.
+
+    Raises:
+        InputError: naming the parameter and the remedy.
+    """
+    from bgetune import sources
+    from bgetune.training import events, hub
+
+    if options.general is not None:
+        sources.check_source(options.general, "04_train.general")
+    if options.tensorboard:
+        events.require()
+    if options.push_to_hub is not None:
+        hub.require_token()

@@ -52,8 +52,13 @@ def prepare(root: str | Path, key: Iterable[str], gigabytes: float) -> Path:
 
 def latest(folder: Path) -> Path | None:
     """The last complete checkpoint: a run that was killed while it wrote one leaves it without its state."""
-    steps = {int(path.name.removeprefix("checkpoint-")): path for path in folder.glob("checkpoint-*")}
-    return next((steps[step] for step in sorted(steps, reverse=True) if _is_complete(steps[step])), None)
+    newest_first = sorted(folder.glob("checkpoint-*"), key=step, reverse=True)
+    return next((path for path in newest_first if _is_complete(path)), None)
+
+
+def step(checkpoint: Path | None) -> int:
+    """The step of a checkpoint; 0 for none."""
+    return 0 if checkpoint is None else int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def clear(root: str | Path) -> None:

@@ -23,9 +23,16 @@ from bgetune import models
 from bgetune.encoder import Encoder
 from bgetune.errors import InputError
 from bgetune.params import Train
-from bgetune.training import checkpoints, evaluation
+from bgetune.training import checkpoints, evaluation, events
 from bgetune.training.groups import Group
-from bgetune.training.sentence_transformers import LOGS, Trained, Watch, checkpoint_key, training_log
+from bgetune.training.sentence_transformers import (
+    LOGS,
+    Trained,
+    Watch,
+    checkpoint_key,
+    training_log,
+    uses_bfloat16,
+)
 
 MODULE = "FlagEmbedding.finetune.embedder.encoder_only.base"
 STEP = re.compile(rb"(\d+)/(\d+) \[")
@@ -41,6 +48,7 @@ def train(
     pairs: pd.DataFrame | None = None,
     graded: pd.DataFrame | None = None,
     watch: Watch | None = None,
+    events_in: Path | None = None,
 ) -> Trained:
     """Fine-tune with the official trainer; arguments and result as for `sentence_transformers.train`.
 
@@ -51,11 +59,13 @@ def train(
     Raises:
         InputError: if the trainer stops with an error (with the end of its log), or its loss is not finite.
     """
+    if events_in is not None:
+        events.require()
     if pairs is not None and not evaluation.can_be_judged(pairs):
         pairs = None
     source = models.fetch(base)
     weights = sum(file.stat().st_size for file in source.glob(f"*{models.WEIGHTS}"))
-    key = checkpoint_key(base, groups, options, pairs, None)
+    key = checkpoint_key(base, groups, cluster_of, options, pairs, None)
     folder = checkpoints.prepare(folder, key, (options.epochs + 1) * weights / 1e9)
     data = folder / "train.jsonl"
     write_groups(fill(groups, cluster_of, options.negatives, options.seed), data)
@@ -82,7 +92,10 @@ def train(
             if watch is not None:
                 watch(training_log(first, [*history, *looks]))
     best = max(looks, key=lambda look: look[options.metric])["step"] if looks else max(states)
-    return Trained(_encoder(states[best], options).model, training_log(first, [*history, *looks]), best)
+    log = training_log(first, [*history, *looks])
+    if events_in is not None:
+        events.write(events_in, log)
+    return Trained(_encoder(states[best], options).model, log, best)
 
 
 def fill(groups: Sequence[Group], cluster_of: Mapping[str, int], negatives: int, seed: int) -> list[Group]:
@@ -118,9 +131,6 @@ def command(source: Path, data: Path, folder: Path, options: Train, steps: int) 
         steps: of the whole training.
     """
     cuda = options.device != "cpu" and torch.cuda.is_available()
-    bfloat16 = (
-        cuda and torch.cuda.is_bf16_supported() if options.precision == "auto" else options.precision == "bfloat16"
-    )
     arguments = {
         "model_name_or_path": source,
         "train_data": data,
@@ -141,7 +151,7 @@ def command(source: Path, data: Path, folder: Path, options: Train, steps: int) 
         "warmup_steps": options.warmup,
         "weight_decay": options.weight_decay,
         "seed": options.seed,
-        "bf16": bfloat16,
+        "bf16": uses_bfloat16(options),
         "use_cpu": not cuda,
         "gradient_checkpointing": options.gradient_checkpointing,
         "dataloader_pin_memory": cuda,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bgetune import models
+from bgetune.params import Train
+from bgetune.run import is_hub_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     from sentence_transformers import SentenceTransformer
 
 
@@ -36,21 +39,25 @@ def save(model: SentenceTransformer, folder: str | Path, query_instruction: str 
     (Path(folder) / "README.md").write_text(card, encoding="utf-8")
 
 
-def model_card(
-    base: str, counts: Mapping[str, int], parameters: Mapping[str, Any], metrics: Mapping[str, tuple[float, float]]
-) -> str:
-    """The README.md of a tuned model.
+def model_card(options: Train, counts: Mapping[str, int], result: pd.DataFrame, run_name: str) -> str:
+    """The README.md of a tuned model. It names no file or server of the team's: it may be published.
 
     Args:
-        base: what was tuned.
+        options: the parameters of 04_train.
         counts: of the training data.
-        parameters: that were not at their default.
-        metrics: name -> (before, after), on dev.
+        result: as `forgetting.compare` returns it; its last column is this model.
+        run_name: of the run, whose 05_calibrate writes the thresholds.
     """
+    base = options.model if is_hub_name(options.model) or "://" in options.model else Path(options.model).name
+    changed = options.model_dump(exclude_defaults=True, exclude={"model", "device", "general", "push_to_hub"})
+    shown = {"epochs": options.epochs, "learning_rate": options.learning_rate, "seed": options.seed} | changed
+    origin = f"\nbase_model: {base}" if is_hub_name(options.model) else ""
+    run = _escape(f"runs/{run_name}")
+    measures = ((name, *(f"{value:.4f}" for value in row)) for name, *row in result.itertuples())
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
-tags: [sentence-transformers, sentence-similarity, bgetune]
+tags: [sentence-transformers, sentence-similarity, feature-extraction, bgetune]{origin}
 ---
 
 # {_escape(base)}, fine-tuned by bgetune
@@ -66,8 +73,14 @@ queries = model.encode(["..."], prompt_name="query")  # for queries that search 
 questions = model.encode(["..."])  # for texts that are compared with their own kind
 ```
 
+`FlagModel("path/to/this/folder")` of FlagEmbedding and `bgetune.encoder.Encoder(...)` give the same vectors.
+{_instruction(options.query_instruction)}{_lengths(options.matryoshka)}
+## Thresholds
+
 Scores of this model lie elsewhere than those of its base: a threshold that was chosen for the base does not hold here.
-Take threshold and calibration from the `scoring.json` that the notebook 05_calibrate wrote for this very model.
+Thresholds with their precision, and the calibration that makes scores probabilities, are in `scoring.json`, which the
+notebook 05_calibrate writes for the weights of this very model: `{run}/05_calibrate/scoring.json`. It belongs beside
+this folder, not into it; `bgetune.scoring.Scorer.load("{run}")` reads both.
 
 ## Training data
 
@@ -75,12 +88,23 @@ Take threshold and calibration from the `scoring.json` that the notebook 05_cali
 
 ## Parameters
 
-{_table(("parameter", "value"), parameters.items())}
+{_table(("parameter", "value"), shown.items())}
 
 ## On held-out pairs (dev)
 
-{_table(("metric", "before", "after"), ((name, f"{b:.4f}", f"{a:.4f}") for name, (b, a) in metrics.items()))}
+{_table(("measure", *result.columns), measures)}
 """
+
+
+def _instruction(text: str) -> str:
+    return f"\nThe prompt `query`, put before queries that search documents: {_escape(text)}\n" if text else ""
+
+
+def _lengths(lengths: Sequence[int]) -> str:
+    if not lengths:
+        return ""
+    shown = ", ".join(map(str, lengths))
+    return f"\nVectors may be cut to these lengths: {shown} (`SentenceTransformer(..., truncate_dim={lengths[0]})`).\n"
 
 
 def _table(head: tuple[str, ...], rows) -> str:

@@ -20,20 +20,22 @@ from sentence_transformers.sentence_transformer.data_collator import SentenceTra
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import TrainerState
 from transformers.utils.notebook import NotebookProgressCallback
 
 from bgetune import models
 from bgetune.encoder import Encoder
 from bgetune.errors import InputError
 from bgetune.params import Train
-from bgetune.training import checkpoints, evaluation
+from bgetune.training import checkpoints, evaluation, events, lora
 from bgetune.training.collator import GroupCollator, Guide
 from bgetune.training.groups import Group, blocks
 from bgetune.training.losses import RankingLoss, graded_loss
 from bgetune.training.sampler import ClusterBatchSampler, MixedBatchSampler
 
 if TYPE_CHECKING:
-    from transformers import TrainerControl, TrainerState
+    from transformers import TrainerControl
 
 LOGS = 60
 """About how many values of the loss a training logs."""
@@ -67,6 +69,7 @@ def train(
     pairs: pd.DataFrame | None = None,
     graded: pd.DataFrame | None = None,
     watch: Watch | None = None,
+    events_in: Path | None = None,
 ) -> Trained:
     """Fine-tune a model on groups and, together with them, on graded pairs.
 
@@ -83,18 +86,25 @@ def train(
             at dev, and the last state is the model.
         graded: columns query, text, grade (0 to 1), as `evaluation.graded_pairs` makes them.
         watch: is shown the log after every look at dev.
+        events_in: folder for TensorBoard's event files; None: none.
 
     Raises:
-        InputError: a loss that is not finite (with the batch), no room for checkpoints, an unknown model.
+        InputError: a loss that is not finite (with the batch), no room for checkpoints, an unknown model, TensorBoard
+            wanted but not installed.
     """
+    if events_in is not None:
+        events.require()
     model = load(base, options)
+    if options.lora_rank is not None:
+        lora.add(model, options.lora_rank, options.seed)
     if pairs is not None and not evaluation.can_be_judged(pairs):
         pairs = None
     if options.graded_loss == "none" or graded is None or graded.empty:
         graded = None
-    key = checkpoint_key(base, groups, options, pairs, graded)
-    gigabytes = 4 * 3 * sum(p.nelement() * p.element_size() for p in model.parameters()) / 1e9
-    folder = checkpoints.prepare(folder, key, gigabytes)
+    key = checkpoint_key(base, groups, cluster_of, options, pairs, graded)
+    weights = sum(p.nelement() * p.element_size() for p in model.parameters() if p.requires_grad)
+    folder = checkpoints.prepare(folder, key, 4 * 3 * weights / 1e9)  # four checkpoints, with AdamW's two moments
+    last = checkpoints.latest(folder)
 
     data = {"groups": Dataset.from_dict({"item": range(len(groups) * options.epochs)})}
     losses = {"groups": ranking_loss(model, options)}
@@ -108,11 +118,15 @@ def train(
     first = {"step": 0, "epoch": 0.0}
     evaluator = None
     callbacks = [Progress(), Epochs(sampler)]
+    judge = None
     if pairs is not None:
         evaluator = DevEvaluator(pairs, options.batch_size)
         first |= evaluator(model)
         evaluation.require(options.metric, first)
-        callbacks.append(Judge(first, options.metric, options.patience, watch))
+        judge = Judge(first, options.metric, options.patience, watch)
+        callbacks.append(judge)
+    if events_in is not None and int(os.environ.get("RANK", "0")) == 0:
+        callbacks.append(TensorBoardCallback(events.start(events_in, first, checkpoints.step(last))))
     trainer = Trainer(
         model=model,
         args=training_arguments(options, folder, steps, judged=evaluator is not None),
@@ -126,8 +140,15 @@ def train(
     for callback in (ProgressCallback, NotebookProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
     with models.quiet():
-        trainer.train(resume_from_checkpoint=str(checkpoints.latest(folder) or "") or None)
+        trainer.train_from(last, judge)
     best = trainer.state.best_global_step if evaluator is not None else None
+    model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # from now on it computes in float32
+    if options.lora_rank is not None:
+        model = lora.merge(model, load(base, options))
+    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+        raise InputError(
+            "04_train: the weights are not finite after the last step: training has diverged; lower learning_rate"
+        )
     return Trained(model.eval(), training_log(first, trainer.state.log_history), int(best or trainer.state.global_step))
 
 
@@ -136,6 +157,21 @@ def load(base: str | Path, options: Train) -> SentenceTransformer:
     model = Encoder(base, max_length=options.max_length, device=options.device, cache_dir=None).model
     model.max_seq_length = min(options.max_length, model.max_seq_length or options.max_length)
     return model
+
+
+def encoder_of(model: SentenceTransformer, batch_size: int) -> Callable[[list[str]], np.ndarray]:
+    """A function: n texts -> (n, d) float32 unit rows."""
+    return partial(model.encode, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
+
+
+def uses_bfloat16(options: Train) -> bool:
+    """Whether to compute in bfloat16 by autocast: weights, gradients, AdamW and the loss stay in float32."""
+    if options.precision != "auto":
+        return options.precision == "bfloat16"
+    device = models.torch_device(options.device)
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    return device == "cpu" and models.precision("auto", device) == "bfloat16"
 
 
 def ranking_loss(model: SentenceTransformer, options: Train) -> RankingLoss:
@@ -182,9 +218,6 @@ def training_arguments(options: Train, folder: Path, steps: int, judged: bool) -
         judged: whether there are dev pairs, so that the best checkpoint is kept.
     """
     cuda = options.device != "cpu" and torch.cuda.is_available()
-    bfloat16 = options.precision == "bfloat16"
-    if options.precision == "auto":
-        bfloat16 = cuda and torch.cuda.is_bf16_supported()
     every = min(steps, options.eval_steps or -(-steps // 10))
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
@@ -194,7 +227,7 @@ def training_arguments(options: Train, folder: Path, steps: int, judged: bool) -
         warmup_steps=options.warmup,
         weight_decay=options.weight_decay,
         seed=options.seed,
-        bf16=bfloat16,
+        bf16=uses_bfloat16(options),
         activation_checkpointing=options.gradient_checkpointing,
         use_cpu=models.torch_device(options.device) == "cpu",  # said outright, or bfloat16 asks for a GPU
         dataloader_pin_memory=cuda,
@@ -221,6 +254,16 @@ class Trainer(SentenceTransformerTrainer):
         self.sampler = sampler
         super().__init__(*args, **options)
 
+    def train_from(self, checkpoint: Path | None, judge: Judge | None) -> None:
+        """Train on from a checkpoint, or from the start; what had stopped early by then is not taken up again."""
+        if judge is not None and checkpoint is not None:
+            state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            if judge.is_over(state):
+                self.state = state
+                self._load_best_model()
+                return
+        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
     def get_batch_sampler(self, *args, **options) -> None:
         """None: `get_multi_dataset_batch_sampler` makes the batches of all sets."""
 
@@ -229,6 +272,16 @@ class Trainer(SentenceTransformerTrainer):
 
     def add_model_card_callback(self, default_args_dict: dict) -> None:
         """None: the pipeline writes its own model card."""
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        if getattr(self.model.transformers_model, "peft_config", None):
+            lora.read(self.model, Path(checkpoint_path))
+        else:
+            super()._load_from_checkpoint(checkpoint_path)
+
+    def _load_best_model(self) -> None:
+        """Without the `except` of the trainer, which would leave the last state for the best one."""
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def compute_loss(self, model, inputs, *args, **options):
         loss = super().compute_loss(model, inputs, *args, **options)
@@ -285,8 +338,7 @@ class DevEvaluator(SentenceEvaluator):
         self.batch_size = batch_size
 
     def __call__(self, model: SentenceTransformer, output_path=None, epoch=-1, steps=-1) -> dict[str, float]:
-        encode = partial(model.encode, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False)
-        return evaluation.separation(self.pairs, encode)
+        return evaluation.separation(self.pairs, encoder_of(model, self.batch_size))
 
 
 class Progress(TrainerCallback):
@@ -339,12 +391,14 @@ class Judge(TrainerCallback):
             control.should_evaluate = True
 
     def on_evaluate(self, args, state: TrainerState, control: TrainerControl, **_):
-        log = training_log(self.first, state.log_history)
-        values = log.loc[log["step"] > 0, self.metric].dropna().to_numpy()
-        if self.patience is not None and len(values) - 1 - values.argmax() >= self.patience:
-            control.should_training_stop = True
+        control.should_training_stop |= self.is_over(state)
         if self.watch is not None and state.is_world_process_zero:
-            self.watch(log)
+            self.watch(training_log(self.first, state.log_history))
+
+    def is_over(self, state: TrainerState) -> bool:
+        """Whether the last `patience` looks brought nothing better."""
+        values = [entry[f"eval_{self.metric}"] for entry in state.log_history if f"eval_{self.metric}" in entry]
+        return self.patience is not None and len(values) - 1 - int(np.argmax(values)) >= self.patience
 
 
 def training_log(first: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> pd.DataFrame:
@@ -356,15 +410,18 @@ def training_log(first: Mapping[str, float], history: Sequence[Mapping[str, floa
 def checkpoint_key(
     base: str | Path,
     groups: Sequence[Group],
+    cluster_of: Mapping[str, int],
     options: Train,
     pairs: pd.DataFrame | None,
     graded: pd.DataFrame | None,
 ) -> list[str]:
     """All that the weights of a training follow from."""
     return [
-        options.model_dump_json(),
-        models.fingerprint(models.fetch(base)),
+        options.model_dump_json(exclude={"general", "merge_weight", "tensorboard", "push_to_hub"}),
+        *(models.fingerprint(models.fetch(location)) for location in (base, options.guide) if location is not None),
+        str(uses_bfloat16(options)),
         json.dumps([dataclasses.astuple(group) for group in groups]),
+        json.dumps(sorted(cluster_of.items())),
         *("" if table is None else table.to_csv(index=False) for table in (pairs, graded)),
         os.environ.get("WORLD_SIZE", "1"),
         checkpoints.code_hash(),

@@ -1,0 +1,53 @@
+"""Sharing a tuned model on the Hugging Face hub or a server that speaks its protocol (HF_ENDPOINT)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bgetune.errors import InputError
+
+TOKEN = "HF_TOKEN"
+"""The environment variable that holds the token: no file, no parameter, so that it ends in no notebook."""
+
+
+def require_token() -> str:
+    """The token; an `InputError` if there is none."""
+    token = os.environ.get(TOKEN, "").strip()
+    if not token:
+        raise InputError(
+            f"04_train: push_to_hub needs a token that may write, in the environment variable {TOKEN}: "
+            f"export {TOKEN}=...; or leave push_to_hub null"
+        )
+    return token
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload a model's folder; a repository that does not exist yet is made, and is private.
+
+    Args:
+        folder: of the model, card included.
+        repository: team/name.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        InputError: if there is no token, or the hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    api = HfApi(token=require_token())
+    try:
+        address = api.create_repo(repository, private=True, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Model tuned by bgetune")
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"04_train: push_to_hub: {repository} could not be written at {ENDPOINT} ({type(error).__name__}: {reason})"
+            f". The model itself is in {folder}: check the token's rights and the network and run again, or set "
+            f"push_to_hub to null and upload that folder later"
+        ) from None
+    return str(address)
