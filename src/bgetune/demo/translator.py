@@ -8,9 +8,12 @@ catch.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bgetune.demo import nn
 from bgetune.demo.world import World, make, parallel
@@ -19,9 +22,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import MarianMTModel, MarianTokenizer
 
-LAYERS, WIDTH = 2, 128
-BATCH, RATE, SMOOTHING = 64, 2e-3, 0.05
-PIECES = {"zh": 700, "en": 500}
+# One layer finds out which word is which in a third of the time that two take, and loses nothing by it here.
+LAYERS, WIDTH = 1, 128
+TOKENS, RATE, SMOOTHING = 384, 3e-3, 0.05
+PIECES = {"zh": 1000, "en": 500}
 MAX_PIECES = 64
 
 
@@ -34,19 +38,35 @@ def train(world: World, item: str, folder: Path, progress: bool) -> None:
     tokens = _tokenizer(folder, source, list(table[source]), target, list(table[target]))
     inputs = dict(tokens(list(table[source]), padding=True, return_tensors="pt"))
     wanted = dict(tokens(text_target=list(table[target]), padding=True, return_tensors="pt"))
+    lengths = torch.maximum(inputs["attention_mask"].sum(dim=1), wanted["attention_mask"].sum(dim=1))
+    batches = _batches(lengths.numpy(), world.seed)
     with nn.repeatable(world.seed):
         model = _model(tokens)
 
         def loss(step: int) -> torch.Tensor:
-            chosen = torch.randint(len(table), (BATCH,))
-            labels = nn.rows(wanted, chosen)
-            mask = labels["attention_mask"].bool()
-            logits = model(**nn.rows(inputs, chosen), decoder_input_ids=_shifted(labels["input_ids"], model)).logits
-            return torch.nn.functional.cross_entropy(logits[mask], labels["input_ids"][mask], label_smoothing=SMOOTHING)
+            chosen = next(batches)
+            labels = nn.rows(wanted, chosen)["input_ids"]
+            logits = model(**nn.rows(inputs, chosen), decoder_input_ids=_shifted(labels, model)).logits
+            return torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), labels, ignore_index=tokens.pad_token_id, label_smoothing=SMOOTHING
+            )
 
         nn.fit(model, loss, world.translator_steps, RATE, f"demo translator {item} ({world.name})", progress)
     model.save_pretrained(folder)
     tokens.save_pretrained(folder)
+
+
+def _batches(lengths: np.ndarray, seed: int) -> Iterator[torch.Tensor]:
+    """Row numbers of batches of about TOKENS tokens and of about one length, dealt anew each time through."""
+    import torch
+
+    rng = np.random.default_rng(seed)
+    while True:
+        order = np.lexsort((rng.random(len(lengths)), lengths))
+        cuts = np.flatnonzero(np.diff(lengths[order].cumsum() // TOKENS)) + 1
+        batches = np.split(order, cuts)
+        for number in rng.permutation(len(batches)):
+            yield torch.from_numpy(batches[number])
 
 
 def _shifted(labels: torch.Tensor, model: MarianMTModel) -> torch.Tensor:
@@ -57,7 +77,11 @@ def _shifted(labels: torch.Tensor, model: MarianMTModel) -> torch.Tensor:
 
 
 def _tokenizer(folder: Path, source: str, sources: list[str], target: str, targets: list[str]) -> MarianTokenizer:
-    """A Marian tokenizer of two SentencePiece models, one per language, with one vocabulary for both."""
+    """A Marian tokenizer of two SentencePiece models, one per language, with one vocabulary for both.
+
+    Byte-pair encoding: it merges what is frequent in the text, so the words of a world of few words become pieces. The
+    unigram model looks for pieces that several distinct words share, and spells most of these in letters.
+    """
     import sentencepiece
     from transformers import MarianTokenizer
 
@@ -67,6 +91,7 @@ def _tokenizer(folder: Path, source: str, sources: list[str], target: str, targe
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
             model_writer=trained,
+            model_type="bpe",
             vocab_size=PIECES[language],
             hard_vocab_limit=False,
             character_coverage=1.0,

@@ -44,7 +44,7 @@ STANDARD = World(
     parallel=40,
     encoder_steps=150,
     reranker_steps=300,
-    translator_steps=260,
+    translator_steps=800,
 )
 SMALL = World(
     "small",
@@ -58,7 +58,7 @@ SMALL = World(
     parallel=40,
     encoder_steps=70,
     reranker_steps=190,
-    translator_steps=90,
+    translator_steps=300,
 )
 
 
