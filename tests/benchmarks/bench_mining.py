@@ -37,7 +37,8 @@ def mine_flagembedding(rows: list[tuple[str, str]], corpus: list[str], model: st
     import numpy as np
     from FlagEmbedding import FlagModel
 
-    encoder = FlagModel(model, pooling_method="cls", use_fp16=False, devices="cpu")
+    lengths = {"query_max_length": 128, "passage_max_length": 128}  # a longer text than a model takes ends in an error
+    encoder = FlagModel(model, pooling_method="cls", use_fp16=False, devices="cpu", **lengths)
     corpus = list(set(corpus))
     passages = np.asarray(encoder.encode(corpus), dtype=np.float32)
     queries = np.asarray(encoder.encode_queries([query for query, _ in rows]), dtype=np.float32)
