@@ -1,6 +1,7 @@
 """Fine-tuning: ours beside the documented recipes of sentence-transformers and FlagEmbedding, in one run.
 
-    python tests/benchmarks/bench_training.py [--quick] [--sets bank,afqmc,demo] [--seeds 3] [--only quality,speed]
+    python tests/benchmarks/bench_training.py [--quick] [--sets bank,afqmc,demo] [--data positives,labelled]
+        [--seeds 3] [--only quality,speed] [--results FILE]
 
 quality: every contender trains on the same pairs with the same epochs, batch size and learning rate, once on the
 positives alone and once on the labelled negatives too, and is judged by labelled pairs that it never saw: a threshold
@@ -318,11 +319,13 @@ def worker(who: str, name: str, labelled: bool, seed: int, quick: bool, bfloat16
     print(json.dumps(judge(model, job) | {"steps": steps, "rows": rows, "seconds": round(seconds, 1)}))
 
 
-def bench_quality(sets: list[str], seeds: int, quick: bool, file: Path | None, bfloat16: bool) -> dict:
+def bench_quality(
+    sets: list[str], kinds: list[str], seeds: int, quick: bool, file: Path | None, bfloat16: bool
+) -> dict:
     """All trainings; set -> data -> contender -> measure -> one value a seed."""
     done = json.loads(file.read_text()) if file and file.exists() else {}
     for name in sets:
-        for data in ("positives", "labelled"):
+        for data in kinds:
             plan = [("untuned", 0)] + [(who, seed) for seed in range(seeds) for who in CONTENDERS]
             for who, seed in plan:
                 key = f"{name}/{data}/{who}/{seed}"
@@ -342,7 +345,7 @@ def bench_quality(sets: list[str], seeds: int, quick: bool, file: Path | None, b
     results: dict = {}
     for key, found in done.items():
         name, data, who, _ = key.split("/")
-        if name in sets:
+        if name in sets and data in kinds:
             row = results.setdefault(name, {}).setdefault(data, {}).setdefault(who, {})
             for measure, value in found.items():
                 row.setdefault(measure, []).append(value)
@@ -434,6 +437,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the small demo world, one seed: a few minutes")
     parser.add_argument("--sets", help="default: bank,afqmc,demo, or demo alone without ../shared")
+    parser.add_argument("--data", default="positives,labelled")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="quality,speed")
     parser.add_argument("--results", type=Path, help="JSON file of finished trainings, to continue from")
@@ -453,7 +457,9 @@ def main() -> None:
     results: dict = {"precision": "bfloat16" if bfloat16 else "float32"}
     if "quality" in options.only:
         seeds = 1 if options.quick else options.seeds
-        results["quality"] = bench_quality(sets, seeds, options.quick, options.results, bfloat16)
+        results["quality"] = bench_quality(
+            sets, options.data.split(","), seeds, options.quick, options.results, bfloat16
+        )
         show(results["quality"])
     if "speed" in options.only:
         results["speed"] = bench_speed(options.quick)
