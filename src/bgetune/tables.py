@@ -19,6 +19,7 @@ SOURCES = {
     "recall": 0.7,
     "back_translation": 0.6,
     "generated": 0.5,
+    "neighbor": 0.4,
 }
 """The pyramid of trust: where an edge of the positive graph comes from, and how far its weight can reach."""
 

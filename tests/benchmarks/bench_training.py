@@ -37,6 +37,7 @@ CONTENDERS = {
     "st_in_batch": "sentence-transformers, in-batch",
     "flagembedding": "FlagEmbedding, hn_mine 10-210",
     "bgetune": "bgetune",
+    "two_rounds": "bgetune, rounds: 2",
 }
 
 Pair = tuple[str, str, int]
@@ -111,7 +112,7 @@ def _demo(world: str) -> tuple[list[Pair], list[Pair]]:
         other = [(a, b) for a, b in near if (a in train) == inside == (b in train) and a in ways and b in ways]
         pairs: dict[tuple[str, str], int] = {}
         while len(pairs) < count:
-            label = len(pairs) % 2
+            label = len(pairs) // 2 % 2  # twos, since every other pair is for dev
             meanings = (same[lots.integers(len(same))],) * 2 if label else other[lots.integers(len(other))]
             a, b = (str(lots.choice(ways[meaning])) for meaning in meanings)
             if a != b:
@@ -218,32 +219,45 @@ def flagembedding(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: 
     return Encoder(last, max_length=MAX_LENGTH, cache_dir=None).model, steps, len(mined)
 
 
-def bgetune(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool, **changes):
+def bgetune(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool, tuned: Path | None = None):
     """Graph, miner and training with their defaults, without a reranker as the peers have none."""
     from bgetune.params import Train
     from bgetune.training import train
 
-    defaults = {
-        "epochs": EPOCHS,
-        "batch_size": BATCH_SIZE,
-        "learning_rate": job.learning_rate,
-        "max_length": MAX_LENGTH,
-        "seed": seed,
-        "precision": "bfloat16" if bfloat16 else "float32",
-        "device": "cpu",
-    }
-    options = Train(**defaults | changes)
-    groups, cluster_of, graded = prepared(job, labelled)
+    options = Train(
+        epochs=EPOCHS,
+        batch_size=BATCH_SIZE,
+        learning_rate=job.learning_rate,
+        max_length=MAX_LENGTH,
+        seed=seed,
+        precision="bfloat16" if bfloat16 else "float32",
+        device="cpu",
+    )
+    groups, cluster_of, graded = prepared(job, labelled, tuned)
     trained = train(job.model, groups, cluster_of, options, folder / "checkpoints", graded=graded)
     return trained.model, int(trained.log["step"].max()), len(groups)
 
 
-def prepared(job: Task, labelled: bool):
-    """Groups by the graph and the miner, the cluster of every text, and the graded pairs (None without labels)."""
+def two_rounds(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool):
+    """As `rounds: 2` of a profile: the model tuned first finds further positives and mines; training starts over."""
+    from bgetune.training import save
+
+    first, steps, _ = bgetune(job, labelled, seed, folder / "first", bfloat16)
+    save.save(first, folder / "tuned")
+    trained, again, rows = bgetune(job, labelled, seed, folder / "second", bfloat16, tuned=folder / "tuned")
+    return trained, steps + again, rows
+
+
+def prepared(job: Task, labelled: bool, tuned: Path | None = None):
+    """Groups by the graph and the miner, the cluster of every text, and the graded pairs (None without labels).
+
+    Args:
+        tuned: in a second round, the folder of the model of the first.
+    """
     import pandas as pd
 
     from bgetune.encoder import Encoder
-    from bgetune.negatives import groups, mining
+    from bgetune.negatives import groups, mining, promotion
     from bgetune.negatives.world import World
     from bgetune.params import HardNegatives, Positives
     from bgetune.positives import graph
@@ -266,8 +280,13 @@ def prepared(job: Task, labelled: bool):
     ).assign(split="train")
     graded = pairs.astype({"grade": float}).assign(split="train") if labelled else None
     world = World.of(texts, edges, clusters, graded)
+    encoder = Encoder(tuned or job.model, max_length=MAX_LENGTH, cache_dir=None)
+    if tuned is not None:
+        neighbors = promotion.mutual_neighbors(world, encoder)
+        edges, clusters, _ = promotion.promote(edges, clusters, neighbors, {}, graded)
+        world = World.of(texts, edges, clusters, graded)
     rules = HardNegatives(max_length=MAX_LENGTH)
-    mined = mining.mine(world, Encoder(job.model, max_length=MAX_LENGTH, cache_dir=None), rules)
+    mined = mining.mine(world, encoder, rules)
     with tempfile.TemporaryDirectory() as folder:
         groups.write_jsonl(groups.groups(world, mined, rules), Path(folder) / "train.jsonl")
         found = read_groups(Path(folder) / "train.jsonl")

@@ -223,9 +223,55 @@ def test_one_direction_is_not_enough(toy, rules):
     assert tuple(sorted((text_id(a), text_id(b)))) not in set(zip(missed["a_id"], missed["b_id"], strict=True))
 
 
+def test_mutual_neighbors_are_each_others_nearest_training_texts(toy):
+    world = toy.world
+    found = promotion.mutual_neighbors(world, toy.encoder)
+    train = [name for name, split in zip(world.id, world.split, strict=True) if split == "train"]
+    text = dict(zip(world.id, world.text, strict=True))
+    rows = toy.encoder.encode([text[name] for name in train])
+    similarity = rows @ rows.T
+    np.fill_diagonal(similarity, -1)
+    nearest = {train[i]: train[j] for i, j in enumerate(similarity.argmax(axis=1))}
+    cluster = toy.clusters.set_index("text_id")["cluster_id"]
+    mutual = {(a, b) for a, b in nearest.items() if nearest[b] == a and a < b}
+    expected = {(a, b) for a, b in mutual if cluster[a] != cluster[b]}
+    assert 0 < len(expected) < len(mutual)
+    assert set(zip(found["a_id"], found["b_id"], strict=True)) == expected
+
+    edges, clusters, _ = promotion.promote(toy.edges, toy.clusters, found, {})
+    home = clusters.set_index("text_id")["cluster_id"]
+    assert all(home[a] == home[b] for a, b in expected)
+    assert edges.loc[edges["source"] == "neighbor", "weight"].between(0.01, 0.4).all()
+
+
+def test_the_reranker_may_veto_neighbors(toy):
+    all_of_them = promotion.mutual_neighbors(toy.world, toy.encoder, toy.reranker)
+    a, b = (toy.world.text[toy.world.id == all_of_them.loc[0, side]][0] for side in ("a_id", "b_id"))
+    reranker = toy.reranker
+    reranker.scores = {(b, a): 0.1}  # one direction is enough
+    kept = promotion.mutual_neighbors(toy.world, toy.encoder, reranker, veto=0.3)
+    names = {text_id(text): meaning for text, meaning in toy.meaning.items()}
+    same = all_of_them["a_id"].map(names) == all_of_them["b_id"].map(names)
+    same[0] = False
+    pd.testing.assert_frame_equal(kept, all_of_them[same].reset_index(drop=True))
+
+
+def test_neighbors_of_neighbors_do_not_become_one_large_cluster(toy, monkeypatch):
+    monkeypatch.setattr(promotion, "LARGEST_CHAIN", 6)
+    a, b, c = sorted(text_id(f"meaning {n} text 0") for n in (0, 1, 2))  # clusters of three
+    missed = pd.DataFrame({"a_id": [a, b], "b_id": [b, c], "score": [0.9, 0.8], "source": "neighbor"})
+    _, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed, {})
+    assert clusters["cluster_id"].value_counts().max() == 6
+    assert refused["reason"].tolist() == ["neighbours of neighbours"]
+    _, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed.assign(source="recall"), {})
+    assert refused.empty
+    assert clusters["cluster_id"].value_counts().max() == 9
+
+
 def test_people_keep_clusters_apart(toy):
     a, b, c = (text_id(f"meaning {n} text 0") for n in (0, 1, 2))
     missed = pd.DataFrame({"a_id": [min(a, b), min(b, c)], "b_id": [max(a, b), max(b, c)], "score": [0.99, 0.95]})
+    missed = missed.assign(source="recall")
     labels = pd.DataFrame({"a_id": [a], "b_id": [c], "grade": [0.0]})
     _, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed, {}, labels)
     cluster = dict(zip(clusters["text_id"], clusters["cluster_id"], strict=True))
@@ -235,7 +281,7 @@ def test_people_keep_clusters_apart(toy):
 
 def test_nothing_is_joined_across_splits(toy):
     a, b = (text_id(f"meaning {n} text 0") for n in (0, 11))
-    missed = pd.DataFrame({"a_id": [min(a, b)], "b_id": [max(a, b)], "score": [1.0]})
+    missed = pd.DataFrame({"a_id": [min(a, b)], "b_id": [max(a, b)], "score": [1.0]}).assign(source="recall")
     edges, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed, {(min(a, b), max(a, b)): "same"})
     assert len(edges) == len(toy.edges)
     assert refused["reason"].tolist() == ["in different splits"]
