@@ -20,14 +20,12 @@ from tqdm import tqdm
 
 from bgetune import models
 from bgetune.augment import memo
+from bgetune.augment.decoding import TOP_K, beam_search, sample
 from bgetune.errors import InputError
 from bgetune.params import Pivot
 
 if TYPE_CHECKING:
     import torch
-
-TOP_K = 50
-"""Sampling looks at no more tokens than these (the default of transformers too)."""
 
 
 @dataclass(frozen=True)
@@ -209,25 +207,21 @@ class Translator:
 
     def _generate(self, features: dict[str, torch.Tensor], texts: list[str], steps: int, decoding: Decoding) -> Any:
         """(texts * candidates, <= 1 + steps) token ids."""
-        from transformers import LogitsProcessorList
+        import torch
 
         _, model = self._loaded
-        options = {"max_new_tokens": steps, "do_sample": False, "max_length": None, **self._forced}
+        options = {"max_new_tokens": steps, "do_sample": False, "max_length": None, **self._forced, **features}
         count = decoding.candidates
         if decoding.method == "beam":
             beams = max(decoding.num_beams, count)
-            return model.generate(**features, num_beams=beams, num_return_sequences=count, **options)
-        # the encoder reads a text once for all its samples
-        encoded = model.get_encoder()(**features, return_dict=True)
-        encoded.last_hidden_state = encoded.last_hidden_state.repeat_interleave(count, dim=0)
-        mask = features["attention_mask"].repeat_interleave(count, dim=0)
+            return model.generate(custom_generate=beam_search, num_beams=beams, num_return_sequences=count, **options)
         draws = np.stack([_draws(text, number, steps, decoding) for text in texts for number in range(count)])
-        sampler = _nucleus_sampler(draws, decoding)
         return model.generate(
-            encoder_outputs=encoded,
-            attention_mask=mask,
+            custom_generate=sample,
             num_beams=1,
-            logits_processor=LogitsProcessorList([sampler]),
+            draws=torch.from_numpy(draws).to(model.device),
+            nucleus=decoding.top_p,
+            heat=decoding.temperature,
             **options,
         )
 
@@ -360,28 +354,6 @@ def _draws(text: str, number: int, steps: int, decoding: Decoding) -> np.ndarray
     """(steps,) uniform random numbers of one sample of one text."""
     entropy = int(memo.key(str(decoding.seed), str(number), text), 16)
     return np.random.default_rng(entropy).random(steps)
-
-
-def _nucleus_sampler(draws: np.ndarray, decoding: Decoding):
-    """A logits processor that leaves one token of each row: the one a number in [0, 1) falls on in its nucleus.
-
-    Greedy search then takes it. This is inverse transform sampling; `generate(do_sample=True)` draws from the same
-    distribution, but with one random stream for the whole batch.
-    """
-    import torch
-    from transformers import LogitsProcessor
-
-    class NucleusSampler(LogitsProcessor):
-        def __call__(self, input_ids, scores):
-            draw = torch.as_tensor(draws[:, input_ids.shape[1] - 1, None], device=scores.device)
-            scaled = scores.float() / decoding.temperature
-            top, tokens = scaled.topk(min(TOP_K, scores.shape[1]), dim=1)
-            mass = (top - scaled.logsumexp(dim=1, keepdim=True)).double().exp().cumsum(dim=1)
-            last = (mass < decoding.top_p).sum(dim=1, keepdim=True).clamp(max=mass.shape[1] - 1)
-            rank = (mass <= draw * mass.gather(1, last)).sum(dim=1, keepdim=True).clamp(max=last)
-            return torch.full_like(scores, -torch.inf).scatter(1, tokens.gather(1, rank), 0.0)
-
-    return NucleusSampler()
 
 
 def _decode(tokenizer: Any, ids: torch.Tensor, limits: np.ndarray) -> list[str]:
