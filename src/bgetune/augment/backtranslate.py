@@ -8,9 +8,9 @@ things.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,8 @@ from tqdm import tqdm
 from bgetune import models
 from bgetune.augment import memo
 from bgetune.augment.decoding import TOP_K, beam_search, sample
+from bgetune.augment.remote import Limits
+from bgetune.augment.services import ServiceTranslator
 from bgetune.errors import InputError
 from bgetune.params import Pivot
 
@@ -288,6 +290,8 @@ def back_translate(
 ) -> pd.DataFrame:
     """Paraphrases of texts by way of other languages; one model is in memory at a time.
 
+    To a pivot's `service` the texts are sent; what it does not translate is "".
+
     Args:
         texts: n texts.
         pivots: the ways to go.
@@ -297,7 +301,7 @@ def back_translate(
         One row a text, pivot and distinct paraphrase: `origin` (position in texts), `via` (the pivot's language),
         `pivot_text`, `paraphrase` ("" for translations without an end), `support` (how often it was drawn), and what
         the two models think of it, which is how parallel texts are filtered too (dual conditional cross-entropy, arXiv
-        1809.00197):
+        1809.00197). Services do not tell, so theirs are NaN:
 
         `fluency` in (0, 1]: the geometric mean of the probabilities that the model back gives the paraphrase's tokens.
         `agreement` in (0, 1]: how likely the pivot text still is as a translation, now of the paraphrase instead of the
@@ -307,28 +311,44 @@ def back_translate(
     there = Decoding("beam", num_beams=decoding.num_beams)
     frames = []
     for pivot in pivots:
-        options = {"device": device, "cache": cache}
-        forth = Translator(pivot.to_pivot, source_code=pivot.text_code, target_code=pivot.pivot_code, **options)
-        pivot_texts = [found for [found] in forth.translate(texts, there, progress, f"to {pivot.language}")]
-        del forth
-        back = Translator(pivot.from_pivot, source_code=pivot.pivot_code, target_code=pivot.text_code, **options)
+        forth, back = _translators(pivot, device, cache)
+        found = forth().translate(texts, there, progress, f"to {pivot.language}")
+        pivot_texts = [next(iter(translations), "") for translations in found]
+        returning = back()
         distinct = [text for text in dict.fromkeys(pivot_texts) if text]
-        answers = back.translate(distinct, decoding, progress, f"from {pivot.language}")
+        answers = returning.translate(distinct, decoding, progress, f"from {pivot.language}")
         returned = dict(zip(distinct, answers, strict=True))
         rows = [
             (origin, pivot.language, text, paraphrase)
             for origin, text in enumerate(pivot_texts)
-            for paraphrase in returned.get(text, [""])
+            for paraphrase in returned.get(text) or [""]
         ]
         table = pd.DataFrame(rows, columns=["origin", "via", "pivot_text", "paraphrase"])
         table = table.groupby(list(table.columns), sort=False, as_index=False).agg(support=("origin", "size"))
-        table["fluency"] = _fluency(table, back, progress)
-        del back
-        forth = Translator(pivot.to_pivot, source_code=pivot.text_code, target_code=pivot.pivot_code, **options)
-        table["agreement"] = _agreement(table, texts, forth, progress)
+        if isinstance(returning, Translator):
+            table["fluency"] = _fluency(table, returning, progress)
+            del returning
+            table["agreement"] = _agreement(table, texts, forth(), progress)
+        else:
+            table["fluency"] = table["agreement"] = np.nan
         frames.append(table)
     columns = ["origin", "via", "pivot_text", "paraphrase", "support", "fluency", "agreement"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({name: [] for name in columns})
+
+
+def _translators(
+    pivot: Pivot, device: str, cache: Path | str | None
+) -> tuple[Callable[[], Translator | ServiceTranslator], Callable[[], Translator | ServiceTranslator]]:
+    """What makes the translators there and back. A model is in memory as long as its translator is."""
+    codes = [pivot.text_code, pivot.pivot_code]
+    if pivot.service:
+        make = partial(ServiceTranslator, pivot.service, limits=Limits(pivot.service), cache=cache)
+        return partial(make, *codes), partial(make, *codes[::-1])
+    make = partial(Translator, device=device, cache=cache)
+    return (
+        partial(make, pivot.to_pivot, source_code=pivot.text_code, target_code=pivot.pivot_code),
+        partial(make, pivot.from_pivot, source_code=pivot.pivot_code, target_code=pivot.text_code),
+    )
 
 
 def _fluency(table: pd.DataFrame, back: Translator, progress: bool) -> list[float]:
