@@ -377,7 +377,7 @@ class Gate(Section):
     terms: list[str] = Field([], description="Product names and other terms that must be the same in both.")
     negation: bool = Field(True, description="Negated both or neither.")
     min_fluency: float | None = Field(
-        0.6, ge=0, le=1, description="Mean probability of its tokens by the translator that made it."
+        0.5, ge=0, le=1, description="Mean probability of its tokens by the translator that made it."
     )
     min_agreement: float | None = Field(
         0.1,
