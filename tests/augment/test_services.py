@@ -124,6 +124,26 @@ def test_texts_come_back_in_order_and_are_asked_for_once(name, start):
     assert len(server.requests) == 2
 
 
+def test_translations_are_remembered_by_languages_and_settings(start):
+    server, make = start("openai", lambda text, turn: say("x"))
+    translate(make, ["app"])
+    there = make()
+    back = ServiceTranslator(there.service, "en-US", "zh", limits=Limits(there.service))
+    other = there.service.model_copy(update={"model": "another"})
+    other = ServiceTranslator(other, "zh", "en-US", limits=Limits(other))
+    for translator, decoding in [
+        (back, Decoding()),
+        (other, Decoding()),
+        (there, Decoding("sampling", 1, temperature=0.5)),
+        (there, Decoding("sampling", 2, temperature=0.5)),
+        (there, Decoding("sampling", 2, temperature=0.9)),
+        (there, Decoding("sampling", 2, temperature=0.9, seed=7)),
+        (there, Decoding("sampling", 2, temperature=0.9, seed=7)),
+    ]:
+        assert translator.translate(["app"], decoding, progress=False) == [["x"]]
+    assert len(server.requests) == 7
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_what_is_sent(name, start):
     server, make = start(name, lambda text, turn: ANSWERS[name]("x"))
