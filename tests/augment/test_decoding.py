@@ -29,6 +29,11 @@ def trained():
     return load(run.locate("demo://small/zh-en"))
 
 
+@pytest.fixture(scope="module", params=["tiny", "trained"])
+def either(request, tiny, trained):
+    return {"tiny": tiny, "trained": trained}[request.param]
+
+
 def inputs(tokenizer, texts):
     return dict(tokenizer(texts, return_tensors="pt", padding=True))
 
@@ -58,11 +63,10 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-@pytest.mark.parametrize("which", ["tiny", "trained"])
-def test_beam_search_is_that_of_transformers(which, settings, request):
-    tokenizer, model = request.getfixturevalue(which)
+def test_beam_search_is_that_of_transformers(either, settings):
+    tokenizer, model = either
     options = {"max_new_tokens": 20, "do_sample": False, **settings}
-    given = inputs(tokenizer, SENTENCES if which == "tiny" else ZH)
+    given = inputs(tokenizer, SENTENCES)
     expected = sequences(model.generate(**given, **options), tokenizer)
     # with one beam, `generate` searches greedily
     assert sequences(model.generate(**given, **options, custom_generate=beam_search), tokenizer) == expected
@@ -121,9 +125,8 @@ def drawn_naively(model, given, draws, nucleus, heat, steps):
 
 
 @pytest.mark.parametrize(("nucleus", "heat"), [(0.9, 1.0), (0.5, 2.0), (1.0, 0.7)])
-@pytest.mark.parametrize("which", ["tiny", "trained"])
-def test_samples_are_those_of_a_naive_sampler(which, nucleus, heat, request):
-    tokenizer, model = request.getfixturevalue(which)
+def test_samples_are_those_of_a_naive_sampler(either, nucleus, heat):
+    tokenizer, model = either
     samples, steps = 5, 12
     draws = numbers(len(ZH) * samples, steps)
     given = inputs(tokenizer, ZH)
