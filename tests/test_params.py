@@ -58,6 +58,37 @@ def test_override_replaces_a_value_and_is_typed_as_yaml(tmp_path):
             ["base=params/demo.yaml"],
             "--set base=params/demo.yaml: the base of a profile is given in its file",
         ),
+        (
+            "02_backtranslate:\n  pivots:\n    - {language: en, to_pivot: a/b}\n",
+            [],
+            "line 3: 02_backtranslate.pivots.0: give either to_pivot and from_pivot .* or service",
+        ),
+        (
+            "02_backtranslate: {pivots: [{to_pivot: a/b, from_pivot: b/a, service: {name: deepl}}]}\n",
+            [],
+            "02_backtranslate.pivots.0: give either to_pivot and from_pivot .* or service",
+        ),
+        (
+            "02_backtranslate: {pivots: [{text_code: ZH, service: {name: deepl}}]}\n",
+            [],
+            "02_backtranslate.pivots.0: with service, give text_code and pivot_code",
+        ),
+        (
+            "02_backtranslate: {pivots: [{service: {name: openai, base_url: 'https://x/v1'}}]}\n",
+            [],
+            "02_backtranslate.pivots.0.service: openai needs base_url .* and model",
+        ),
+        (
+            "02_backtranslate: {pivots: [{service: {name: libretranslate}}]}\n",
+            [],
+            "02_backtranslate.pivots.0.service: libretranslate needs base_url",
+        ),
+        ("02_backtranslate: {pivots: [{service: {nam: deepl}}]}\n", [], "pivots.0.service.nam; did you mean name"),
+        (
+            "02_backtranslate: {pivots: [{service: {name: bing}}]}\n",
+            [],
+            "02_backtranslate.pivots.0.service.name: .*'deepl'.*not \"bing\"",
+        ),
         ("seed: 1\n", ["seed"], "--set seed: write --set section.parameter=value"),
         ("seed: 1\n", ["seed.x=1"], "--set seed.x=1: seed is not a section"),
         ("seed: 1\n", ["sed=1"], "unknown key sed; did you mean seed"),

@@ -3,7 +3,6 @@ import shutil
 import numpy as np
 import pytest
 
-from bgetune.augment import backtranslate
 from bgetune.augment.backtranslate import Decoding, Translator, back_translate
 from bgetune.errors import InputError
 from bgetune.params import Pivot
@@ -43,20 +42,6 @@ def test_a_narrow_nucleus_is_greedy(marian):
     sampled = Translator(marian, cache=None).translate(SENTENCES, Decoding("sampling", 2, top_p=1e-6), progress=False)
     greedy = Translator(marian, cache=None).translate(SENTENCES, Decoding("beam", num_beams=1), progress=False)
     assert sampled == [[one, one] for [one] in greedy]
-
-
-def test_the_sampler_draws_from_the_nucleus_in_proportion():
-    import torch
-
-    chances = np.array([0.5, 0.3, 0.15, 0.05])
-    draws = np.linspace(0, 1, 10_000, endpoint=False)[:, None]
-    scores = torch.tensor(np.log(chances)).float().expand(len(draws), -1)
-    sampler = backtranslate._nucleus_sampler(draws, Decoding("sampling", top_p=0.9, temperature=1.0))
-    chosen = sampler(torch.zeros((len(draws), 1), dtype=torch.long), scores).argmax(dim=1).numpy()
-    # the smallest set with 0.9 or more: the first three
-    assert np.bincount(chosen, minlength=4) / len(draws) == pytest.approx(
-        [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0], abs=1e-3
-    )
 
 
 def test_second_run_loads_no_model(marian):

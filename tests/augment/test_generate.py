@@ -1,73 +1,17 @@
 """Talks over a real socket to a server that speaks the protocol of OpenAI's endpoint, and misbehaves when told to."""
 
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
 
-from bgetune.augment.generate import Limits, OutOfBudget, generate, generate_for, read_prompt
+from bgetune.augment.generate import generate, generate_for, read_prompt
+from bgetune.augment.remote import Limits, OutOfBudget
 from bgetune.errors import InputError
 from bgetune.params import Generation
 
-KEY = "sk-not-a-real-key-123"
-
-
-def completion(content, finish="stop", **message):
-    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
-    return {"id": "x", "object": "chat.completion", "created": 0, "model": "test", "choices": [choice]}
-
-
-def say(*texts):
-    return 200, completion(json.dumps({"texts": texts}, ensure_ascii=False))
-
-
-class Server(ThreadingHTTPServer):
-    """`script(request body, how often this text was asked) -> (status, body[, headers])`; a body may be raw bytes."""
-
-    daemon_threads = True
-
-    def __init__(self, script):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script = script
-        self.requests = []
-        self.busy = self.busiest = 0
-        self.lock = threading.Lock()
-
-    def texts(self):
-        return [json.loads(body["messages"][1]["content"])["text"] for _, body, _ in self.requests]
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        text = json.loads(body["messages"][1]["content"])["text"]
-        with self.server.lock:
-            turn = self.server.texts().count(text)
-            self.server.requests.append(
-                ({name.lower(): value for name, value in self.headers.items()}, body, time.monotonic())
-            )
-            self.server.busy += 1
-            self.server.busiest = max(self.server.busiest, self.server.busy)
-        status, answer, *headers = self.server.script(text, turn)
-        with self.server.lock:
-            self.server.busy -= 1
-        raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        try:
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            for name, value in (headers[0] if headers else {}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(raw)
-        except BrokenPipeError:
-            self.close_connection = True  # the client gave up waiting, as it should
-
-    def log_message(self, *_):
-        """Keep the test's output clean."""
+from .server import KEY, completion, running, say
 
 
 @pytest.fixture
@@ -76,12 +20,10 @@ def serve(monkeypatch):
     servers = []
 
     def start(script, **settings):
-        server = Server(script)
+        server = running(script)
         servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        base_url = f"http://127.0.0.1:{server.server_port}/v1"
         options = {"model": "test", "key_variable": "TEST_KEY", "paraphrases": 2, "retries": 2, "timeout": 5}
-        return server, Generation(base_url=base_url, **options | settings)
+        return server, Generation(base_url=f"{server.url}/v1", **options | settings)
 
     yield start
     for server in servers:

@@ -8,9 +8,9 @@ things.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,14 +20,14 @@ from tqdm import tqdm
 
 from bgetune import models
 from bgetune.augment import memo
+from bgetune.augment.decoding import TOP_K, beam_search, sample
+from bgetune.augment.remote import Limits
+from bgetune.augment.services import ServiceTranslator
 from bgetune.errors import InputError
 from bgetune.params import Pivot
 
 if TYPE_CHECKING:
     import torch
-
-TOP_K = 50
-"""Sampling looks at no more tokens than these (the default of transformers too)."""
 
 
 @dataclass(frozen=True)
@@ -209,25 +209,21 @@ class Translator:
 
     def _generate(self, features: dict[str, torch.Tensor], texts: list[str], steps: int, decoding: Decoding) -> Any:
         """(texts * candidates, <= 1 + steps) token ids."""
-        from transformers import LogitsProcessorList
+        import torch
 
         _, model = self._loaded
-        options = {"max_new_tokens": steps, "do_sample": False, "max_length": None, **self._forced}
+        options = {"max_new_tokens": steps, "do_sample": False, "max_length": None, **self._forced, **features}
         count = decoding.candidates
         if decoding.method == "beam":
             beams = max(decoding.num_beams, count)
-            return model.generate(**features, num_beams=beams, num_return_sequences=count, **options)
-        # the encoder reads a text once for all its samples
-        encoded = model.get_encoder()(**features, return_dict=True)
-        encoded.last_hidden_state = encoded.last_hidden_state.repeat_interleave(count, dim=0)
-        mask = features["attention_mask"].repeat_interleave(count, dim=0)
+            return model.generate(custom_generate=beam_search, num_beams=beams, num_return_sequences=count, **options)
         draws = np.stack([_draws(text, number, steps, decoding) for text in texts for number in range(count)])
-        sampler = _nucleus_sampler(draws, decoding)
         return model.generate(
-            encoder_outputs=encoded,
-            attention_mask=mask,
+            custom_generate=sample,
             num_beams=1,
-            logits_processor=LogitsProcessorList([sampler]),
+            draws=torch.from_numpy(draws).to(model.device),
+            nucleus=decoding.top_p,
+            heat=decoding.temperature,
             **options,
         )
 
@@ -294,6 +290,8 @@ def back_translate(
 ) -> pd.DataFrame:
     """Paraphrases of texts by way of other languages; one model is in memory at a time.
 
+    To a pivot's `service` the texts are sent; what it does not translate is "".
+
     Args:
         texts: n texts.
         pivots: the ways to go.
@@ -303,7 +301,7 @@ def back_translate(
         One row a text, pivot and distinct paraphrase: `origin` (position in texts), `via` (the pivot's language),
         `pivot_text`, `paraphrase` ("" for translations without an end), `support` (how often it was drawn), and what
         the two models think of it, which is how parallel texts are filtered too (dual conditional cross-entropy, arXiv
-        1809.00197):
+        1809.00197). Services do not tell, so theirs are NaN:
 
         `fluency` in (0, 1]: the geometric mean of the probabilities that the model back gives the paraphrase's tokens.
         `agreement` in (0, 1]: how likely the pivot text still is as a translation, now of the paraphrase instead of the
@@ -313,28 +311,44 @@ def back_translate(
     there = Decoding("beam", num_beams=decoding.num_beams)
     frames = []
     for pivot in pivots:
-        options = {"device": device, "cache": cache}
-        forth = Translator(pivot.to_pivot, source_code=pivot.text_code, target_code=pivot.pivot_code, **options)
-        pivot_texts = [found for [found] in forth.translate(texts, there, progress, f"to {pivot.language}")]
-        del forth
-        back = Translator(pivot.from_pivot, source_code=pivot.pivot_code, target_code=pivot.text_code, **options)
+        forth, back = _translators(pivot, device, cache)
+        found = forth().translate(texts, there, progress, f"to {pivot.language}")
+        pivot_texts = [next(iter(translations), "") for translations in found]
+        returning = back()
         distinct = [text for text in dict.fromkeys(pivot_texts) if text]
-        answers = back.translate(distinct, decoding, progress, f"from {pivot.language}")
+        answers = returning.translate(distinct, decoding, progress, f"from {pivot.language}")
         returned = dict(zip(distinct, answers, strict=True))
         rows = [
             (origin, pivot.language, text, paraphrase)
             for origin, text in enumerate(pivot_texts)
-            for paraphrase in returned.get(text, [""])
+            for paraphrase in returned.get(text) or [""]
         ]
         table = pd.DataFrame(rows, columns=["origin", "via", "pivot_text", "paraphrase"])
         table = table.groupby(list(table.columns), sort=False, as_index=False).agg(support=("origin", "size"))
-        table["fluency"] = _fluency(table, back, progress)
-        del back
-        forth = Translator(pivot.to_pivot, source_code=pivot.text_code, target_code=pivot.pivot_code, **options)
-        table["agreement"] = _agreement(table, texts, forth, progress)
+        if isinstance(returning, Translator):
+            table["fluency"] = _fluency(table, returning, progress)
+            del returning
+            table["agreement"] = _agreement(table, texts, forth(), progress)
+        else:
+            table["fluency"] = table["agreement"] = np.nan
         frames.append(table)
     columns = ["origin", "via", "pivot_text", "paraphrase", "support", "fluency", "agreement"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({name: [] for name in columns})
+
+
+def _translators(
+    pivot: Pivot, device: str, cache: Path | str | None
+) -> tuple[Callable[[], Translator | ServiceTranslator], Callable[[], Translator | ServiceTranslator]]:
+    """What makes the translators there and back. A model is in memory as long as its translator is."""
+    codes = [pivot.text_code, pivot.pivot_code]
+    if pivot.service:
+        make = partial(ServiceTranslator, pivot.service, limits=Limits(pivot.service), cache=cache)
+        return partial(make, *codes), partial(make, *codes[::-1])
+    make = partial(Translator, device=device, cache=cache)
+    return (
+        partial(make, pivot.to_pivot, source_code=pivot.text_code, target_code=pivot.pivot_code),
+        partial(make, pivot.from_pivot, source_code=pivot.pivot_code, target_code=pivot.text_code),
+    )
 
 
 def _fluency(table: pd.DataFrame, back: Translator, progress: bool) -> list[float]:
@@ -360,28 +374,6 @@ def _draws(text: str, number: int, steps: int, decoding: Decoding) -> np.ndarray
     """(steps,) uniform random numbers of one sample of one text."""
     entropy = int(memo.key(str(decoding.seed), str(number), text), 16)
     return np.random.default_rng(entropy).random(steps)
-
-
-def _nucleus_sampler(draws: np.ndarray, decoding: Decoding):
-    """A logits processor that leaves one token of each row: the one a number in [0, 1) falls on in its nucleus.
-
-    Greedy search then takes it. This is inverse transform sampling; `generate(do_sample=True)` draws from the same
-    distribution, but with one random stream for the whole batch.
-    """
-    import torch
-    from transformers import LogitsProcessor
-
-    class NucleusSampler(LogitsProcessor):
-        def __call__(self, input_ids, scores):
-            draw = torch.as_tensor(draws[:, input_ids.shape[1] - 1, None], device=scores.device)
-            scaled = scores.float() / decoding.temperature
-            top, tokens = scaled.topk(min(TOP_K, scores.shape[1]), dim=1)
-            mass = (top - scaled.logsumexp(dim=1, keepdim=True)).double().exp().cumsum(dim=1)
-            last = (mass < decoding.top_p).sum(dim=1, keepdim=True).clamp(max=mass.shape[1] - 1)
-            rank = (mass <= draw * mass.gather(1, last)).sum(dim=1, keepdim=True).clamp(max=last)
-            return torch.full_like(scores, -torch.inf).scatter(1, tokens.gather(1, rank), 0.0)
-
-    return NucleusSampler()
 
 
 def _decode(tokenizer: Any, ids: torch.Tensor, limits: np.ndarray) -> list[str]:

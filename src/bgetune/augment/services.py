@@ -1,0 +1,282 @@
+"""Translation services as the other way of translating. Texts are sent to them.
+
+Where a maintained client library exists it is used (the extra `translate`: DeepL's and Tencent's own). What the others
+take is one request of one form, sent with httpx. Every translation is remembered on disk; no key ever is, nor shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+from bgetune.augment import chat, memo, remote
+from bgetune.augment.generate import read_prompt
+from bgetune.augment.remote import Failed, Limits, Request
+from bgetune.errors import InputError
+from bgetune.params import Service
+
+if TYPE_CHECKING:
+    from bgetune.augment.backtranslate import Decoding
+
+PARAMETER = "02_backtranslate.pivots"
+
+
+class ServiceTranslator:
+    """One direction of a translation service, used as `bgetune.augment.backtranslate.Translator` is.
+
+    Args:
+        service: which one, and how it is asked.
+        source_code: language of the texts as the service calls it.
+        target_code: language to translate to.
+        limits: the budget and rate that both directions share.
+        cache: file of the memo, or None for none. It cannot know when a service learns to translate better.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        source_code: str,
+        target_code: str,
+        *,
+        limits: Limits,
+        cache: Path | str | None = "translations",
+        pause: float = remote.PAUSE,
+    ):
+        self.service = service
+        self.source_code = source_code
+        self.target_code = target_code
+        self._limits = limits
+        self._cache = cache
+        self._pause = pause
+
+    def translate(
+        self, texts: Sequence[str], decoding: Decoding, progress: bool = True, label: str = "translating"
+    ) -> list[list[str]]:
+        """The translations of each text: at most `decoding.candidates` by openai, one by the others, none if it failed.
+
+        Raises:
+            InputError: naming the parameter and the remedy, for what would fail for every text.
+        """
+        service, codes = self.service, (self.source_code, self.target_code)
+        if service.name == "openai":
+            prompt = read_prompt("translations", "en")
+            count, seed = decoding.candidates, decoding.seed
+            temperature = decoding.temperature if decoding.method == "sampling" else 0.0
+            fixed = [prompt, str(service.model), str(temperature), str(seed), str(count)]
+
+            def connect() -> Request:
+                options = {"temperature": temperature, "seed": seed, "longest": chat.LONGEST_TEXT}
+                ask = chat.connect(service, prompt, parameter=f"{PARAMETER}: service", **options)
+                languages = dict(zip(("from", "to"), codes, strict=True))
+                return lambda text: ask(text=text, count=count, **languages)
+        else:
+            fixed = []
+
+            def connect() -> Request:
+                return _alone(CLIENTS[service.name](service, *codes))
+
+        results = remote.ask_all(
+            {text: memo.key(service.name, service.base_url or "", *codes, *fixed, text) for text in texts},
+            connect,
+            service,
+            self._limits,
+            cache=self._cache,
+            label=label,
+            progress=progress,
+            pause=self._pause,
+        )
+        failed = Counter(result.reason for result in results.values() if result.reason)
+        if failed:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in failed.most_common())
+            warnings.warn(
+                f"{PARAMETER}: {service.name} did not translate {failed.total()} of {len(results)} texts ({reasons}); "
+                f"the next run asks for these again",
+                stacklevel=2,
+            )
+        return [list(results[text].texts) for text in texts]
+
+
+def _alone(translate: Callable[[str], str | None]) -> Request:
+    """A request for one translation."""
+
+    def request(text: str) -> tuple[str, ...]:
+        try:
+            found = translate(text)
+        except InputError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError):  # not JSON, or not of the protocol
+            raise Failed("malformed") from None
+        if not found or not found.strip():
+            raise Failed("empty")
+        return (found.strip(),)
+
+    return request
+
+
+def _deepl(service: Service, source: str, target: str) -> Callable[[str], str]:
+    key = _keys("deepl", "DEEPL_AUTH_KEY")[0]
+    deepl = _library("deepl", "deepl")
+    # our own repetitions count against the budget and the rate limit, the client's would not
+    deepl.http_client.max_network_retries = 0
+    deepl.http_client.min_connection_timeout = service.timeout
+    client = deepl.DeepLClient(key, server_url=service.base_url, send_platform_info=False)
+
+    def translate(text: str) -> str:
+        try:
+            return client.translate_text(text, source_lang=source, target_lang=target).text
+        except deepl.ConnectionException as error:
+            raise Failed("timeout" if "timed out" in str(error) else "no connection") from None
+        except deepl.QuotaExceededException:
+            raise InputError(f"{PARAMETER}: deepl: the characters of the billing period are used up") from None
+        except deepl.DeepLException as error:
+            _explain("deepl", error.http_status_code or 400)
+
+    return translate
+
+
+def _tencent(service: Service, source: str, target: str) -> Callable[[str], str]:
+    keys = _keys("tencent", "TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY")
+    common = _library("tencent", "tencentcloud.common.common_client")
+    from tencentcloud.common.credential import Credential
+    from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
+    from tencentcloud.common.profile.client_profile import ClientProfile
+    from tencentcloud.common.profile.http_profile import HttpProfile
+
+    address = urlsplit(service.base_url or "https://tmt.tencentcloudapi.com")
+    http = HttpProfile(address.scheme, address.netloc, reqTimeout=service.timeout)
+    profile = ClientProfile(httpProfile=http)
+    client = common.CommonClient("tmt", "2018-03-21", Credential(*keys), "ap-guangzhou", profile)
+
+    def translate(text: str) -> str:
+        request = {"SourceText": text, "Source": source, "Target": target, "ProjectId": 0}
+        try:
+            return client.call_json("TextTranslate", request)["Response"]["TargetText"]
+        except TencentCloudSDKException as error:
+            code = error.get_code()
+            if code == "ClientNetworkError":
+                raise Failed("timeout" if "timed out" in str(error) else "no connection") from None
+            if "LimitExceeded" in code:
+                raise Failed("rate limit") from None
+            if code.startswith(("InternalError", "ServerNetworkError")):
+                raise Failed("server error") from None
+            _explain("tencent", 403 if code.startswith("AuthFailure") else 400, code)
+
+    return translate
+
+
+def _google(service: Service, source: str, target: str) -> Callable[[str], str]:
+    url = f"{service.base_url or 'https://translation.googleapis.com'}/language/translate/v2"
+    post = _poster(service, url, headers={"x-goog-api-key": _keys("google", "GOOGLE_API_KEY")[0]})
+
+    def translate(text: str) -> str:
+        answer = post(json={"q": text, "source": source, "target": target, "format": "text"})
+        return answer["data"]["translations"][0]["translatedText"]
+
+    return translate
+
+
+def _libretranslate(service: Service, source: str, target: str) -> Callable[[str], str]:
+    # many servers of a team's own want no key
+    key = {"api_key": key} if (key := os.environ.get("LIBRETRANSLATE_API_KEY")) else {}
+    post = _poster(service, f"{service.base_url.rstrip('/')}/translate")
+
+    def translate(text: str) -> str:
+        return post(json={"q": text, "source": source, "target": target, "format": "text", **key})["translatedText"]
+
+    return translate
+
+
+def _baidu(service: Service, source: str, target: str) -> Callable[[str], str]:
+    appid, secret = _keys("baidu", "BAIDU_APPID", "BAIDU_APPKEY")
+    post = _poster(service, f"{service.base_url or 'https://fanyi-api.baidu.com'}/api/trans/vip/translate")
+
+    def translate(text: str) -> str:
+        # the protocol's signature: the salt need not be random, and MD5 protects nothing but the key
+        salt = hashlib.sha256(text.encode()).hexdigest()[:10]
+        sign = hashlib.md5(f"{appid}{text}{salt}{secret}".encode(), usedforsecurity=False).hexdigest()
+        form = {"q": text, "from": source, "to": target, "appid": appid, "salt": salt, "sign": sign}
+        answer = post(data=form)
+        code = str(answer.get("error_code", "52000"))
+        if code in ("54003", "54005"):
+            raise Failed("rate limit")
+        if code in ("52001", "52002"):
+            raise Failed("server error")
+        if code != "52000":
+            _explain("baidu", 403 if code in ("52003", "54001", "58000", "90107") else 400, code)
+        return "\n".join(part["dst"] for part in answer["trans_result"])
+
+    return translate
+
+
+CLIENTS: dict[str, Callable[[Service, str, str], Callable[[str], str]]] = {
+    "deepl": _deepl,
+    "libretranslate": _libretranslate,
+    "baidu": _baidu,
+    "tencent": _tencent,
+    "google": _google,
+}
+"""Service -> what makes a function that translates one text; it raises as `bgetune.augment.remote.Request` does."""
+
+KEYS = {
+    "deepl": "DEEPL_AUTH_KEY",
+    "libretranslate": "LIBRETRANSLATE_API_KEY",
+    "baidu": "BAIDU_APPID and BAIDU_APPKEY",
+    "tencent": "TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY",
+    "google": "GOOGLE_API_KEY",
+}
+"""Environment variables that hold the keys."""
+
+
+def _poster(service: Service, url: str, headers: dict[str, str] | None = None) -> Callable[..., Any]:
+    """A function that sends a POST request and returns the JSON of the answer."""
+    import httpx
+
+    client = httpx.Client(timeout=service.timeout, headers=headers)
+
+    def post(**body: Any) -> Any:
+        try:
+            answer = client.post(url, **body)
+        except httpx.TimeoutException:
+            raise Failed("timeout") from None
+        except httpx.TransportError:
+            raise Failed("no connection") from None
+        if answer.is_success:
+            return answer.json()
+        # Google says so with 403
+        limited = answer.status_code == 403 and "ateLimitExceeded" in answer.text
+        _explain(service.name, 429 if limited else answer.status_code, wait=remote.retry_after(answer.headers))
+
+    return post
+
+
+def _keys(name: str, *variables: str) -> list[str]:
+    where = f"{PARAMETER}: service {name}"
+    return [remote.secret(variable, where, f"put the key of your {name} account there") for variable in variables]
+
+
+def _library(name: str, module: str) -> Any:
+    """A client library of the extra `translate`."""
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InputError(f"{PARAMETER}: service {name} needs: pip install 'bgetune[translate]'") from None
+
+
+def _explain(name: str, status: int, code: str = "", wait: float = 0.0) -> NoReturn:
+    """Raise what a status of a failed request means. The server's words are left out: they may hold the key."""
+    if status == 429:
+        raise Failed("rate limit", wait)
+    if status >= 500:
+        raise Failed("server error")
+    where = f"{PARAMETER}: {name} answered {code or status}"
+    if status in (401, 403):
+        raise InputError(f"{where}: it does not accept the key in {KEYS[name]}")
+    raise InputError(f"{where}: it does not take the request; check text_code, pivot_code and base_url")

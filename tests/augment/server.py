@@ -1,0 +1,80 @@
+"""A local server that speaks the protocols of OpenAI and of translation services, and misbehaves when told to."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl
+
+KEY = "sk-not-a-real-key-123"
+
+
+def completion(content, finish="stop", **message):
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
+    return {"id": "x", "object": "chat.completion", "created": 0, "model": "test", "choices": [choice]}
+
+
+def say(*texts):
+    return 200, completion(json.dumps({"texts": texts}, ensure_ascii=False))
+
+
+def text_of(body):
+    """What is to be worked on: OpenAI's, Tencent's, DeepL's, and the others' request."""
+    if "messages" in body:
+        return json.loads(body["messages"][1]["content"])["text"]
+    text = body.get("SourceText") or body.get("text") or body.get("q")
+    return text[0] if isinstance(text, list) else text
+
+
+class Server(ThreadingHTTPServer):
+    """`script(request body, how often this text was asked) -> (status, body[, headers])`; a body may be raw bytes."""
+
+    daemon_threads = True
+
+    def __init__(self, script):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script = script
+        self.requests = []
+        self.busy = self.busiest = 0
+        self.lock = threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def texts(self):
+        return [text_of(body) for _, body, _ in self.requests]
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        raw = self.rfile.read(int(self.headers["content-length"])).decode()
+        body = json.loads(raw) if "json" in self.headers["content-type"] else dict(parse_qsl(raw))
+        text = text_of(body)
+        with self.server.lock:
+            turn = self.server.texts().count(text)
+            headers = {name.lower(): value for name, value in self.headers.items()} | {"path": self.path}
+            self.server.requests.append((headers, body, time.monotonic()))
+            self.server.busy += 1
+            self.server.busiest = max(self.server.busiest, self.server.busy)
+        status, answer, *headers = self.server.script(text, turn)
+        with self.server.lock:
+            self.server.busy -= 1
+        raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        try:
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(raw)))
+            for name, value in (headers[0] if headers else {}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(raw)
+        except BrokenPipeError:
+            self.close_connection = True  # the client gave up waiting, as it should
+
+    def log_message(self, *_):
+        """Keep the test's output clean."""
+
+
+def running(script):
+    """A server that answers until it is shut down."""
+    server = Server(script)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    return server
