@@ -106,11 +106,12 @@ def _exact(queries: np.ndarray, corpus: np.ndarray, k: int, memory_mb: int) -> t
                 min(depth, part.stop - part.start),
                 metric=faiss.METRIC_INNER_PRODUCT,
             )
-            found = np.hstack([similarities[rows], found])
-            where = np.hstack([positions[rows], np.where(where >= 0, where + part.start, -1)])
+            where += part.start * (where >= 0)
+            if part.start:
+                found, where = np.hstack([similarities[rows], found]), np.hstack([positions[rows], where])
             order = np.lexsort((where, -found), axis=1)[:, :k]
-            similarities[rows] = np.take_along_axis(found, order, axis=1)
-            positions[rows] = np.take_along_axis(where, order, axis=1)
+            similarities[rows, : order.shape[1]] = np.take_along_axis(found, order, axis=1)
+            positions[rows, : order.shape[1]] = np.take_along_axis(where, order, axis=1)
     return similarities, positions
 
 

@@ -100,11 +100,13 @@ def find_candidates(world: World, queries: pd.DataFrame, space: Space, rules: Ha
             row, _ = np.nonzero(position >= 0)
             found.append((wanted[row], corpus[position[position >= 0]], similarity[position >= 0]))
     query, candidate, similarity = map(np.concatenate, zip(*found, strict=True))
-    pairs = pd.DataFrame({"query": query, "candidate": candidate, "similarity": similarity.astype(np.float64)})
-    pairs = pairs[candidate != queries["anchor"].to_numpy()[query]].round({"similarity": SIMILARITY_DIGITS})
-    pairs = pairs.sort_values(["query", "similarity", "candidate"], ascending=[True, False, True], ignore_index=True)
-    pairs["rank"] = pairs.groupby("query").cumcount() + 1
-    pairs = pairs[pairs["rank"] <= rules.rank_max].reset_index(drop=True)
+    similarity = similarity.astype(np.float64).round(SIMILARITY_DIGITS)
+    order = np.lexsort((candidate, -similarity, query))
+    order = order[candidate[order] != queries["anchor"].to_numpy()[query[order]]]
+    rank = np.arange(len(order)) - np.searchsorted(query[order], query[order]) + 1
+    order, rank = order[rank <= rules.rank_max], rank[rank <= rules.rank_max]
+    columns = {"query": query, "candidate": candidate, "similarity": similarity}
+    pairs = pd.DataFrame({name: column[order] for name, column in columns.items()}).assign(rank=rank)
     pairs["whitened"] = space.similarity(pairs["query"].to_numpy(), pairs["candidate"].to_numpy(), whitened=True)
     return pairs
 
