@@ -249,6 +249,9 @@ def _shuffle_sources(profile: Path) -> None:
 # --- speed --------------------------------------------------------------------------------------------------------
 
 
+SETS = ["bank", "sogou"]
+
+
 def real_set(name: str, quick: bool) -> tuple[list[tuple[str, str]], list[str]]:
     """(rows of a query and a positive, corpus) of the bank questions or of the search engine's titles."""
     data = SHARED / "data"
@@ -288,9 +291,9 @@ def worker(who: str, name: str, quick: bool, cache: str | None) -> None:
     print(json.dumps(seconds | {"groups": len(mined), "peak_mib": memory}))
 
 
-def bench_speed(quick: bool) -> dict:
+def bench_speed(names: list[str], quick: bool) -> dict:
     results = {}
-    for name in ("bank",) if quick else ("bank", "sogou"):
+    for name in names:
         with tempfile.TemporaryDirectory() as cache:
             for who in ("FlagEmbedding", "sentence-transformers", "bgetune", "bgetune auto", "bgetune warm"):
                 # the warm run finds what the float32 run left
@@ -399,7 +402,7 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, help="of the run that truth measures; default: the demo's")
     parser.add_argument("--run", type=Path, help="a run whose 01_positives is there already")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--set", default="bank", help=argparse.SUPPRESS)
+    parser.add_argument("--set", choices=SETS, help="one of the real sets of speed; default: both, quick: bank")
     parser.add_argument("--cache", help=argparse.SUPPRESS)
     parser.add_argument("--index", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -414,7 +417,8 @@ def main() -> None:
     if "order" in wanted:
         results["order"] = bench_order()
     if "speed" in wanted and SHARED.is_dir():
-        results["speed"] = bench_speed(options.quick)
+        sets = SETS[:1] if options.quick else SETS
+        results["speed"] = bench_speed([options.set] if options.set else sets, options.quick)
     if "index" in wanted:
         results["index"] = bench_index(options.quick)
     for part, rows in results.items():
