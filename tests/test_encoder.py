@@ -29,7 +29,7 @@ def test_vectors_are_those_of_sentence_transformers(folder, tmp_path):
     assert np.abs(vectors[0] - vectors[1]).max() > 0.05  # the model does tell texts apart
 
 
-LENGTHS = [text * n for n in (1, 2, 9, 40) for text in TEXTS] + ["", "ABC é"]
+LENGTHS = [text * n for n in (1, 2, 9, 40) for text in TEXTS] + ["", "A b C é"]
 """Texts of many lengths, some longer than the model takes: batches with and without padding."""
 
 
@@ -43,6 +43,29 @@ def test_bert_on_a_cpu_needs_no_sentence_transformers(folder, monkeypatch):
         half = Encoder(folder, cache_dir=None, precision="bfloat16").encode(LENGTHS)
         nearness = [(vectors * ours).sum(axis=1).min() for vectors in (half, theirs["bfloat16"])]
         assert nearness[0] > nearness[1] - 0.002
+
+
+def test_settings_of_sentence_transformers_hold(folder, tmp_path):
+    """Lower case before a tokenizer that keeps upper case, and a maximum length below the model's."""
+    from sentence_transformers import SentenceTransformer
+
+    changed = tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    tokenizer = json.loads((changed / "tokenizer.json").read_text("utf-8"))
+    tokenizer["normalizer"]["lowercase"] = False
+    (changed / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    for name, values in (
+        ("sentence_bert_config.json", {"do_lower_case": True, "max_seq_length": 8}),
+        ("tokenizer_config.json", {"do_lower_case": False}),
+    ):
+        settings = json.loads((changed / name).read_text("utf-8"))
+        (changed / name).write_text(json.dumps(settings | values), "utf-8")
+    texts = ["A B C", "a b c", *LENGTHS]
+    vectors = Encoder(changed, cache_dir=None).encode(texts)
+    expected = SentenceTransformer(str(changed), device="cpu").encode(texts)
+    np.testing.assert_allclose(vectors, expected, atol=2e-6)
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    assert np.abs(vectors - Encoder(folder, cache_dir=None).encode(texts)).max() > 0.05
 
 
 def _by_sentence_transformers(folder, precision, monkeypatch):

@@ -123,7 +123,9 @@ class Bert:
             states = layer_norm(_linear(inner, layer.down, plus=read), size, *layer.down_norm, self._eps)
         return states[:, 0].float()
 
-    def _attend(self, layer: _Layer, read: torch.Tensor, states: torch.Tensor, mask: torch.Tensor | None):
+    def _attend(
+        self, layer: _Layer, read: torch.Tensor, states: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
         from torch.nn.functional import scaled_dot_product_attention
 
         query, key, value = (
