@@ -4,7 +4,7 @@
 
 truth: false negatives by the demo world's known meanings, over the positives that notebook 01 mines from its log. The
 peers get them as their documentation says: a row a pair, so that a query stands on many rows. order: the same bytes
-again, and from shuffled files. speed: load, encode, search, filter and write of the real sets in ../shared/data, each
+from shuffled files. speed: load, encode, search, filter and write of the real sets in ../shared/data, each
 in a process of its own, its imports included. index: a million synthetic vectors. The last line is one JSON object.
 """
 
@@ -111,7 +111,7 @@ def _components(names, pairs) -> list[str]:
 # --- truth --------------------------------------------------------------------------------------------------------
 
 
-def bench_truth(quick: bool, run_dir: Path | None, profile: Path | None) -> dict:
+def bench_truth(work: Path, quick: bool, run_dir: Path | None, profile: Path | None) -> dict:
     """False negatives among the negatives, by known meanings, and how hard they are."""
     import pandas as pd
 
@@ -122,11 +122,10 @@ def bench_truth(quick: bool, run_dir: Path | None, profile: Path | None) -> dict
     from bgetune.reranker import Reranker
     from bgetune.run import artifact_path, locate
 
-    work = Path(tempfile.mkdtemp())
     if profile is None:
         profile = _demo_profile(work, "small" if quick else "standard")
     if run_dir is None:
-        run_dir = _positives(profile, work)
+        run_dir = _positives(profile)
     tables = {name: pd.read_parquet(artifact_path(run_dir, name)) for name in TABLES}
     rules, _ = params.resolve("03_hard_negatives", params.load_profile(profile))
     meanings = measure.read_truth(locate(rules.truth))
@@ -156,20 +155,25 @@ def bench_truth(quick: bool, run_dir: Path | None, profile: Path | None) -> dict
 TABLES = ("texts", "edges", "clusters", "graded")
 
 
-def _demo_profile(folder: Path, world: str) -> Path:
+def _demo_profile(work: Path, world: str, name: str = "demo") -> Path:
+    """The demo's profile for another world, in a folder of its own."""
+    folder = work / f"{name}-{world}"
+    folder.mkdir(exist_ok=True)
     text = (ROOT / "params" / "demo.yaml").read_text("utf-8")
     (folder / "bench.yaml").write_text(text.replace("demo://standard", f"demo://{world}"), "utf-8")
     return folder / "bench.yaml"
 
 
-def _positives(profile: Path, folder: Path) -> Path:
-    """The folder of a run of notebook 01."""
+def _positives(profile: Path) -> Path:
+    """The folder of a run of notebook 01, beside the profile; made once."""
     import papermill
 
-    notebook = ROOT / "notebooks" / "01_positives.ipynb"
-    options = {"profile": str(profile), "run_dir": str(folder / "run")}
-    papermill.execute_notebook(notebook, folder / "out.ipynb", options, progress_bar=False)
-    return folder / "run"
+    run_dir = profile.with_name("run")
+    if not run_dir.exists():
+        notebook = ROOT / "notebooks" / "01_positives.ipynb"
+        options = {"profile": str(profile), "run_dir": str(run_dir)}
+        papermill.execute_notebook(notebook, profile.with_name("out.ipynb"), options, progress_bar=False)
+    return run_dir
 
 
 def _mined_groups(tables: dict, encoder, rules, reranker):
@@ -202,8 +206,8 @@ def _quality(rows: list[dict], meanings, encoder, queries: int) -> dict:
 # --- order --------------------------------------------------------------------------------------------------------
 
 
-def bench_order() -> dict:
-    """train.jsonl of the small world: twice from the same files, and from files with their lines shuffled."""
+def bench_order(work: Path) -> dict:
+    """train.jsonl of the small world from its files, and from copies of them with their lines shuffled."""
     import pandas as pd
 
     from bgetune import params
@@ -212,24 +216,19 @@ def bench_order() -> dict:
     from bgetune.reranker import Reranker
     from bgetune.run import artifact_path
 
-    written = {}
-    with tempfile.TemporaryDirectory() as name:
-        for who in ("first", "second", "shuffled"):
-            folder = Path(name, who)
-            folder.mkdir()
-            profile = _demo_profile(folder, "small")
-            if who == "shuffled":
-                _shuffle_sources(profile)
-            run_dir = _positives(profile, folder)
-            tables = {table: pd.read_parquet(artifact_path(run_dir, table)) for table in TABLES}
-            rules, _ = params.resolve("03_hard_negatives", params.load_profile(profile))
-            encoder = Encoder(rules.model, max_length=rules.max_length, cache_dir=None)
-            reranker = Reranker(rules.reranker, max_length=rules.max_length, cache_dir=None)
-            groups.write_jsonl(_mined_groups(tables, encoder, rules, reranker), folder / "train.jsonl")
-            written[who] = (folder / "train.jsonl").read_bytes()
-    first = written["first"]
-    same = {f"{who}, the same bytes": bytes_ == first for who, bytes_ in written.items() if who != "first"}
-    return {"groups": first.count(b"\n")} | same
+    written = []
+    for name in ("demo", "shuffled"):
+        profile = _demo_profile(work, "small", name)
+        if name == "shuffled":
+            _shuffle_sources(profile)
+        run_dir = _positives(profile)
+        tables = {table: pd.read_parquet(artifact_path(run_dir, table)) for table in TABLES}
+        rules, _ = params.resolve("03_hard_negatives", params.load_profile(profile))
+        options = {"max_length": rules.max_length, "cache_dir": None}
+        encoder, reranker = Encoder(rules.model, **options), Reranker(rules.reranker, **options)
+        groups.write_jsonl(_mined_groups(tables, encoder, rules, reranker), profile.with_name("train.jsonl"))
+        written.append(profile.with_name("train.jsonl").read_bytes())
+    return {"groups": written[0].count(b"\n"), "same bytes from shuffled files": written[0] == written[1]}
 
 
 def _shuffle_sources(profile: Path) -> None:
@@ -412,10 +411,11 @@ def main() -> None:
     if options.worker:
         return worker(options.worker, options.set, options.quick, options.cache)
     wanted, results = options.only.split(","), {}
-    if "truth" in wanted:
-        results["truth"] = bench_truth(options.quick, options.run, options.profile)
-    if "order" in wanted:
-        results["order"] = bench_order()
+    with tempfile.TemporaryDirectory() as work:
+        if "truth" in wanted:
+            results["truth"] = bench_truth(Path(work), options.quick, options.run, options.profile)
+        if "order" in wanted:
+            results["order"] = bench_order(Path(work))
     if "speed" in wanted and SHARED.is_dir():
         sets = SETS[:1] if options.quick else SETS
         results["speed"] = bench_speed([options.set] if options.set else sets, options.quick)
