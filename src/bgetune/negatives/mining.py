@@ -28,7 +28,7 @@ from bgetune.encoder import Encoder
 from bgetune.errors import InputError
 from bgetune.index import search
 from bgetune.negatives.space import SIMILARITY_DIGITS, Space
-from bgetune.negatives.world import World, lot, queries_of
+from bgetune.negatives.world import World, as_lists, lot, queries_of
 from bgetune.params import HardNegatives
 from bgetune.reranker import Reranker
 
@@ -179,8 +179,7 @@ def _add_similarities(queries: pd.DataFrame, space: Space) -> None:
     row = np.repeat(np.arange(len(queries)), count)
     positive = np.concatenate(queries["positives"].to_numpy()).astype(np.int64)
     for name, whitened in (("similarities", False), ("whitened", True)):
-        parts = np.split(space.similarity(row, positive, whitened), np.cumsum(count)[:-1])
-        queries[name] = [part.tolist() for part in parts]
+        queries[name] = as_lists(space.similarity(row, positive, whitened), count)
 
 
 def _with_labels(
