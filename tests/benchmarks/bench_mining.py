@@ -147,9 +147,8 @@ def bench_truth(work: Path, quick: bool, run_dir: Path | None, profile: Path | N
         "bgetune": _mined_groups(tables, encoder, rules, reranker).to_dict("records"),
         "bgetune without reranker": groups.groups(world, alone, rules).to_dict("records"),
     }
-    return {
-        name: _quality(rows_, meanings, encoder, len(set(pairs["anchor"]))) for name, rows_ in (peers | ours).items()
-    }
+    asked = set(world.text[pairs["anchor"]])
+    return {name: _quality(mined, meanings, encoder, asked) for name, mined in (peers | ours).items()}
 
 
 TABLES = ("texts", "edges", "clusters", "graded")
@@ -188,7 +187,7 @@ def _mined_groups(tables: dict, encoder, rules, reranker):
     return groups.groups(world, mining.mine(world, encoder, rules, reranker), rules, reranker)
 
 
-def _quality(rows: list[dict], meanings, encoder, queries: int) -> dict:
+def _quality(rows: list[dict], meanings, encoder, asked: set[str]) -> dict:
     import numpy as np
 
     pairs = [(row["query"], text) for row in rows for text in row["neg"]]
@@ -199,7 +198,7 @@ def _quality(rows: list[dict], meanings, encoder, queries: int) -> dict:
         "false_negatives": float(np.mean([a == b for a, b in known])),
         "similarity": float(np.einsum("pd,pd->p", left, right).mean()),
         "negatives": len(pairs),
-        "queries_served": len(served) / queries,
+        "queries_served": len(served & asked) / len(asked),
     }
 
 
