@@ -16,7 +16,6 @@ import json
 import os
 import random
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -284,9 +283,8 @@ def worker(who: str, name: str, quick: bool, cache: str | None) -> None:
         mined = miner(rows, corpus, str(MODEL))
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in mined)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time()}
-    print(json.dumps(seconds | {"groups": len(mined), "peak_mib": memory}))
+    print(json.dumps(seconds | {"groups": len(mined), "peak_mib": _memory_mib("self", "VmHWM")}))
 
 
 def bench_speed(names: list[str], quick: bool) -> dict:
@@ -339,7 +337,7 @@ def bench_index(quick: bool) -> dict:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             peak = 0
             while process.poll() is None:
-                peak = max(peak, _own_mib(process.pid))
+                peak = max(peak, _memory_mib(process.pid, "RssAnon"))
                 time.sleep(0.02)
             if process.returncode:
                 raise SystemExit(f"{factory}: the process ended with {process.returncode}")
@@ -360,13 +358,13 @@ def _write_vectors(file: Path, count: int) -> None:
         corpus[start : start + 50_000] = part / np.linalg.norm(part, axis=1, keepdims=True)
 
 
-def _own_mib(process: int) -> int:
-    """Anonymous resident memory of a process, in MiB; 0 once it has ended."""
+def _memory_mib(process: int | str, kind: str) -> int:
+    """Resident memory of a process, of a kind that proc(5) names, in MiB; 0 once it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) // 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) // 1024
 
 
 def index_worker(factory: str, folder: Path) -> None:
