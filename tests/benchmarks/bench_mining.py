@@ -328,7 +328,7 @@ def bench_index(quick: bool) -> dict:
     """
     import numpy as np
 
-    count = 50_000 if quick else 1_000_000
+    count = 40_000 if quick else 1_000_000
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         _write_vectors(Path(folder) / "corpus.npy", count)
@@ -352,10 +352,11 @@ def _write_vectors(file: Path, count: int) -> None:
     lots = np.random.default_rng(42)
     centres = lots.normal(size=(2000, DIMENSION)).astype(np.float32)
     corpus = np.lib.format.open_memmap(file, "w+", np.float32, (count, DIMENSION))
-    for start in range(0, count, 50_000):
-        part = centres[lots.integers(2000, size=50_000)]
-        part = part + 0.6 * lots.standard_normal((50_000, DIMENSION), dtype=np.float32)
-        corpus[start : start + 50_000] = part / np.linalg.norm(part, axis=1, keepdims=True)
+    step = 20_000
+    for start in range(0, count, step):
+        part = centres[lots.integers(2000, size=step)]
+        part = part + 0.6 * lots.standard_normal((step, DIMENSION), dtype=np.float32)
+        corpus[start : start + step] = part / np.linalg.norm(part, axis=1, keepdims=True)
 
 
 def _memory_mib(process: int | str, kind: str) -> int:
