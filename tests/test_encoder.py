@@ -1,9 +1,11 @@
+import json
 import shutil
 
 import numpy as np
 import pytest
 import tiny
 
+from bgetune import bert, models
 from bgetune.encoder import Encoder
 from bgetune.errors import InputError
 
@@ -25,6 +27,79 @@ def test_vectors_are_those_of_sentence_transformers(folder, tmp_path):
     expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert np.abs(vectors[0] - vectors[1]).max() > 0.05  # the model does tell texts apart
+
+
+LENGTHS = [text * n for n in (1, 2, 9, 40) for text in TEXTS] + ["", "A b C é"]
+"""Texts of many lengths, some longer than the model takes: batches with and without padding."""
+
+
+def test_bert_on_a_cpu_needs_no_sentence_transformers(folder, monkeypatch):
+    theirs = {name: _by_sentence_transformers(folder, name, monkeypatch) for name in ("float32", "bfloat16")}
+    monkeypatch.setattr("bgetune.encoder._load", lambda *_: pytest.fail("sentence-transformers was asked"))
+    monkeypatch.setattr("bgetune.models.CPU_TOKENS", 256)
+    ours = Encoder(folder, cache_dir=None).encode(LENGTHS)
+    np.testing.assert_allclose(ours, theirs["float32"], atol=2e-6)
+    if models.precision("auto", "cpu") == "bfloat16":
+        half = Encoder(folder, cache_dir=None, precision="bfloat16").encode(LENGTHS)
+        nearness = [(vectors * ours).sum(axis=1).min() for vectors in (half, theirs["bfloat16"])]
+        assert nearness[0] > nearness[1] - 0.002
+
+
+def test_settings_of_sentence_transformers_hold(folder, tmp_path):
+    """Lower case before a tokenizer that keeps upper case, and a maximum length below the model's."""
+    from sentence_transformers import SentenceTransformer
+
+    changed = tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    tokenizer = json.loads((changed / "tokenizer.json").read_text("utf-8"))
+    tokenizer["normalizer"]["lowercase"] = False
+    (changed / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    for name, values in (
+        ("sentence_bert_config.json", {"do_lower_case": True, "max_seq_length": 8}),
+        ("tokenizer_config.json", {"do_lower_case": False}),
+    ):
+        settings = json.loads((changed / name).read_text("utf-8"))
+        (changed / name).write_text(json.dumps(settings | values), "utf-8")
+    texts = ["A B C", "a b c", *LENGTHS]
+    vectors = Encoder(changed, cache_dir=None).encode(texts)
+    expected = SentenceTransformer(str(changed), device="cpu").encode(texts)
+    np.testing.assert_allclose(vectors, expected, atol=2e-6)
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    assert np.abs(vectors - Encoder(folder, cache_dir=None).encode(texts)).max() > 0.05
+
+
+def _by_sentence_transformers(folder, precision, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("bgetune.bert.supports", lambda *_: False)
+        return Encoder(folder, cache_dir=None, precision=precision).encode(LENGTHS)
+
+
+def test_first_token_of_the_last_layer_is_enough(folder, monkeypatch):
+    from sentence_transformers import SentenceTransformer
+
+    expected = SentenceTransformer(str(folder), device="cpu").encode(LENGTHS)
+    np.testing.assert_allclose(_by_sentence_transformers(folder, "float32", monkeypatch), expected, atol=2e-6)
+
+
+def test_other_models_are_left_to_sentence_transformers(folder, tmp_path):
+    """Any difference from a BERT with CLS pooling is one that `Bert` does not compute."""
+    assert bert.supports(folder, "cpu", "float32")
+    assert bert.supports(folder.with_name("st-bert"), "cpu", "float32")
+    assert not bert.supports(folder, "cpu", "float16")
+    assert not bert.supports(folder, "cuda", "float32")
+    changed = tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    for file, key, value in (
+        ("config.json", "hidden_act", "gelu_new"),
+        ("config.json", "model_type", "roberta"),
+        ("config.json", "position_embedding_type", "relative_key"),
+        ("1_Pooling/config.json", "pooling_mode", "mean"),
+    ):
+        original = (changed / file).read_text("utf-8")
+        (changed / file).write_text(json.dumps(json.loads(original) | {key: value}), "utf-8")
+        assert not bert.supports(changed, "cpu", "float32"), key
+        (changed / file).write_text(original, "utf-8")
+    assert bert.supports(changed, "cpu", "float32")
 
 
 def test_plain_bert_gets_cls_pooling(folder, tmp_path):

@@ -6,7 +6,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from tqdm import tqdm
 
-from bgetune import models
+from bgetune import bert, models
 from bgetune.cache import RowCache, content_key, content_keys
 from bgetune.errors import InputError
 from bgetune.run import cache_root
@@ -89,7 +89,9 @@ class Encoder:
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self._graph.dimension if self.precision == "int8" else self.model.get_embedding_dimension()
+        if self.precision == "int8":
+            return self._graph.dimension
+        return self._bert.dimension if self._bert else self.model.get_embedding_dimension()
 
     @cached_property
     def precision(self) -> str:
@@ -143,6 +145,12 @@ class Encoder:
         return RowCache(self._cache_dir / content_key(self.fingerprint, str(self.max_length), self.precision))
 
     @cached_property
+    def _bert(self) -> bert.Bert | None:
+        """What computes the vectors of a BERT on a CPU; other models are left to sentence-transformers."""
+        supported = bert.supports(self.folder, self.device, self.precision)
+        return bert.Bert(self.folder, self.precision) if supported else None
+
+    @cached_property
     def _graph(self) -> Graph:
         """The int8 graph: of the cache, where it lies under the weights' hash, or made."""
         from bgetune import export
@@ -174,14 +182,22 @@ class Encoder:
     def _batches(self, texts: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         import torch
 
-        length = min(self.max_length, self.model.max_seq_length or self.max_length)
-        tokens = models.tokenize(self.model.tokenizer, texts, max_length=length)
-        with _first_token_last(self.model):
+        tokens = self._tokenize(texts)
+        with nullcontext() if self._bert else _first_token_last(self.model):
             for batch in models.token_batches(tokens.lengths, models.token_budget(self.device)):
                 with torch.inference_mode():
-                    features = self.model.forward(tokens.features(batch, self.model.device))
-                    vectors = features["sentence_embedding"].float().cpu().numpy()
-                yield batch, vectors
+                    if self._bert:
+                        vectors = self._bert(**tokens.features(batch, "cpu"))
+                    else:
+                        features = tokens.features(batch, self.model.device)
+                        vectors = self.model.forward(features)["sentence_embedding"].float().cpu()
+                yield batch, vectors.numpy()
+
+    def _tokenize(self, texts: list[str]) -> models.Tokens:
+        if self._bert:
+            return self._bert.tokenize(texts, self.max_length)
+        length = min(self.max_length, self.model.max_seq_length or self.max_length)
+        return models.tokenize(self.model.tokenizer, texts, max_length=length)
 
 
 @contextmanager

@@ -233,8 +233,10 @@ def kept_and_ungated(shares: pd.DataFrame) -> Figure:
 
 
 def table(rows: pd.DataFrame) -> Styler:
-    """A table as the report shows it: no index, left-aligned texts that wrap, numbers with separators. Texts are
-    escaped."""
+    """A table as the report shows it: no index, left-aligned texts that wrap, numbers with separators, no decimals in
+    columns of whole numbers. Texts are escaped."""
+    whole = [name for name in rows.select_dtypes("float").columns if (rows[name] % 1 == 0).all()]
+    rows = rows.astype(dict.fromkeys(whole, "int64"))
     numbers = rows.select_dtypes("number").columns
     texts = [name for name in rows.columns if name not in numbers]
     styled = rows.reset_index(drop=True).style.hide(axis="index").format(precision=2, thousands=",", escape="html")

@@ -32,7 +32,7 @@ from typing import Any
 
 import pandas as pd
 
-from bgetune import params, tables
+from bgetune import params
 from bgetune.errors import InputError
 from bgetune.params import ROOT, ROUND, STAGES
 
@@ -128,6 +128,8 @@ class Stage:
 
     def read(self, artifact: str) -> pd.DataFrame:
         """A table of an earlier stage, checked against its schema."""
+        from bgetune import tables  # here, since pandera's import is half of a search in vectors that are cached
+
         return tables.check(artifact, pd.read_parquet(self.path(artifact)))
 
     def use(self, location: str | Path) -> Path:
@@ -145,6 +147,8 @@ class Stage:
 
     def write(self, artifact: str, table: pd.DataFrame) -> Path:
         """Write a table as Parquet, checked against its schema."""
+        from bgetune import tables
+
         table = tables.check(artifact, table)
         with self.writing(f"{artifact}.parquet", rows=len(table)) as file:
             table.to_parquet(file, index=False)

@@ -1,11 +1,11 @@
 """Hard-negative mining: ours beside FlagEmbedding's and sentence-transformers', in one run.
 
-    python tests/benchmarks/bench_mining.py [--quick] [--only truth,speed,index]
+    python tests/benchmarks/bench_mining.py [--quick] [--only truth,order,speed,index]
 
 truth: false negatives by the demo world's known meanings, over the positives that notebook 01 mines from its log. The
-peers get them as their documentation says: a row a pair, so that a query stands on many rows. speed: load, encode,
-search, filter and write of the real sets in ../shared/data, each in a process of its own. index: a million synthetic
-vectors. The last line is one JSON object.
+peers get them as their documentation says: a row a pair, so that a query stands on many rows. order: the same bytes
+from shuffled files. speed: load, encode, search, filter and write of the real sets in ../shared/data, each
+in a process of its own, its imports included. index: a million synthetic vectors. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import gzip
 import json
 import os
 import random
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -110,30 +110,22 @@ def _components(names, pairs) -> list[str]:
 # --- truth --------------------------------------------------------------------------------------------------------
 
 
-def bench_truth(quick: bool, run_dir: Path | None, profile: Path | None) -> dict:
+def bench_truth(work: Path, quick: bool, run_dir: Path | None, profile: Path | None) -> dict:
     """False negatives among the negatives, by known meanings, and how hard they are."""
     import pandas as pd
 
     from bgetune import params
     from bgetune.encoder import Encoder
-    from bgetune.negatives import groups, measure, mining, promotion
+    from bgetune.negatives import groups, measure, mining
     from bgetune.negatives.world import World
     from bgetune.reranker import Reranker
     from bgetune.run import artifact_path, locate
 
-    work = Path(tempfile.mkdtemp())
     if profile is None:
-        text = (ROOT / "params" / "demo.yaml").read_text("utf-8")
-        profile = work / "bench.yaml"
-        profile.write_text(text.replace("demo://standard", "demo://small") if quick else text, "utf-8")
+        profile = _demo_profile(work, "small" if quick else "standard")
     if run_dir is None:
-        import papermill
-
-        run_dir = work / "run"
-        notebook = ROOT / "notebooks" / "01_positives.ipynb"
-        options = {"profile": str(profile), "run_dir": str(run_dir)}
-        papermill.execute_notebook(notebook, work / "out.ipynb", options, progress_bar=False)
-    tables = {name: pd.read_parquet(artifact_path(run_dir, name)) for name in ("texts", "edges", "clusters", "graded")}
+        run_dir = _positives(profile)
+    tables = {name: pd.read_parquet(artifact_path(run_dir, name)) for name in TABLES}
     rules, _ = params.resolve("03_hard_negatives", params.load_profile(profile))
     meanings = measure.read_truth(locate(rules.truth))
     world = World.of(**tables)
@@ -149,23 +141,52 @@ def bench_truth(quick: bool, run_dir: Path | None, profile: Path | None) -> dict
         "FlagEmbedding hn_mine": mine_flagembedding(rows, corpus, model),
         "sentence-transformers margin": mine_sentence_transformers(rows, corpus, model),
     }
-    first = mining.mine(world, encoder, rules, reranker)
-    edges, clusters, _ = promotion.promote(
-        tables["edges"], tables["clusters"], promotion.missed_positives(world, first), {}, tables["graded"]
-    )
-    better = World.of(tables["texts"], edges, clusters, tables["graded"])
-    mined = mining.mine(better, encoder, rules, reranker)
     alone = mining.mine(world, encoder, rules)
     ours = {
-        "bgetune": groups.groups(better, mined, rules, reranker).to_dict("records"),
+        "bgetune": _mined_groups(tables, encoder, rules, reranker).to_dict("records"),
         "bgetune without reranker": groups.groups(world, alone, rules).to_dict("records"),
     }
-    return {
-        name: _quality(rows_, meanings, encoder, len(set(pairs["anchor"]))) for name, rows_ in (peers | ours).items()
-    }
+    asked = set(world.text[pairs["anchor"]])
+    return {name: _quality(mined, meanings, encoder, asked) for name, mined in (peers | ours).items()}
 
 
-def _quality(rows: list[dict], meanings, encoder, queries: int) -> dict:
+TABLES = ("texts", "edges", "clusters", "graded")
+
+
+def _demo_profile(work: Path, world: str, name: str = "demo") -> Path:
+    """The demo's profile for another world, in a folder of its own."""
+    folder = work / f"{name}-{world}"
+    folder.mkdir(exist_ok=True)
+    text = (ROOT / "params" / "demo.yaml").read_text("utf-8")
+    (folder / "bench.yaml").write_text(text.replace("demo://standard", f"demo://{world}"), "utf-8")
+    return folder / "bench.yaml"
+
+
+def _positives(profile: Path) -> Path:
+    """The folder of a run of notebook 01, beside the profile; made once."""
+    import papermill
+
+    run_dir = profile.with_name("run")
+    if not run_dir.exists():
+        notebook = ROOT / "notebooks" / "01_positives.ipynb"
+        options = {"profile": str(profile), "run_dir": str(run_dir)}
+        papermill.execute_notebook(notebook, profile.with_name("out.ipynb"), options, progress_bar=False)
+    return run_dir
+
+
+def _mined_groups(tables: dict, encoder, rules, reranker):
+    """What notebook 03 does with the tables of notebook 01: the table `groups`."""
+    from bgetune.negatives import groups, mining, promotion
+    from bgetune.negatives.world import World
+
+    world = World.of(**tables)
+    missed = promotion.missed_positives(world, mining.mine(world, encoder, rules, reranker))
+    edges, clusters, _ = promotion.promote(tables["edges"], tables["clusters"], missed, {}, tables["graded"])
+    world = World.of(tables["texts"], edges, clusters, tables["graded"])
+    return groups.groups(world, mining.mine(world, encoder, rules, reranker), rules, reranker)
+
+
+def _quality(rows: list[dict], meanings, encoder, asked: set[str]) -> dict:
     import numpy as np
 
     pairs = [(row["query"], text) for row in rows for text in row["neg"]]
@@ -176,11 +197,56 @@ def _quality(rows: list[dict], meanings, encoder, queries: int) -> dict:
         "false_negatives": float(np.mean([a == b for a, b in known])),
         "similarity": float(np.einsum("pd,pd->p", left, right).mean()),
         "negatives": len(pairs),
-        "queries_served": len(served) / queries,
+        "queries_served": len(served & asked) / len(asked),
     }
 
 
+# --- order --------------------------------------------------------------------------------------------------------
+
+
+def bench_order(work: Path) -> dict:
+    """train.jsonl of the small world from its files, and from copies of them with their lines shuffled."""
+    import pandas as pd
+
+    from bgetune import params
+    from bgetune.encoder import Encoder
+    from bgetune.negatives import groups
+    from bgetune.reranker import Reranker
+    from bgetune.run import artifact_path
+
+    written = []
+    for name in ("demo", "shuffled"):
+        profile = _demo_profile(work, "small", name)
+        if name == "shuffled":
+            _shuffle_sources(profile)
+        run_dir = _positives(profile)
+        tables = {table: pd.read_parquet(artifact_path(run_dir, table)) for table in TABLES}
+        rules, _ = params.resolve("03_hard_negatives", params.load_profile(profile))
+        options = {"max_length": rules.max_length, "cache_dir": None}
+        encoder, reranker = Encoder(rules.model, **options), Reranker(rules.reranker, **options)
+        groups.write_jsonl(_mined_groups(tables, encoder, rules, reranker), profile.with_name("train.jsonl"))
+        written.append(profile.with_name("train.jsonl").read_bytes())
+    return {"groups": written[0].count(b"\n"), "same bytes from shuffled files": written[0] == written[1]}
+
+
+def _shuffle_sources(profile: Path) -> None:
+    """Let a profile of the demo read copies of its files with their lines in another order."""
+    from bgetune.run import locate
+
+    text = profile.read_text("utf-8")
+    for source in sorted(set(re.findall(r"path: (demo://\S+)", text))):
+        head, *lines = locate(source).read_text("utf-8").splitlines(keepends=True)
+        random.Random(42).shuffle(lines)
+        copy = profile.with_name(source.rsplit("/", 1)[-1])
+        copy.write_text("".join([head, *lines]), "utf-8")
+        text = text.replace(f"path: {source}", f"path: {copy}")
+    profile.write_text(text, "utf-8")
+
+
 # --- speed --------------------------------------------------------------------------------------------------------
+
+
+SETS = ["bank", "sogou"]
 
 
 def real_set(name: str, quick: bool) -> tuple[list[tuple[str, str]], list[str]]:
@@ -217,14 +283,13 @@ def worker(who: str, name: str, quick: bool, cache: str | None) -> None:
         mined = miner(rows, corpus, str(MODEL))
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in mined)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time()}
-    print(json.dumps(seconds | {"groups": len(mined), "peak_mib": memory}))
+    print(json.dumps(seconds | {"groups": len(mined), "peak_mib": _memory_mib("self", "VmHWM")}))
 
 
-def bench_speed(quick: bool) -> dict:
+def bench_speed(names: list[str], quick: bool) -> dict:
     results = {}
-    for name in ("bank",) if quick else ("bank", "sogou"):
+    for name in names:
         with tempfile.TemporaryDirectory() as cache:
             for who in ("FlagEmbedding", "sentence-transformers", "bgetune", "bgetune auto", "bgetune warm"):
                 # the warm run finds what the float32 run left
@@ -249,62 +314,109 @@ def _overlap(name: str, quick: bool) -> float:
 # --- index --------------------------------------------------------------------------------------------------------
 
 
+INDEXES = {"Flat": {}, "IVF1024,Flat": {"nprobe": 32}, "HNSW16": {"efSearch": 128}}
+"""factory -> search parameters."""
+
+DIMENSION, QUERIES, MEMORY = 64, 1000, 128
+
+
 def bench_index(quick: bool) -> dict:
-    """Clustered synthetic vectors: seconds to build, milliseconds a query, recall@20, memory."""
+    """Clustered synthetic vectors: seconds to build, milliseconds a query, recall@20, memory; a process an index.
+
+    peak_mib is memory of the process's own, without the pages of the mapped corpus, which the system takes back when it
+    needs them; of which memory_mb bounds what is not the libraries' and the index's.
+    """
+    import numpy as np
+
+    count = 40_000 if quick else 1_000_000
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        _write_vectors(Path(folder) / "corpus.npy", count)
+        for factory in INDEXES:
+            command = [sys.executable, __file__, "--index", factory, "--folder", folder]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, _memory_mib(process.pid, "RssAnon"))
+                time.sleep(0.02)
+            if process.returncode:
+                raise SystemExit(f"{factory}: the process ended with {process.returncode}")
+            results[factory] = json.loads(process.stdout.read().splitlines()[-1]) | {"peak_mib": peak}
+    results["corpus_mib"] = count * DIMENSION * np.dtype(np.float32).itemsize // 2**20
+    return results
+
+
+def _write_vectors(file: Path, count: int) -> None:
+    import numpy as np
+
+    lots = np.random.default_rng(42)
+    centres = lots.normal(size=(2000, DIMENSION)).astype(np.float32)
+    corpus = np.lib.format.open_memmap(file, "w+", np.float32, (count, DIMENSION))
+    step = 20_000
+    for start in range(0, count, step):
+        part = centres[lots.integers(2000, size=step)]
+        part = part + 0.6 * lots.standard_normal((step, DIMENSION), dtype=np.float32)
+        corpus[start : start + step] = part / np.linalg.norm(part, axis=1, keepdims=True)
+
+
+def _memory_mib(process: int | str, kind: str) -> int:
+    """Resident memory of a process, of a kind that proc(5) names, in MiB; 0 once it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) // 1024
+
+
+def index_worker(factory: str, folder: Path) -> None:
+    """Build and search one index; the exact one leaves its neighbours for the others' recall."""
     import numpy as np
 
     from bgetune import index
 
-    count, dimension = (50_000, 64) if quick else (1_000_000, 64)
-    lots = np.random.default_rng(42)
-    centres = lots.normal(size=(2000, dimension)).astype(np.float32)
-    file = Path(tempfile.mkdtemp()) / "corpus.npy"
-    corpus = np.lib.format.open_memmap(file, "w+", np.float32, (count, dimension))
-    for start in range(0, count, 50_000):
-        part = centres[lots.integers(2000, size=50_000)] + 0.6 * lots.normal(size=(50_000, dimension)).astype(
-            np.float32
-        )
-        corpus[start : start + 50_000] = part / np.linalg.norm(part, axis=1, keepdims=True)
-    queries = np.array(corpus[lots.integers(count, size=1000)])
-    exact = None
-    results = {}
-    lists = 4 * int(count**0.5)
-    for factory, options in (("Flat", {}), (f"IVF{lists},Flat", {"nprobe": 32}), ("HNSW16", {"efSearch": 128})):
-        start = time.perf_counter()
-        if factory == "Flat":
-            built, positions = 0.0, index.search(queries, corpus, 20, memory_mb=128)[1]
-            exact = positions
-        else:
-            made = index.build(corpus, factory, memory_mb=128)
-            built = time.perf_counter() - start
-            start = time.perf_counter()
-            positions = index.search_index(made, queries, 20, options, memory_mb=128)[1]
-        results[factory] = {
-            "build_seconds": built,
-            "ms_per_query": time.perf_counter() - start,
-            "recall@20": index.recall(positions, exact),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        }
-    return results
+    corpus = np.load(folder / "corpus.npy", mmap_mode="r")
+    queries = np.array(corpus[np.random.default_rng(7).choice(len(corpus), QUERIES, replace=False)])
+    start = time.perf_counter()
+    if factory == "Flat":
+        built, search = start, lambda: index.search(queries, corpus, 20, memory_mb=MEMORY)
+    else:
+        made = index.build(corpus, factory, memory_mb=MEMORY)
+        built = time.perf_counter()
+        search = lambda: index.search_index(made, queries, 20, INDEXES[factory], memory_mb=MEMORY)  # noqa: E731
+    positions = search()[1]
+    seconds = time.perf_counter() - built
+    if factory == "Flat":
+        np.save(folder / "exact.npy", positions)
+    recall = index.recall(positions, np.load(folder / "exact.npy"))
+    values = {"build_seconds": built - start, "ms_per_query": seconds * 1000 / QUERIES, "recall@20": recall}
+    print(json.dumps(values))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, under a minute once the demo is made")
-    parser.add_argument("--only", default="truth,speed,index")
+    parser.add_argument("--only", default="truth,order,speed,index")
     parser.add_argument("--profile", type=Path, help="of the run that truth measures; default: the demo's")
     parser.add_argument("--run", type=Path, help="a run whose 01_positives is there already")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--set", default="bank", help=argparse.SUPPRESS)
+    parser.add_argument("--set", choices=SETS, help="one of the real sets of speed; default: both, quick: bank")
     parser.add_argument("--cache", help=argparse.SUPPRESS)
+    parser.add_argument("--index", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.index:
+        return index_worker(options.index, options.folder)
     if options.worker:
         return worker(options.worker, options.set, options.quick, options.cache)
     wanted, results = options.only.split(","), {}
-    if "truth" in wanted:
-        results["truth"] = bench_truth(options.quick, options.run, options.profile)
+    with tempfile.TemporaryDirectory() as work:
+        if "truth" in wanted:
+            results["truth"] = bench_truth(Path(work), options.quick, options.run, options.profile)
+        if "order" in wanted:
+            results["order"] = bench_order(Path(work))
     if "speed" in wanted and SHARED.is_dir():
-        results["speed"] = bench_speed(options.quick)
+        sets = SETS[:1] if options.quick else SETS
+        results["speed"] = bench_speed([options.set] if options.set else sets, options.quick)
     if "index" in wanted:
         results["index"] = bench_index(options.quick)
     for part, rows in results.items():

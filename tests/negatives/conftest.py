@@ -12,6 +12,8 @@ from bgetune.text import text_id
 class FakeEncoder:
     """Vectors from a table."""
 
+    precision = "float32"
+
     def __init__(self, vectors: dict[str, np.ndarray], query_instruction: str = ""):
         self.vectors = vectors
         self.query_instruction = query_instruction

@@ -322,3 +322,19 @@ def test_ablation_names_what_each_rule_buys(toy, rules):
     assert table.loc["all rules", "false_negatives"] == 0
     assert table.loc["without any of them", "false_negatives"] > 0.2
     assert table.loc["without any of them", "doubted"] > table.loc["all rules", "doubted"]
+
+
+def test_what_an_approximate_index_misses_is_measured(toy, rules):
+    exact = rules.model_copy(update={"index": "Flat"})
+    assert measure.search_quality(toy.world, toy.encoder, exact, k=30).empty
+    one, all_ = (
+        measure.search_quality(
+            toy.world,
+            toy.encoder,
+            rules.model_copy(update={"index": "IVF4,Flat", "search_params": {"nprobe": lists}}),
+            k=30,
+        ).iloc[0]
+        for lists in (1, 4)
+    )
+    assert one["what"] == "index IVF4,Flat for Flat"
+    assert 0.2 < one["overlap of the 30 nearest"] < 1 == all_["overlap of the 30 nearest"]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bgetune.negatives.mining import Mined, ask
 from bgetune.negatives.space import SIMILARITY_DIGITS
-from bgetune.negatives.world import World
+from bgetune.negatives.world import World, as_lists
 from bgetune.params import HardNegatives
 from bgetune.reranker import Reranker
 
@@ -34,19 +34,20 @@ def groups(world: World, mined: Mined, rules: HardNegatives, reranker: Reranker 
     if reranker is not None:
         pairs = [(world.text[a], world.text[p]) for a, row in zip(kept["anchor"], positives, strict=True) for p in row]
         scores = reranker.score(pairs).astype(np.float64).round(SIMILARITY_DIGITS)
-        ends = np.cumsum([len(row) for row in positives])
-        scores = np.split(scores, ends[:-1])
+        scores = as_lists(scores, np.array([len(row) for row in positives], dtype=np.int64))
     else:
         scores = [row[: rules.max_positives] for row in kept["similarities"]]
-    turns = np.flatnonzero(taken["query"].diff().to_numpy() > 0)
-    negatives, negative_scores = (np.split(taken[name].to_numpy(), turns) for name in ("candidate", "score"))
+    counts = taken.groupby("query").size().to_numpy()
+    negatives, negative_scores = (
+        as_lists(values, counts) for values in (world.text[taken["candidate"]], taken["score"].to_numpy())
+    )
     return pd.DataFrame(
         {
             "query": world.text[kept["anchor"]],
             "pos": [world.text[row].tolist() for row in positives],
-            "neg": [world.text[rows].tolist() for rows in negatives][: len(kept)],
-            "pos_scores": [list(map(float, row)) for row in scores],
-            "neg_scores": [row.tolist() for row in negative_scores][: len(kept)],
+            "neg": negatives,
+            "pos_scores": scores,
+            "neg_scores": negative_scores,
             "prompt": kept["prompt"].to_numpy(),
             "source": kept["source"].to_numpy(),
         }

@@ -28,7 +28,7 @@ from bgetune.encoder import Encoder
 from bgetune.errors import InputError
 from bgetune.index import search
 from bgetune.negatives.space import SIMILARITY_DIGITS, Space
-from bgetune.negatives.world import World, lot, queries_of
+from bgetune.negatives.world import World, as_lists, lot, queries_of
 from bgetune.params import HardNegatives
 from bgetune.reranker import Reranker
 
@@ -82,13 +82,13 @@ def find_candidates(world: World, queries: pd.DataFrame, space: Space, rules: Ha
     Returns:
         query, candidate, similarity, whitened, rank: see `Mined`; sorted by query and rank.
     """
-    found = [(np.array([], dtype=np.int64), np.array([], dtype=np.int64), np.array([], dtype=np.float32))]
+    similarities, candidates = [np.empty((len(queries), 0))], [np.empty((len(queries), 0), dtype=np.int64)]
     for kind in ("document", "query"):
         wanted = np.flatnonzero([kind in kinds for kinds in queries["kinds"]])
         corpus = np.flatnonzero((space.row >= 0) & (world.kind == kind))
         if len(wanted) and len(corpus):
             # one more than asked for: a query is among its own neighbours
-            similarity, position = search(
+            found, position = search(
                 space.queries[wanted],
                 space.texts[space.row[corpus]],
                 rules.rank_max + 1,
@@ -97,14 +97,24 @@ def find_candidates(world: World, queries: pd.DataFrame, space: Space, rules: Ha
                 memory_mb=rules.memory_mb,
                 seed=rules.seed,
             )
-            row, _ = np.nonzero(position >= 0)
-            found.append((wanted[row], corpus[position[position >= 0]], similarity[position >= 0]))
-    query, candidate, similarity = map(np.concatenate, zip(*found, strict=True))
-    pairs = pd.DataFrame({"query": query, "candidate": candidate, "similarity": similarity.astype(np.float64)})
-    pairs = pairs[candidate != queries["anchor"].to_numpy()[query]].round({"similarity": SIMILARITY_DIGITS})
-    pairs = pairs.sort_values(["query", "similarity", "candidate"], ascending=[True, False, True], ignore_index=True)
-    pairs["rank"] = pairs.groupby("query").cumcount() + 1
-    pairs = pairs[pairs["rank"] <= rules.rank_max].reset_index(drop=True)
+            similarities.append(np.full((len(queries), rules.rank_max + 1), -np.inf))
+            similarities[-1][wanted] = found.astype(np.float64).round(SIMILARITY_DIGITS)
+            candidates.append(np.full((len(queries), rules.rank_max + 1), -1))
+            candidates[-1][wanted] = np.where(position >= 0, corpus[position], -1)
+    similarity, candidate = np.hstack(similarities), np.hstack(candidates)
+    order = np.lexsort((candidate, -similarity), axis=1)
+    candidate, similarity = (np.take_along_axis(array, order, axis=1) for array in (candidate, similarity))
+    others = (candidate >= 0) & (candidate != queries["anchor"].to_numpy()[:, None])
+    rank = np.cumsum(others, axis=1)
+    kept = others & (rank <= rules.rank_max)
+    pairs = pd.DataFrame(
+        {
+            "query": np.nonzero(kept)[0],
+            "candidate": candidate[kept],
+            "similarity": similarity[kept],
+            "rank": rank[kept],
+        }
+    )
     pairs["whitened"] = space.similarity(pairs["query"].to_numpy(), pairs["candidate"].to_numpy(), whitened=True)
     return pairs
 
@@ -169,8 +179,7 @@ def _add_similarities(queries: pd.DataFrame, space: Space) -> None:
     row = np.repeat(np.arange(len(queries)), count)
     positive = np.concatenate(queries["positives"].to_numpy()).astype(np.int64)
     for name, whitened in (("similarities", False), ("whitened", True)):
-        parts = np.split(space.similarity(row, positive, whitened), np.cumsum(count)[:-1])
-        queries[name] = [part.tolist() for part in parts]
+        queries[name] = as_lists(space.similarity(row, positive, whitened), count)
 
 
 def _with_labels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -45,14 +46,17 @@ class Space:
 
     def similarity(self, query: np.ndarray, text: np.ndarray, whitened: bool = False) -> np.ndarray:
         """Cosine of rows of `queries` and text numbers, pair by pair: (p,) float64, rounded."""
-        left, right = self.queries, self.texts
-        if whitened:
-            left, right = self.whiten(left), self.whiten(right)
+        left, right = self._whitened if whitened else (self.queries, self.texts)
         products = np.empty(len(query))
         for start in range(0, len(query), 1024):  # rows of a block stay in the processor's cache
             part = slice(start, start + 1024)
             products[part] = np.einsum("pd,pd->p", left[query[part]], right[self.row[text[part]]])
         return products.round(SIMILARITY_DIGITS)
+
+    @cached_property
+    def _whitened(self) -> tuple[np.ndarray, np.ndarray]:
+        """`queries` and `texts` after whitening."""
+        return self.whiten(self.queries), self.whiten(self.texts)
 
 
 @dataclass(frozen=True)

@@ -104,15 +104,22 @@ def queries_of(world: World, split: str, instruction: str = "") -> pd.DataFrame:
     pairs = pairs.assign(prompt=np.where(kind == "document", instruction, ""), kind=kind)
     pairs = pairs.sort_values(["anchor", "prompt"], kind="stable", ignore_index=True)
     first = np.flatnonzero(~pairs.duplicated(["anchor", "prompt"]))
-    positives, kinds = (np.split(pairs[name].to_numpy(), first[1:]) for name in ("positive", "kind"))
+    counts = np.diff(first, append=len(pairs))
+    positives, kinds = (as_lists(pairs[name].to_numpy(), counts) for name in ("positive", "kind"))
     return (
         pairs.loc[first, ["anchor", "prompt", "source"]]
         .reset_index(drop=True)
         .assign(
-            positives=[numbers.tolist() for numbers in positives][: len(first)],
-            kinds=[tuple(sorted(set(names))) for names in kinds][: len(first)],
+            positives=positives,
+            kinds=[tuple(sorted(set(names))) for names in kinds],
         )
     )
+
+
+def as_lists(values: np.ndarray, counts: np.ndarray) -> list[list]:
+    """Values in a row, cut into lists of so many each."""
+    flat, ends = values.tolist(), np.cumsum(counts).tolist()
+    return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def lot(seed: int, *names: str) -> int:
