@@ -38,7 +38,9 @@ def supports(folder: Path, device: str, precision: str) -> bool:
 
     # what `auto` resolves to: a CPU without bfloat16 would compute it in software
     computed = {"float32", models.precision("auto", "cpu")}
-    return torch.backends.mkldnn.is_available() and models.torch_device(device) == "cpu" and precision in computed
+    # what torch.compile calls, too; torch promises neither that it stays nor that every build has it
+    fused = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return fused and models.torch_device(device) == "cpu" and precision in computed
 
 
 def _pools_first_token(folder: Path) -> bool:
