@@ -187,7 +187,12 @@ def shown(world: World, missed: pd.DataFrame, meanings: pd.Series | None = None,
     rows = pd.concat([missed.head(count // 2), missed.iloc[count // 2 :].tail(count - count // 2)])
     text = pd.Series(world.text, index=world.id)
     table = pd.DataFrame(
-        {"text": rows["a_id"].map(text), "text to join": rows["b_id"].map(text), "score": rows["score"]}
+        {
+            "text": rows["a_id"].map(text),
+            "text to join": rows["b_id"].map(text),
+            "score": rows["score"],
+            "source": rows["source"],
+        }
     )
     if meanings is not None:
         table["truly the same"] = table["text"].map(meanings).eq(table["text to join"].map(meanings))
