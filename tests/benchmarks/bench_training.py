@@ -186,7 +186,6 @@ def flagembedding(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: 
     from bench_mining import mine_flagembedding
 
     from bgetune.encoder import Encoder
-    from bgetune.params import Train
     from bgetune.training import flagembedding as official
 
     rows = [(a, b) for a, b, label in job.train if label]
@@ -201,17 +200,7 @@ def flagembedding(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: 
             row["neg"] = list(dict.fromkeys([*different.get(row["query"], ()), *row["neg"]]))[:NEGATIVES]
     file = folder / "train.jsonl"
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in mined), encoding="utf-8")
-    options = Train(
-        scale=50,
-        negatives=NEGATIVES,
-        epochs=EPOCHS,
-        batch_size=BATCH_SIZE,
-        learning_rate=job.learning_rate,
-        max_length=MAX_LENGTH,
-        seed=seed,
-        precision="bfloat16" if bfloat16 else "float32",
-        device="cpu",
-    )
+    options = _options(job, seed, bfloat16, scale=50, negatives=NEGATIVES)
     steps = -(-len(mined) // BATCH_SIZE) * EPOCHS
     command = official.command(Path(job.model), file, folder, options, steps)
     subprocess.run(command, check=True, capture_output=True)
@@ -219,12 +208,11 @@ def flagembedding(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: 
     return Encoder(last, max_length=MAX_LENGTH, cache_dir=None).model, steps, len(mined)
 
 
-def bgetune(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool, tuned: Path | None = None):
-    """Graph, miner and training with their defaults, without a reranker as the peers have none."""
+def _options(job: Task, seed: int, bfloat16: bool, **others):
+    """What all contenders share, as our parameters; the rest at its default unless given."""
     from bgetune.params import Train
-    from bgetune.training import train
 
-    options = Train(
+    return Train(
         epochs=EPOCHS,
         batch_size=BATCH_SIZE,
         learning_rate=job.learning_rate,
@@ -232,7 +220,15 @@ def bgetune(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool, 
         seed=seed,
         precision="bfloat16" if bfloat16 else "float32",
         device="cpu",
+        **others,
     )
+
+
+def bgetune(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool, tuned: Path | None = None):
+    """Graph, miner and training with their defaults, without a reranker as the peers have none."""
+    from bgetune.training import train
+
+    options = _options(job, seed, bfloat16)
     groups, cluster_of, graded = prepared(job, labelled, tuned)
     trained = train(job.model, groups, cluster_of, options, folder / "checkpoints", graded=graded)
     return trained.model, int(trained.log["step"].max()), len(groups)
@@ -432,21 +428,9 @@ def _plain_steps(job: Task, groups, cluster_of, folder: Path, bfloat16: bool) ->
 
 
 def _our_steps(job: Task, groups, cluster_of, folder: Path, bfloat16: bool) -> float:
-    from bgetune.params import Train
     from bgetune.training import train
 
-    options = Train(
-        epochs=EPOCHS,
-        batch_size=BATCH_SIZE,
-        learning_rate=job.learning_rate,
-        max_length=MAX_LENGTH,
-        precision="bfloat16" if bfloat16 else "float32",
-        device="cpu",
-        symmetric=False,
-        spread=0,
-        negatives=0,
-        eval_steps=10**6,
-    )
+    options = _options(job, 42, bfloat16, symmetric=False, spread=0, negatives=0, eval_steps=10**6)
     started = time.perf_counter()
     trained = train(job.model, groups, cluster_of, options, folder / "checkpoints")
     return (time.perf_counter() - started) / int(trained.log["step"].max())
