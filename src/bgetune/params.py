@@ -445,9 +445,9 @@ class HardNegatives(Reranks, Embeds, Seeded):
         0.9, ge=0, le=1, description="Reranker score, in both directions, of a missed positive. Null: none is promoted."
     )
     promote_neighbors: bool = Field(
-        True,
+        False,
         description="In a later round: two texts that the tuned model finds nearest to each other are positives, too, "
-        "unless the reranker vetoes.",
+        "unless the reranker vetoes. Scores bunch less; where near-misses abound, ranking suffers.",
     )
     sampling: Literal["top", "random", "band"] = Field(
         "top", description="Which of those that pass: the most similar, any, or one from each of equal bands of ranks."

@@ -37,7 +37,7 @@ CONTENDERS = {
     "st_in_batch": "sentence-transformers, in-batch",
     "flagembedding": "FlagEmbedding, hn_mine 10-210",
     "bgetune": "bgetune",
-    "two_rounds": "bgetune, rounds: 2",
+    "two_rounds": "bgetune, rounds: 2, promote_neighbors",
 }
 
 Pair = tuple[str, str, int]
@@ -235,7 +235,7 @@ def bgetune(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool, 
 
 
 def two_rounds(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool):
-    """As `rounds: 2` of a profile: the model tuned first finds further positives and mines; training starts over."""
+    """As `rounds: 2` of a profile with `promote_neighbors`: the model tuned first finds further positives and mines; training starts over."""
     from bgetune.training import save
 
     first, steps, _ = bgetune(job, labelled, seed, folder / "first", bfloat16)
