@@ -235,7 +235,8 @@ def bgetune(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool, 
 
 
 def two_rounds(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool):
-    """As `rounds: 2` of a profile with `promote_neighbors`: the model tuned first finds further positives and mines; training starts over."""
+    """As `rounds: 2` with `promote_neighbors`: the model tuned first finds further positives and mines; training starts
+    over."""
     from bgetune.training import save
 
     first, steps, _ = bgetune(job, labelled, seed, folder / "first", bfloat16)
