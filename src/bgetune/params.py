@@ -429,13 +429,14 @@ class HardNegatives(Reranks, Embeds, Seeded):
     rank_min: int = Field(1, ge=1, description="First rank of the search that may become a negative.")
     rank_max: int = Field(100, ge=1, le=2000, description="Last rank: how deep the search goes.")
     window_low: float | None = Field(0.6, ge=-1, le=1, description="Similarity a negative must reach. Null: any.")
-    window_high: float | None = Field(0.9, ge=-1, le=1, description="Similarity a negative must not pass. Null: any.")
+    window_high: float | None = Field(None, ge=-1, le=1, description="Similarity a negative must not pass. Null: any.")
     margin: float | None = Field(
-        0.05,
+        None,
         ge=0,
         lt=1,
         description="A negative stays this share below the positives, similarity measured after what all texts have in "
-        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule.",
+        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule, which trains better "
+        "unless very many positives are unknown; 0.05 keeps most of those out.",
     )
     cluster_rule: bool = Field(True, description="No text of the query's cluster is a negative. False: no direct edge.")
     veto_score: float | None = Field(
@@ -503,7 +504,11 @@ class Train(Embeds, Seeded):
         True, description="With compare: query, positives must find their query, too, not only the query its positive."
     )
     spread: float = Field(
-        1.0, ge=0, le=100, description="Weight of a term that spreads the scores of unrelated texts around 0."
+        0.2,
+        ge=0,
+        le=100,
+        description="Weight of a term that spreads the scores of unrelated texts around 0; 1 spreads them further, and "
+        "tells near-misses apart a little worse.",
     )
     matryoshka: list[Annotated[int, Field(ge=2)]] = Field(
         [],

@@ -93,4 +93,4 @@ def toy():
 @pytest.fixture
 def rules():
     """No window: the toy's similarities lie where they lie."""
-    return HardNegatives(window_low=None, window_high=None, rank_max=40, num_negatives=3)
+    return HardNegatives(window_low=None, margin=0.05, rank_max=40, num_negatives=3)

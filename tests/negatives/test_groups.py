@@ -94,6 +94,12 @@ def test_heldout_is_the_same_for_another_order(toy, rules):
     assert heldout.heldout(toy.world, toy.encoder, rules, toy.reranker).equals(expected)
 
 
+def test_heldout_negatives_keep_a_margin_where_training_goes_without(toy, rules):
+    free = rules.model_copy(update={"margin": None})
+    table = heldout.heldout(toy.world, toy.encoder, free)
+    assert table.equals(heldout.heldout(toy.world, toy.encoder, rules))
+
+
 def test_machine_made_paraphrases_judge_nothing(toy, rules):
     toy.edges.loc[toy.edges["source"] == "co_click", "source"] = "back_translation"
     table = heldout.heldout(toy.world, toy.encoder, rules, toy.reranker)

@@ -317,6 +317,19 @@ def test_doubtful_candidates_are_for_a_person(toy, rules):
     assert len(promotion.doubtful(world, mined, rules.model_copy(update={"review_limit": 1}))) == 1
 
 
+def test_without_a_margin_what_is_as_near_as_a_positive_trains_and_is_shown_to_a_person(toy, rules):
+    free = rules.model_copy(update={"margin": None})
+    mined = mining.mine(toy.world, toy.encoder, free, None)
+    assert set(mined.candidates["rule"]) <= {"", "known_positive", "same_cluster"}
+    shown = set(promotion.doubtful(toy.world, mined, free)[["query", "candidate"]].itertuples(index=False, name=None))
+    near = mined.negatives[mined.negatives["whitened"] > mined.cuts[-1]]
+    anchor = mined.queries["anchor"].to_numpy()[near["query"]]
+    pairs = set(zip(toy.world.text[anchor], toy.world.text[near["candidate"]], strict=True))
+    assert pairs
+    assert shown <= pairs
+    assert {frozenset(pair) for pair in shown} == {frozenset(pair) for pair in pairs}
+
+
 def test_ablation_names_what_each_rule_buys(toy, rules):
     table = measure.ablation(toy.world, toy.encoder, rules, toy.reranker, toy.meanings).set_index("setting")
     assert table.loc["all rules", "false_negatives"] == 0

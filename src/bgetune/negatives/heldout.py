@@ -10,7 +10,7 @@ import pandas as pd
 
 from bgetune.encoder import Encoder
 from bgetune.errors import InputError
-from bgetune.negatives.mining import mine
+from bgetune.negatives.mining import MARGIN, mine
 from bgetune.negatives.world import World, lot
 from bgetune.params import HardNegatives
 from bgetune.reranker import Reranker
@@ -30,13 +30,14 @@ def heldout(
 
     Hard negatives are the nearest texts of other clusters that the reranker does not doubt. The window does not apply:
     it reads the base model's scores, and pairs chosen by it would flatter or blame that model. (Without a reranker the
-    margin is all there is against false negatives; it does apply.) Machine-made paraphrases judge nothing.
+    margin is all there is against false negatives; it does apply, also where training goes without.) Machine-made
+    paraphrases judge nothing.
 
     Returns:
         The table `heldout`.
     """
     free = {"window_low": None, "window_high": None, "sampling": "top", "too_few": "fewer", "rank_min": 1}
-    rules = rules.model_copy(update=free)
+    rules = rules.model_copy(update=free | {"margin": MARGIN if rules.margin is None else rules.margin})
     machine = world.positives["source"].isin(MACHINE_MADE)
     natural = set(world.positives.loc[~machine, "anchor"]) | set(world.positives.loc[~machine, "positive"])
     made = (set(world.positives["anchor"]) | set(world.positives["positive"])) - natural

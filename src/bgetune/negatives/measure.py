@@ -11,7 +11,7 @@ import pandas as pd
 from bgetune.encoder import Encoder
 from bgetune.errors import InputError
 from bgetune.index import recall, search
-from bgetune.negatives.mining import RULES, Mined, ask, mine
+from bgetune.negatives.mining import MARGIN, RULES, Mined, ask, mine
 from bgetune.negatives.world import World
 from bgetune.params import HardNegatives
 from bgetune.reranker import Reranker
@@ -65,7 +65,7 @@ def advice(mined: Mined, rules: HardNegatives, least: float = 0.8) -> str:
         "rank": "lower rank_min",
         "below_window": "lower window_low, or set it to null",
         "above_window": "raise window_high, or set it to null: this model's scores bunch above it",
-        "margin": "lower margin, or search deeper (rank_max)",
+        "margin": "lower margin or set it to null, or search deeper (rank_max)",
         "veto": "raise veto_score, or search deeper (rank_max)",
     }
     worst = counts.index[0] if len(counts) else "rank"
@@ -169,11 +169,12 @@ def ablation(
         One row a setting: queries with negatives, negatives a query, mean similarity, share of negatives that the
         reranker doubts (score at or over 0.5) and, with a truth, share of false negatives.
     """
+    margin = MARGIN if rules.margin is None else rules.margin
     settings = {
         "all rules": {},
         "without the cluster rule": {"cluster_rule": False},
         "without the window": {"window_low": None, "window_high": None},
-        "margin instead of the veto": {"veto_score": None},
+        "margin instead of the veto": {"veto_score": None, "margin": margin},
         "neither margin nor veto": {"veto_score": None, "margin": None},
         "without any of them": {
             "cluster_rule": False, "window_low": None, "window_high": None, "margin": None, "veto_score": None,

@@ -3,17 +3,19 @@
 One search per query serves two ends: what the reranker confirms as a positive is a missed positive, the rest are
 candidates for negatives. A candidate must pass every rule; the first that rejects it is recorded.
 
-The margin rule is the one that fails on a drifted model. "At most 95 % of the positive's similarity" (NV-Retriever,
-arXiv 2407.15831) reads similarities that bunch: on bank questions the positives of a pretrained encoder score .78 and
-the nearest neighbours .93, so it rejects nearly all candidates of nearly all queries. Here similarities are measured
-after whitening (arXiv 2103.15316), which takes out what all texts have in common, and a candidate is compared with the
-positives of the whole data, not with the query's own and perhaps poor one: with weak ones (the 5th percentile) where a
-query has negatives enough below them, with typical ones (the median) where it would starve. On those bank questions,
-with half of the known positives hidden, top 5 of 100 candidates: no rule lets in 4.8 % known positives; the published
-rule 1.4 %, and it keeps negatives for 8 % of the queries; this one 0.6 %, and for 89 %.
+A margin below the positives is the rule that fails on a drifted model. "At most 95 % of the positive's similarity"
+(NV-Retriever, arXiv 2407.15831) reads similarities that bunch: on bank questions the positives of a pretrained encoder
+score .78 and the nearest neighbours .93, so it rejects nearly all candidates of nearly all queries. Here similarities
+are measured after whitening (arXiv 2103.15316), which takes out what all texts have in common, and a candidate is
+compared with the positives of the whole data, not with the query's own and perhaps poor one: with weak ones (the 5th
+percentile) where a query has negatives enough below them, with typical ones (the median) where it would starve. On
+those bank questions, with half of the known positives hidden, top 5 of 100 candidates: no rule lets in 4.8 % known
+positives; the published rule 1.4 %, and it keeps negatives for 8 % of the queries; this one 0.6 %, and for 89 %.
 
-Where a reranker vetoes, the margin rule rests: on the demo world it would cost hardness (mean similarity .81 instead of
-.87) and prevent nothing that the veto does not.
+For training it is off all the same unless the profile gives a `margin`: the few false negatives cost less than the
+nearest candidates teach (`tests/benchmarks/bench_training.py`). Negatives that judge must be right more than hard, so
+without a reranker held-out ones keep it. Where a reranker vetoes, it rests: on the demo world it would cost hardness
+(mean similarity .81 instead of .87) and prevent nothing that the veto does not.
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ RULES = {
 }
 """The rules in their order: name -> why they reject."""
 
+
+MARGIN = 0.05
+"""Of negatives that judge, where the profile gives no margin and no reranker vetoes."""
 
 REFERENCES = (0.05, 0.25, 0.5)
 """Quantiles of the positives' whitened similarities that the margin is taken from, strictest first."""

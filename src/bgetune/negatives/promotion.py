@@ -170,7 +170,9 @@ def doubtful(world: World, mined: Mined, rules: HardNegatives, refused: pd.DataF
         )
         rows = rows.sort_values(["reranker", "similarity", "a", "b"], ascending=[False, False, True, True])
     else:
-        rows = rows[rows["rule"].isin(["margin", "above_window"])].assign(reason="as similar as the typical positive")
+        near = rows["taken"] & (rows["whitened"] > mined.cuts[-1])
+        rows = rows[near | rows["rule"].isin(["margin", "above_window"])]
+        rows = rows.assign(reason="as similar as the typical positive")
         rows = rows.sort_values(["whitened", "a", "b"], ascending=[False, True, True])
     if refused is not None and len(refused):
         reasons = {(row.a_id, row.b_id): row.reason for row in refused.itertuples()}
