@@ -504,7 +504,7 @@ class Train(Embeds, Seeded):
         True, description="With compare: query, positives must find their query, too, not only the query its positive."
     )
     spread: float = Field(
-        0.2,
+        0.5,
         ge=0,
         le=100,
         description="Weight of a term that spreads the scores of unrelated texts around 0; 1 spreads them further, and "
