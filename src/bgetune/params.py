@@ -435,8 +435,8 @@ class HardNegatives(Reranks, Embeds, Seeded):
         ge=0,
         lt=1,
         description="A negative stays this share below the positives, similarity measured after what all texts have in "
-        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule, which trains better "
-        "unless very many positives are unknown; 0.05 keeps most of those out.",
+        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule: the nearest teach more"
+        ", even where a third of them are unknown positives; 0.05 keeps those out.",
     )
     cluster_rule: bool = Field(True, description="No text of the query's cluster is a negative. False: no direct edge.")
     veto_score: float | None = Field(
