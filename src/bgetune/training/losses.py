@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from sentence_transformers.base.losses.gradcache import CachedLossMixin
-from sentence_transformers.base.losses.merged_forward import embed_columns
 from sentence_transformers.sentence_transformer import losses
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +16,12 @@ if TYPE_CHECKING:
 
 POSITIVE, NEGATIVE, MASKED = 1, 0, -1
 """What the label matrix of a batch says of an anchor and a document."""
+
+PIECES = 4
+"""Into how many pieces of like length a column of a batch is cut at most."""
+
+MIN_PIECE = 16
+"""Texts in a piece at least: smaller ones gain nothing."""
 
 NEVER = -1e9
 """Stands for minus infinity in a softmax: with the real one, a row without any negative has no gradient but NaN."""
@@ -75,7 +80,7 @@ class RankingLoss(CachedLossMixin, nn.Module):
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor | dict[str, Tensor]:
         if self.uses_gradient_cache:
             return self.forward_cached(sentence_features, labels)
-        return self.compute_loss_from_embeddings(embed_columns(self.model, sentence_features), labels)
+        return self.compute_loss_from_embeddings([embed(self.model, column) for column in sentence_features], labels)
 
     def calculate_loss(self, reps: list[list[Tensor]], labels: Tensor, *, with_backward: bool = False) -> Tensor:
         loss = sum(self.compute_loss_from_embeddings([torch.cat(pieces) for pieces in reps], labels).values())
@@ -107,6 +112,34 @@ class RankingLoss(CachedLossMixin, nn.Module):
             return {"ranking": loss}
         positives = documents[(labels == POSITIVE).int().argmax(dim=1)]
         return {"ranking": loss, "spread": self.spread * (spread_out(anchors) + spread_out(positives)) / 2}
+
+
+def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
+    """Vectors of a column of a batch; texts of like length go through the model together.
+
+    Padding is most of the work where one text is long and the others are not.
+
+    Args:
+        features: what the model's `preprocess` gives, `attention_mask` (n, tokens) among it.
+
+    Returns:
+        (n, d), in the order of the column, not normalised.
+    """
+    mask = features["attention_mask"]
+    pieces = min(PIECES, len(mask) // MIN_PIECE)
+    if pieces < 2 or not mask[:, 0].all():  # padded on the left: cutting the end would cut text
+        return model(features)["sentence_embedding"]
+    lengths = mask.sum(dim=1)
+    order = lengths.argsort(stable=True)
+    vectors = []
+    for rows in order.tensor_split(pieces):
+        width = int(lengths[rows[-1]])
+        piece = {
+            key: value[rows, :width] if isinstance(value, Tensor) and value.shape == mask.shape else value
+            for key, value in features.items()
+        }
+        vectors.append(model(piece)["sentence_embedding"])
+    return torch.cat(vectors)[order.argsort()]
 
 
 def ranking(scores: Tensor, labels: Tensor, compare: str = "query") -> Tensor:
