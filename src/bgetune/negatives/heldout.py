@@ -10,7 +10,7 @@ import pandas as pd
 
 from bgetune.encoder import Encoder
 from bgetune.errors import InputError
-from bgetune.negatives.mining import MARGIN, mine
+from bgetune.negatives.mining import mine, with_margin
 from bgetune.negatives.world import World, lot
 from bgetune.params import HardNegatives
 from bgetune.reranker import Reranker
@@ -37,7 +37,7 @@ def heldout(
         The table `heldout`.
     """
     free = {"window_low": None, "window_high": None, "sampling": "top", "too_few": "fewer", "rank_min": 1}
-    rules = rules.model_copy(update=free | {"margin": MARGIN if rules.margin is None else rules.margin})
+    rules = with_margin(rules).model_copy(update=free)
     machine = world.positives["source"].isin(MACHINE_MADE)
     natural = set(world.positives.loc[~machine, "anchor"]) | set(world.positives.loc[~machine, "positive"])
     made = (set(world.positives["anchor"]) | set(world.positives["positive"])) - natural

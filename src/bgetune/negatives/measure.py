@@ -11,7 +11,7 @@ import pandas as pd
 from bgetune.encoder import Encoder
 from bgetune.errors import InputError
 from bgetune.index import recall, search
-from bgetune.negatives.mining import MARGIN, RULES, Mined, ask, mine
+from bgetune.negatives.mining import RULES, Mined, ask, mine, with_margin
 from bgetune.negatives.world import World
 from bgetune.params import HardNegatives
 from bgetune.reranker import Reranker
@@ -169,12 +169,11 @@ def ablation(
         One row a setting: queries with negatives, negatives a query, mean similarity, share of negatives that the
         reranker doubts (score at or over 0.5) and, with a truth, share of false negatives.
     """
-    margin = MARGIN if rules.margin is None else rules.margin
     settings = {
         "all rules": {},
         "without the cluster rule": {"cluster_rule": False},
         "without the window": {"window_low": None, "window_high": None},
-        "margin instead of the veto": {"veto_score": None, "margin": margin},
+        "margin instead of the veto": {"veto_score": None, "margin": with_margin(rules).margin},
         "neither margin nor veto": {"veto_score": None, "margin": None},
         "without any of them": {
             "cluster_rule": False, "window_low": None, "window_high": None, "margin": None, "veto_score": None,

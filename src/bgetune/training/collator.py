@@ -16,7 +16,7 @@ class Guide:
     """A model's judgement on which documents of a batch are false negatives (GISTEmbed, arXiv 2402.16829).
 
     A document of another row is masked when the guide finds it closer to the anchor than the anchor's positive, less a
-    margin. A row's own hard negatives stay: they passed stricter tests when they were mined.
+    margin. A row's own hard negatives stay: the miner's rules decided on them.
 
     Attributes:
         vectors: (n, d) unit vectors of all texts of the groups.
