@@ -528,6 +528,15 @@ class Train(Embeds, Seeded):
         None, ge=1, description="Most positives of a query in a batch. Null: so many that all have their turn."
     )
     negatives: int = Field(4, ge=0, description="Most hard negatives that a query brings into a batch.")
+    denoising_epochs: int = Field(
+        0,
+        ge=0,
+        description="Passes over the texts of the train split, also those without a positive, before the training: the "
+        "model learns to tell a text from a part of it (TSDAE). Pays where positives are few. 0: none.",
+    )
+    denoising_texts: int | None = Field(
+        50_000, ge=1, description="Most texts for denoising_epochs, drawn by the seed. Null: all."
+    )
     epochs: int = Field(3, ge=1, description="Passes over all queries.")
     batch_size: int = Field(64, ge=2, description="Queries in a batch, per process.")
     mini_batch_size: int | None = Field(

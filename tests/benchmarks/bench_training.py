@@ -39,6 +39,7 @@ CONTENDERS = {
     "flagembedding": "FlagEmbedding, hn_mine 10-210",
     "bgetune": "bgetune",
     "with_margin": "bgetune, margin: 0.05",
+    "warmed_up": "bgetune, denoising_epochs: 3",
     "two_rounds": "bgetune, rounds: 2, promote_neighbors",
 }
 
@@ -56,6 +57,7 @@ class Task:
         model: folder of the base model.
         learning_rate: of all contenders; the miniature of the demo learns faster.
         train, dev, test: pairs with label 1 (same meaning) or 0.
+        texts: of the domain, those of `train` among them: what there is to warm up on.
     """
 
     model: str
@@ -63,6 +65,7 @@ class Task:
     train: list[Pair]
     dev: list[Pair]
     test: list[Pair]
+    texts: list[str]
 
 
 def task(name: str, quick: bool, seed: int = 0) -> Task:
@@ -75,6 +78,7 @@ def task(name: str, quick: bool, seed: int = 0) -> Task:
 
     if name in ("demo", "sparse"):
         train, judged = _demo("small" if quick else "standard", seed)
+        texts = _texts(train)
         if name == "sparse":
             positives = [pair for pair in train if pair[2]]
             hidden = set(positives[len(positives) // 5 :])
@@ -92,9 +96,14 @@ def task(name: str, quick: bool, seed: int = 0) -> Task:
             rows = [rows[i] for i in order]
             # as many positives as in the bank set
             train, judged = rows[:15_000], rows[15_000:25_000]
+        texts = _texts(train)
     if quick:
         train, judged = train[:2000], judged[:2000]
-    return Task(model, rate, train, judged[0::2], judged[1::2])
+    return Task(model, rate, train, judged[0::2], judged[1::2], texts)
+
+
+def _texts(pairs: list[Pair]) -> list[str]:
+    return sorted({text for pair in pairs for text in pair[:2]})
 
 
 def _labelled(name: str) -> list[Pair]:
@@ -139,7 +148,7 @@ def st_margin(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool
     from bench_mining import mine_sentence_transformers
 
     rows = [(a, b) for a, b, label in job.train if label]
-    mined = mine_sentence_transformers(rows, sorted({text for pair in job.train for text in pair[:2]}), job.model)
+    mined = mine_sentence_transformers(rows, _texts(job.train), job.model)
     triplets = [(row["query"], row["pos"][0], row["neg"][0]) for row in mined]
     return _sentence_transformers(job, triplets, labelled, seed, folder, bfloat16)
 
@@ -199,7 +208,7 @@ def flagembedding(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: 
     from bgetune.training import flagembedding as official
 
     rows = [(a, b) for a, b, label in job.train if label]
-    mined = mine_flagembedding(rows, sorted({text for pair in job.train for text in pair[:2]}), job.model)
+    mined = mine_flagembedding(rows, _texts(job.train), job.model)
     if labelled:
         different: dict[str, list[str]] = {}
         for a, b, label in job.train:
@@ -242,19 +251,33 @@ def bgetune(
     bfloat16: bool,
     tuned: Path | None = None,
     margin: float | None = None,
+    base: Path | None = None,
 ):
-    """Graph, miner and training with their defaults, without a reranker as the peers have none."""
+    """Graph, miner and training with their defaults, without a reranker as the peers have none.
+
+    Args:
+        tuned: mines instead of the base model.
+        base: is trained instead of the base model.
+    """
     from bgetune.training import train
 
     options = _options(job, seed, bfloat16)
     groups, cluster_of, graded = prepared(job, labelled, tuned, margin)
-    trained = train(job.model, groups, cluster_of, options, folder / "checkpoints", graded=graded)
+    trained = train(base or job.model, groups, cluster_of, options, folder / "checkpoints", graded=graded)
     return trained.model, int(trained.log["step"].max()), len(groups)
 
 
 def with_margin(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool):
     """As ours, but for negatives that stay a margin below the positives: easier ones, of which fewer are false."""
     return bgetune(job, labelled, seed, folder, bfloat16, margin=0.05)
+
+
+def warmed_up(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool):
+    """As ours, but for a model that was warmed up on the texts of the domain."""
+    from bgetune.training import denoising
+
+    warmed = denoising.warm_up(job.model, job.texts, _options(job, seed, bfloat16, denoising_epochs=3), folder / "warm")
+    return bgetune(job, labelled, seed, folder, bfloat16, base=warmed.folder)
 
 
 def two_rounds(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: bool):

@@ -22,6 +22,7 @@ def finished(tmp_path_factory):
             "04_train.general={path: demo://small/pairs.csv}",
             "04_train.merge_weight=0.9",
             "04_train.tensorboard=true",
+            "04_train.denoising_epochs=1",
             "rounds=2",
         ]
         arguments = [part for value in chosen for part in ("--set", value)]
@@ -98,10 +99,16 @@ def test_the_saved_model_is_the_merged_one_and_its_card_says_so(finished, stages
     assert (finished / "05_calibrate/scoring.json").is_file()
     assert len(list((finished / "04_train/tensorboard").iterdir())) == 1
     assert not (finished / "04_train/checkpoints").exists()
+    assert not (finished / "04_train/denoising").exists()
     pairs = forgetting.read_general(params.GeneralSource(path="demo://small/pairs.csv"), 2000, seed=42)
     encoder = Encoder(finished / "04_train/model", max_length=32, cache_dir=None)
     for name, value in forgetting.general_scores(pairs, encoder.encode).items():
         assert value == pytest.approx(metrics["after"][name], abs=1e-4)
+
+
+def test_the_warm_up_reads_the_train_split_alone(finished, stages):
+    clusters = pd.read_parquet(run.artifact_path(finished, "clusters"))
+    assert stages["04_train"]["metrics"]["warm_up_texts"] == (clusters.split == "train").sum() > 0
 
 
 def test_the_tuned_model_drifts_less(stages):

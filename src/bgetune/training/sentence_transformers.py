@@ -344,11 +344,14 @@ class DevEvaluator(SentenceEvaluator):
 class Progress(TrainerCallback):
     """A plain bar on stderr."""
 
+    def __init__(self, label: str = "training"):
+        self.label = label
+
     def on_train_begin(self, args, state: TrainerState, control: TrainerControl, **_):
         self.bar = tqdm(
             total=state.max_steps,
             initial=state.global_step,
-            desc="training",
+            desc=self.label,
             unit="step",
             disable=not state.is_world_process_zero,
         )

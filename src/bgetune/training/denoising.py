@@ -1,0 +1,214 @@
+"""Warm-up on unlabelled texts: the model learns to tell a text from a part of it (TSDAE, arXiv 2104.06979)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformerTrainer
+from sentence_transformers.sentence_transformer.losses import DenoisingAutoEncoderLoss
+from transformers import PrinterCallback, ProgressCallback
+from transformers.utils.notebook import NotebookProgressCallback
+
+from bgetune import models
+from bgetune.errors import InputError
+from bgetune.params import Train
+from bgetune.training import checkpoints, save
+from bgetune.training.sentence_transformers import Progress, load, training_arguments, uses_bfloat16
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from torch import Tensor
+
+DELETED = 0.6
+"""Share of the tokens that are left out: the paper's best."""
+
+DECODER = "decoder.safetensors"
+
+
+@dataclass(frozen=True)
+class Warmed:
+    """What a warm-up leaves.
+
+    Attributes:
+        folder: of the model, for the training to start from.
+        log: columns step, loss (cross-entropy of a token, in nats).
+    """
+
+    folder: Path
+    log: pd.DataFrame
+
+
+def corpus(texts: pd.DataFrame, clusters: pd.DataFrame, most: int | None, seed: int) -> list[str]:
+    """The texts to warm up on: all kinds, with and without a positive, but none of a held-out cluster.
+
+    Args:
+        texts: the table `texts`.
+        clusters: the table `clusters`; a text that is in none is held out by nothing.
+        most: of more texts, so many are drawn by the seed.
+    """
+    held_out = clusters.loc[clusters["split"] != "train", "text_id"]
+    kept = texts.loc[~texts["text_id"].isin(held_out), "text"]
+    return (kept if most is None or len(kept) <= most else kept.sample(most, random_state=seed)).sort_index().tolist()
+
+
+def warm_up(base: str | Path, texts: Sequence[str], options: Train, folder: Path) -> Warmed:
+    """Train a model to put into the vector of a text, most of whose tokens are deleted, what rebuilds all of it.
+
+    A decoder with the model's own weights, and cross-attention to that one vector, does the rebuilding; it is thrown
+    away. Batch size, learning rate and precision are those of the training. A warm-up that was killed continues from
+    its last checkpoint and ends with the weights of an unbroken one. On one process only.
+
+    Args:
+        base: the model's folder, hub name or demo://.
+        texts: n texts, each seen `options.denoising_epochs` times, with other tokens deleted every time.
+        options: the parameters of 04_train.
+        folder: for checkpoints and the model.
+
+    Raises:
+        InputError: no texts, a model whose architecture has no decoder, a loss that is not finite, no room.
+    """
+    if not texts:
+        raise InputError("04_train: denoising_epochs: there is no text to warm up on; set it to 0")
+    model = load(base, options)
+    torch.manual_seed(options.seed)  # of the decoder's cross-attention, which the model does not have
+    try:
+        with models.quiet():
+            loss = DenoisingAutoEncoderLoss(model)
+    except (ValueError, AssertionError) as error:
+        raise InputError(
+            f"04_train: denoising_epochs: {base} cannot be its own decoder, as BERT and XLM-R can "
+            f"({str(error).strip().splitlines()[0]}); set it to 0"
+        ) from None
+    weights = sum(p.nelement() * p.element_size() for p in loss.parameters())
+    folder = checkpoints.prepare(folder, _key(base, texts, options), 3 * 3 * weights / 1e9)
+    last = checkpoints.latest(folder)
+    items = Dataset.from_dict({"item": range(len(texts) * options.denoising_epochs)})
+    steps = -(-len(items) // options.batch_size)
+    # one epoch of all items: a text's number and pass follow from its item
+    arguments = training_arguments(options.model_copy(update={"epochs": 1}), folder, steps, judged=False)
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=items,
+        loss=loss,
+        data_collator=Collator(model, texts, options.seed),
+        callbacks=[Progress("denoising")],
+    )
+    for callback in (ProgressCallback, NotebookProgressCallback, PrinterCallback):
+        trainer.remove_callback(callback)
+    with models.quiet():
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    save.save(model.eval(), folder / "model")
+    log = [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    return Warmed(folder / "model", pd.DataFrame(log, columns=["step", "loss"]))
+
+
+def delete_tokens(
+    features: Mapping[str, Tensor], special: Tensor, pad: int, rngs: Sequence[np.random.Generator]
+) -> dict[str, Tensor]:
+    """Leave out tokens, each with probability `DELETED`, and close the gaps; special tokens stay, and one other.
+
+    Args:
+        features: (n, tokens) each, `input_ids` and `attention_mask` among them.
+        special: (n, tokens) bool, padding included.
+        pad: id of the padding token.
+        rngs: of each row.
+    """
+    kept = special & features["attention_mask"].bool()
+    for row, rng in enumerate(rngs):
+        others = (~special[row]).nonzero()[:, 0]
+        if len(others):
+            chosen = rng.random(len(others)) >= DELETED
+            chosen[rng.integers(len(others))] |= not chosen.any()
+            kept[row, others[torch.from_numpy(chosen)]] = True
+    order = torch.argsort((~kept).int(), dim=1, stable=True)[:, : int(kept.sum(dim=1).max())]
+    filled = kept.gather(1, order)
+    return {
+        key: values.gather(1, order).masked_fill(~filled, pad if key == "input_ids" else 0)
+        for key, values in features.items()
+    }
+
+
+class Collator:
+    """Items to a batch of two columns: texts with tokens deleted, and the whole texts. Item i is text i modulo n."""
+
+    valid_label_columns: tuple[str, ...] = ()
+
+    def __init__(self, model: SentenceTransformer, texts: Sequence[str], seed: int):
+        self.preprocess = model.preprocess
+        self.tokenizer = model.tokenizer
+        self.texts = texts
+        self.seed = seed
+
+    def __call__(self, rows: list[dict]) -> dict[str, Any]:
+        items = [row["item"] for row in rows]
+        whole = self.preprocess([self.texts[item % len(self.texts)] for item in items])
+        whole = {key: value for key, value in whole.items() if isinstance(value, torch.Tensor)}
+        special = torch.tensor(
+            [
+                self.tokenizer.get_special_tokens_mask(ids, already_has_special_tokens=True)
+                for ids in whole["input_ids"].tolist()
+            ],
+            dtype=torch.bool,
+        )
+        rngs = [np.random.default_rng([self.seed, item]) for item in items]
+        part = delete_tokens(whole, special, self.tokenizer.pad_token_id, rngs)
+        return {
+            **{f"part_{key}": value for key, value in part.items()},
+            **{f"whole_{key}": value for key, value in whole.items()},
+        }
+
+
+class Trainer(SentenceTransformerTrainer):
+    """The trainer, whose checkpoints also hold what the decoder has of its own."""
+
+    def compute_loss(self, model, inputs, *args, **options):
+        with self.accelerator.autocast():  # the decoder, too
+            loss = super().compute_loss(model, inputs, *args, **options)
+        value = loss[0] if isinstance(loss, tuple) else loss
+        if not torch.isfinite(value):
+            raise InputError(
+                f"04_train: denoising_epochs: the loss is {value.item()} in step {self.state.global_step + 1} of the "
+                f"warm-up, which has diverged; lower learning_rate, or set precision to float32"
+            )
+        return loss
+
+    def add_model_card_callback(self, default_args_dict: dict) -> None:
+        """None: the pipeline writes its own model card."""
+
+    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
+        super()._save(output_dir, state_dict)
+        own = {name: value.detach().contiguous() for name, value in self._decoder().items()}
+        save_file(own, Path(output_dir or self.args.output_dir) / DECODER)
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        super()._load_from_checkpoint(checkpoint_path)
+        saved = load_file(Path(checkpoint_path) / DECODER)
+        with torch.no_grad():
+            for name, value in self._decoder().items():
+                value.copy_(saved[name])
+
+    def _decoder(self) -> dict[str, Tensor]:
+        """The weights that only the decoder has; shared ones go by their names in the encoder."""
+        return {name: value for name, value in self.loss.named_parameters() if name.startswith("decoder.")}
+
+
+def _key(base: str | Path, texts: Sequence[str], options: Train) -> list[str]:
+    """All that the weights of a warm-up follow from."""
+    own = ["denoising_epochs", "batch_size", "learning_rate", "warmup", "weight_decay", "max_length", "seed"]
+    return [
+        options.model_dump_json(include={*own, "eval_steps", "device"}),
+        models.fingerprint(models.fetch(base)),
+        str(uses_bfloat16(options)),
+        *texts,
+        checkpoints.code_hash(),
+    ]
