@@ -226,6 +226,8 @@ def test_a_notebook_of_a_later_round_knows_its_folder(tmp_path):
     begun = run.start("04_train", arguments)
     assert (begun.name, begun.folder) == ("04_train.2", tmp_path / "run/04_train.2")
     assert run.stages(tmp_path / "run")[-2:] == ["04_train.2", "05_calibrate"]
+    assert run.is_last_round(begun)
+    assert not run.is_last_round(run.start("04_train", arguments | {"round_number": 1}))
 
 
 def two_runs(folder, **values):

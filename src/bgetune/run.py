@@ -233,6 +233,11 @@ def round_of(stage: str) -> int:
     return int(stage.partition(".")[2] or 1)
 
 
+def is_last_round(stage: Stage) -> bool:
+    """Whether no later round repeats what this stage does."""
+    return round_of(stage.name) == read_manifest(stage.run_dir).get("rounds", 1)
+
+
 def set_rounds(run_dir: Path, rounds: int) -> None:
     """Record how many rounds count in a run: what further ones made stays where it is, and is not read."""
     manifest = read_manifest(run_dir)
