@@ -532,7 +532,8 @@ class Train(Embeds, Seeded):
         0,
         ge=0,
         description="Passes over the texts of the train split, also those without a positive, before the training: the "
-        "model learns to tell a text from a part of it (TSDAE). Pays where positives are few. 0: none.",
+        "model learns to tell a text from a part of it (TSDAE). Pays if the model hardly knows such texts and "
+        "positives are few; [0, 3] with --set compares. 0: none.",
     )
     denoising_texts: int | None = Field(
         50_000, ge=1, description="Most texts for denoising_epochs, drawn by the seed. Null: all."
