@@ -142,6 +142,21 @@ def test_computes_in_bfloat16_and_leaves_a_model_in_float32(base, asked, tmp_pat
     assert {p.dtype for p in load(warmed.folder, options(base)).parameters()} == {torch.float32}
 
 
+def test_mini_batches_add_up_to_the_steps_of_whole_ones(base, asked, tmp_path, monkeypatch):
+    sizes = []
+    delete = denoising.delete_tokens
+
+    def noted(features, *args):
+        sizes.append(len(features["input_ids"]))
+        return delete(features, *args)
+
+    monkeypatch.setattr(denoising, "delete_tokens", noted)
+    warmed = denoising.warm_up(base, asked, options(base, mini_batch_size=6), tmp_path)
+    assert warmed.log["step"].max() == 14  # 240 texts, three times 6 a step
+    assert set(sizes) == {6}
+    assert len(sizes) == 40
+
+
 # --- bad input ----------------------------------------------------------------------------------------------------
 
 

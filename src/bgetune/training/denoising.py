@@ -63,8 +63,10 @@ def warm_up(base: str | Path, texts: Sequence[str], options: Train, folder: Path
     """Train a model to put into the vector of a text, most of whose tokens are deleted, what rebuilds all of it.
 
     A decoder with the model's own weights, and cross-attention to that one vector, does the rebuilding; it is thrown
-    away. Batch size, learning rate and precision are those of the training. A warm-up that was killed continues from
-    its last checkpoint and ends with the weights of an unbroken one. On one process only.
+    away. Batch size, learning rate and precision are those of the training. With `mini_batch_size`, so many texts go
+    through at a time and their gradients add up: a score for every word of the vocabulary at every token takes memory.
+    A warm-up that was killed continues from its last checkpoint and ends with the weights of an unbroken one. On one
+    process only.
 
     Args:
         base: the model's folder, hub name or demo://.
@@ -91,9 +93,13 @@ def warm_up(base: str | Path, texts: Sequence[str], options: Train, folder: Path
     folder = checkpoints.prepare(folder, _key(base, texts, options), 3 * 3 * weights / 1e9)
     last = checkpoints.latest(folder)
     items = Dataset.from_dict({"item": range(len(texts) * options.denoising_epochs)})
-    steps = -(-len(items) // options.batch_size)
+    at_once = min(options.batch_size, options.mini_batch_size or options.batch_size)
+    turns = -(-options.batch_size // at_once)
+    steps = -(-len(items) // (at_once * turns))
     # one epoch of all items: a text's number and pass follow from its item
-    arguments = training_arguments(options.model_copy(update={"epochs": 1}), folder, steps, judged=False)
+    one_pass = options.model_copy(update={"epochs": 1, "batch_size": at_once})
+    arguments = training_arguments(one_pass, folder, steps, judged=False)
+    arguments.gradient_accumulation_steps = turns
     trainer = Trainer(
         model=model,
         args=arguments,
@@ -204,9 +210,9 @@ class Trainer(SentenceTransformerTrainer):
 
 def _key(base: str | Path, texts: Sequence[str], options: Train) -> list[str]:
     """All that the weights of a warm-up follow from."""
-    own = ["denoising_epochs", "batch_size", "learning_rate", "warmup", "weight_decay", "max_length", "seed"]
+    sizes, rates = {"batch_size", "mini_batch_size", "max_length"}, {"learning_rate", "warmup", "weight_decay"}
     return [
-        options.model_dump_json(include={*own, "eval_steps", "device"}),
+        options.model_dump_json(include={"denoising_epochs", "seed", "eval_steps", "device", *sizes, *rates}),
         models.fingerprint(models.fetch(base)),
         str(uses_bfloat16(options)),
         *texts,
