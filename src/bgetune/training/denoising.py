@@ -12,16 +12,13 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.losses import DenoisingAutoEncoderLoss
-from transformers import PrinterCallback, ProgressCallback
-from transformers.utils.notebook import NotebookProgressCallback
 
 from bgetune import models
 from bgetune.errors import InputError
 from bgetune.params import Train
 from bgetune.training import checkpoints, save
-from bgetune.training.sentence_transformers import Progress, load, training_arguments, uses_bfloat16
+from bgetune.training.sentence_transformers import CheckedTrainer, Progress, load, training_arguments, uses_bfloat16
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -108,8 +105,6 @@ def warm_up(base: str | Path, texts: Sequence[str], options: Train, folder: Path
         data_collator=Collator(model, texts, options.seed),
         callbacks=[Progress("denoising")],
     )
-    for callback in (ProgressCallback, NotebookProgressCallback, PrinterCallback):
-        trainer.remove_callback(callback)
     with models.quiet():
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -159,13 +154,7 @@ class Collator:
         items = [row["item"] for row in rows]
         whole = self.preprocess([self.texts[item % len(self.texts)] for item in items])
         whole = {key: value for key, value in whole.items() if isinstance(value, torch.Tensor)}
-        special = torch.tensor(
-            [
-                self.tokenizer.get_special_tokens_mask(ids, already_has_special_tokens=True)
-                for ids in whole["input_ids"].tolist()
-            ],
-            dtype=torch.bool,
-        )
+        special = torch.isin(whole["input_ids"], torch.tensor(self.tokenizer.all_special_ids))
         rngs = [np.random.default_rng([self.seed, item]) for item in items]
         part = delete_tokens(whole, special, self.tokenizer.pad_token_id, rngs)
         return {
@@ -174,22 +163,18 @@ class Collator:
         }
 
 
-class Trainer(SentenceTransformerTrainer):
+class Trainer(CheckedTrainer):
     """The trainer, whose checkpoints also hold what the decoder has of its own."""
 
     def compute_loss(self, model, inputs, *args, **options):
         with self.accelerator.autocast():  # the decoder, too
-            loss = super().compute_loss(model, inputs, *args, **options)
-        value = loss[0] if isinstance(loss, tuple) else loss
-        if not torch.isfinite(value):
-            raise InputError(
-                f"04_train: denoising_epochs: the loss is {value.item()} in step {self.state.global_step + 1} of the "
-                f"warm-up, which has diverged; lower learning_rate, or set precision to float32"
-            )
-        return loss
+            return super().compute_loss(model, inputs, *args, **options)
 
-    def add_model_card_callback(self, default_args_dict: dict) -> None:
-        """None: the pipeline writes its own model card."""
+    def diverged(self, loss: float, inputs: Mapping) -> str:
+        return (
+            f"04_train: denoising_epochs: the loss is {loss} in step {self.state.global_step + 1} of the warm-up, "
+            f"which has diverged; lower learning_rate, or set precision to float32"
+        )
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         super()._save(output_dir, state_dict)

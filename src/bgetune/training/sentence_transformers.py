@@ -137,8 +137,6 @@ def train(
         callbacks=callbacks,
         sampler=sampler,
     )
-    for callback in (ProgressCallback, NotebookProgressCallback, PrinterCallback):
-        trainer.remove_callback(callback)
     with models.quiet():
         trainer.train_from(last, judge)
     best = trainer.state.best_global_step if evaluator is not None else None
@@ -247,8 +245,31 @@ def training_arguments(options: Train, folder: Path, steps: int, judged: bool) -
     )
 
 
-class Trainer(SentenceTransformerTrainer):
-    """The trainer with our batches; it stops at a loss that is not finite and names the batch."""
+class CheckedTrainer(SentenceTransformerTrainer):
+    """The trainer without its own progress and model card; it stops at a loss that is not finite."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        for callback in (ProgressCallback, NotebookProgressCallback, PrinterCallback):
+            self.remove_callback(callback)
+
+    def add_model_card_callback(self, default_args_dict: dict) -> None:
+        """None: the pipeline writes its own model card."""
+
+    def compute_loss(self, model, inputs, *args, **options):
+        loss = super().compute_loss(model, inputs, *args, **options)
+        value = loss[0] if isinstance(loss, tuple) else loss
+        if not torch.isfinite(value):
+            raise InputError(self.diverged(value.item(), inputs))
+        return loss
+
+    def diverged(self, loss: float, inputs: Mapping) -> str:
+        """The message for a loss that is not finite."""
+        raise NotImplementedError
+
+
+class Trainer(CheckedTrainer):
+    """The trainer with our batches; one whose loss is not finite is named."""
 
     def __init__(self, *args, sampler: MixedBatchSampler, **options):
         self.sampler = sampler
@@ -270,9 +291,6 @@ class Trainer(SentenceTransformerTrainer):
     def get_multi_dataset_batch_sampler(self, *args, **options) -> MixedBatchSampler:
         return self.sampler
 
-    def add_model_card_callback(self, default_args_dict: dict) -> None:
-        """None: the pipeline writes its own model card."""
-
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:
         if getattr(self.model.transformers_model, "peft_config", None):
             lora.read(self.model, Path(checkpoint_path))
@@ -283,15 +301,11 @@ class Trainer(SentenceTransformerTrainer):
         """Without the `except` of the trainer, which would leave the last state for the best one."""
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
-    def compute_loss(self, model, inputs, *args, **options):
-        loss = super().compute_loss(model, inputs, *args, **options)
-        value = loss[0] if isinstance(loss, tuple) else loss
-        if not torch.isfinite(value):
-            raise InputError(
-                f"04_train: the loss is {value.item()} in step {self.state.global_step + 1}, {self._describe(inputs)}. "
-                f"Training has diverged: lower learning_rate, or set precision to float32"
-            )
-        return loss
+    def diverged(self, loss: float, inputs: Mapping) -> str:
+        return (
+            f"04_train: the loss is {loss} in step {self.state.global_step + 1}, {self._describe(inputs)}. "
+            f"Training has diverged: lower learning_rate, or set precision to float32"
+        )
 
     def _describe(self, inputs: Mapping) -> str:
         if "items" not in inputs:
