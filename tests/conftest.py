@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from bgetune.params import ROOT
+from bgetune.paths import ROOT
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub

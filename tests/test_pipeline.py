@@ -3,8 +3,10 @@ import re
 import nbformat
 import pytest
 
-from bgetune import params, pipeline, run
+from bgetune import paths, pipeline
+from bgetune.config.stages import STAGES
 from bgetune.errors import InputError
+from bgetune.runs import manifest, stage
 
 STAGE = "01_positives"
 
@@ -21,16 +23,16 @@ def make_notebook(root, *sources):
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A repository with one stage, whose notebook writes one artifact."""
-    monkeypatch.setattr(pipeline, "ROOT", tmp_path)
-    for module in (pipeline, run):
-        monkeypatch.setattr(module, "STAGES", {STAGE: params.STAGES[STAGE]})
-    monkeypatch.setattr(run, "ROOT", tmp_path)
+    for module in (pipeline, manifest):
+        monkeypatch.setattr(module, "STAGES", {STAGE: STAGES[STAGE]})
+    for module in (pipeline, stage, paths):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(pipeline, "check", lambda profile: None)
-    monkeypatch.setattr(run, "code_hash", lambda stage: "code")
+    monkeypatch.setattr(manifest, "code_hash", lambda stage: "code")
     make_notebook(
         tmp_path,
-        "from bgetune import run\nrun.code_hash = lambda stage: 'code'",
-        f'stage = run.start("{STAGE}", globals())',
+        "from bgetune import runs\nfrom bgetune.runs import stage as stages\nstages.code_hash = lambda stage: 'code'",
+        f'stage = runs.start("{STAGE}", globals())',
         'with stage.writing("made.txt") as file:\n    n = file.write_text(f"seed {stage.params.seed}")',
         'print("<b>untrusted</b>")\nstage.finish(seen=1)',
     )
@@ -122,8 +124,8 @@ def counting(repository):
     """The repository with a notebook that counts its runs in a file and fails for the seed 13."""
     make_notebook(
         repository,
-        "from bgetune import run\nrun.code_hash = lambda stage: 'code'",
-        f'stage = run.start("{STAGE}", globals())\nassert stage.params.seed != 13, "unlucky <b>"',
+        "from bgetune import runs\nfrom bgetune.runs import stage as stages\nstages.code_hash = lambda stage: 'code'",
+        f'stage = runs.start("{STAGE}", globals())\nassert stage.params.seed != 13, "unlucky <b>"',
         'with stage.writing("made.txt") as file:\n    n = file.write_text(f"seed {stage.params.seed}")',
         f'with open("{repository}/count", "a") as file:\n    n = file.write("x")\nstage.finish()',
     )

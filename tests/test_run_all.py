@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bgetune.params import ROOT
+from bgetune.paths import ROOT
 
 
 def run_all(folder, *arguments, **environment):

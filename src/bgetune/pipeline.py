@@ -17,9 +17,13 @@ from pathlib import Path
 
 import yaml
 
-from bgetune import comparison, params, report, run
+from bgetune import files, runs
+from bgetune.config.profile import Profile, load_profiles, model_locations, resolve
+from bgetune.config.stages import STAGES
 from bgetune.errors import InputError
-from bgetune.params import ROOT, STAGES
+from bgetune.paths import ROOT, prepare_demo
+from bgetune.reports import comparison, report
+from bgetune.runs import manifest
 
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",  # the kernels fork nothing; silences a warning on every run
@@ -40,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
     try:
         # all profiles are checked before the first notebook of the first one starts
-        profiles = [profile for path in options.profiles for profile in params.load_profiles(path, options.set)]
+        profiles = [profile for path in options.profiles for profile in load_profiles(path, options.set)]
         names = [profile.name for profile in profiles]
         for name in names:
             if names.count(name) > 1:
@@ -57,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def run_batch(profiles: Sequence[params.Profile], *, first: str | None = None, force: bool = False) -> int:
+def run_batch(profiles: Sequence[Profile], *, first: str | None = None, force: bool = False) -> int:
     """Run profiles one after the other, the others too when one fails, and compare them when there are several.
 
     Args:
@@ -67,7 +71,7 @@ def run_batch(profiles: Sequence[params.Profile], *, first: str | None = None, f
         The exit status: 0, or that of the failure met last: 1 for a failed notebook, 2 for bad input.
     """
     status, failures = 0, {}
-    folders = {profile.name: run.run_folder(profile) for profile in profiles}
+    folders = {profile.name: runs.run_folder(profile) for profile in profiles}
     for number, profile in enumerate(profiles):
         try:
             done = list(folders.values())[:number]
@@ -92,28 +96,30 @@ def first_stage(number: str | None) -> str | None:
     raise InputError(f"--from {number}: no such notebook; known: {', '.join(STAGES)}")
 
 
-def check(profile: params.Profile) -> None:
+def check(profile: Profile) -> None:
     """Check everything that can be checked before the first notebook starts: values, files, models.
 
     Raises:
         InputError: naming the file, the line or the parameter and the remedy.
     """
-    from bgetune import demo, export, models, sources, training
+    from bgetune import training
+    from bgetune.data import sources
+    from bgetune.models import export, hub
 
-    values = {stage: params.resolve(stage, profile)[0] for stage in STAGES}
+    values = {stage: resolve(stage, profile)[0] for stage in STAGES}
     sources.check_sources(values["01_positives"].sources)
     training.check(values["04_train"])
-    locations = params.model_locations(values)
+    locations = model_locations(values)
     for world in sorted({location.split("/")[2] for location, _ in locations if location.startswith("demo://")}):
-        demo.prepare(world)
+        prepare_demo(world)
     for location, parameter in locations:
-        models.fetch(location, parameter)
+        hub.fetch(location, parameter)
     if values["04_train"].onnx or values["03_hard_negatives"].precision == "int8":
         export.require()
 
 
 def run_profile(
-    profile: params.Profile, *, first: str | None = None, force: bool = False, others: Sequence[Path] = ()
+    profile: Profile, *, first: str | None = None, force: bool = False, others: Sequence[Path] = ()
 ) -> Path:
     """Run a profile's notebooks that are not up to date, then write its index page.
 
@@ -126,22 +132,22 @@ def run_profile(
         The run's folder.
     """
     started = time.monotonic()
-    run_dir = run.run_folder(profile)
+    run_dir = runs.run_folder(profile)
     print(f"{profile.name}: {profile.path} -> {run_dir}", flush=True)
     resolved = run_dir / "profile.yaml"
-    run.write_atomic(resolved, yaml.safe_dump(profile.values | {"name": profile.name}, allow_unicode=True))
-    run.set_rounds(run_dir, profile.rounds)
-    stages = run.order(profile.rounds)
+    files.write_atomic(resolved, yaml.safe_dump(profile.values | {"name": profile.name}, allow_unicode=True))
+    manifest.set_rounds(run_dir, profile.rounds)
+    stages = manifest.order(profile.rounds)
     changed = False
     for number, stage in enumerate(stages, start=1):
-        values, _ = params.resolve(run.notebook_of(stage), profile)
+        values, _ = resolve(manifest.notebook_of(stage), profile)
         forced = force or (first is not None and number > stages.index(first))
-        reason = "forced" if forced else run.out_of_date(stage, values, run_dir)
+        reason = "forced" if forced else manifest.out_of_date(stage, values, run_dir)
         label = f"  [{number}/{len(stages)}] {stage:<{max(map(len, stages))}}"
         if reason is None:
             print(f"{label} up to date", flush=True)
             continue
-        other = next((other for other in others if run.take_over(stage, values, run_dir, other)), None)
+        other = next((other for other in others if manifest.take_over(stage, values, run_dir, other)), None)
         if other is not None:
             print(f"{label} taken over from {other.name}", flush=True)
             executed = run_dir / "notebooks" / f"{stage}.ipynb"
@@ -173,10 +179,10 @@ def run_notebook(stage: str, profile: Path, run_dir: Path) -> Path:
     executed = run_dir / "notebooks" / f"{stage}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     executed.unlink(missing_ok=True)  # papermill writes into it, and another run may have taken it over
-    again = {} if run.round_of(stage) == 1 else {"round_number": run.round_of(stage)}
+    again = {} if manifest.round_of(stage) == 1 else {"round_number": manifest.round_of(stage)}
     try:
         papermill.execute_notebook(
-            ROOT / "notebooks" / f"{run.notebook_of(stage)}.ipynb",
+            ROOT / "notebooks" / f"{manifest.notebook_of(stage)}.ipynb",
             executed,
             parameters={"profile": str(profile), "run_dir": str(run_dir), **again},
             cwd=ROOT / "notebooks",

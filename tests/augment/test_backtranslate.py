@@ -3,9 +3,10 @@ import shutil
 import numpy as np
 import pytest
 
-from bgetune.augment.backtranslate import Decoding, Translator, back_translate
+from bgetune.augment.backtranslate import Translator, back_translate
+from bgetune.augment.decoding import Decoding
+from bgetune.config.augmentation import Pivot
 from bgetune.errors import InputError
-from bgetune.params import Pivot
 
 from .conftest import SENTENCES, make_marian
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bgetune import run
+from bgetune import paths
 from bgetune.augment.decoding import TOP_K, beam_search, draw, sample
 
 from .conftest import SENTENCES
@@ -26,7 +26,7 @@ def tiny(marian):
 @pytest.fixture(scope="module")
 def trained():
     """A translator that has learnt something: its beams are close to each other and end at different lengths."""
-    return load(run.locate("demo://small/zh-en"))
+    return load(paths.locate("demo://small/zh-en"))
 
 
 @pytest.fixture(scope="module", params=["tiny", "trained"])

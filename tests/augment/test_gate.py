@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bgetune import tables
 from bgetune.augment.gate import RULES, collect, dropped_rows, judge, yield_by_rule
-from bgetune.params import Gate
-from bgetune.text import text_id
+from bgetune.config.augmentation import Gate
+from bgetune.data import tables
+from bgetune.data.text import text_id
 
 PAY, LOGIN = ["怎么修改支付密码", "如何更改付款密码"], ["怎么修改登录密码", "如何更改登陆密码"]
 OPEN = Gate(

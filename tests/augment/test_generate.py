@@ -8,8 +8,8 @@ import pytest
 
 from bgetune.augment.generate import generate, generate_for, read_prompt
 from bgetune.augment.remote import Limits, OutOfBudget
+from bgetune.config.augmentation import Generation
 from bgetune.errors import InputError
-from bgetune.params import Generation
 
 from .server import KEY, completion, running, say
 

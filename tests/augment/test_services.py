@@ -6,11 +6,12 @@ import time
 
 import pytest
 
-from bgetune.augment.backtranslate import Decoding, back_translate
+from bgetune.augment.backtranslate import back_translate
+from bgetune.augment.decoding import Decoding
 from bgetune.augment.remote import Limits
 from bgetune.augment.services import KEYS, ServiceTranslator
+from bgetune.config.augmentation import Pivot, Service
 from bgetune.errors import InputError
-from bgetune.params import Pivot, Service
 
 from .server import KEY, completion, running, say, text_of
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_augment.py [--quick] [--texts N]
 
 Notebook 01 is run first, so the clusters are the mined ones, not the true ones. Correctness is judged by
-`bgetune.demo.parse`. The plain loop translates the same texts, with the same decoding, as the documentation of
+`bgetune_demo.parse`. The plain loop translates the same texts, with the same decoding, as the documentation of
 transformers shows it: batches of 8 in the order of the texts, `model.generate`.
 """
 
@@ -22,14 +22,17 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from bgetune import run
-from bgetune.augment import graph
-from bgetune.augment.backtranslate import Decoding, Translator, back_translate
+from bgetune import paths
+from bgetune.augment import targets
+from bgetune.augment.backtranslate import Translator, back_translate
+from bgetune.augment.decoding import Decoding
 from bgetune.augment.gate import collect, judge
-from bgetune.demo.parse import keeps_meaning, shares
-from bgetune.encoder import Encoder
-from bgetune.params import ROOT, Gate, Pivot
-from bgetune.reranker import Reranker
+from bgetune.config.augmentation import Gate, Pivot
+from bgetune.models.encoder import Encoder
+from bgetune.models.reranker import Reranker
+from bgetune.paths import ROOT
+from bgetune.runs import manifest
+from bgetune_demo.parse import keeps_meaning, shares
 
 
 def main() -> None:
@@ -44,13 +47,13 @@ def main() -> None:
 
     # the small world's translators are too small to say anything: quick means fewer texts of the standard one
     models = {
-        name: arguments.models / name if arguments.models else run.locate(f"demo://standard/{name}")
+        name: arguments.models / name if arguments.models else paths.locate(f"demo://standard/{name}")
         for name in ("encoder", "reranker", "zh-en", "en-zh")
     }
-    truth = pd.read_csv(run.locate("demo://standard/truth.csv"), keep_default_na=False)
+    truth = pd.read_csv(paths.locate("demo://standard/truth.csv"), keep_default_na=False)
     with tempfile.TemporaryDirectory() as folder:
         texts, clusters = mined(models, Path(folder))
-        eligible = graph.texts_to_paraphrase(texts, clusters, None, seed=42)
+        eligible = targets.texts_to_paraphrase(texts, clusters, None, seed=42)
         origins = eligible.head(count).reset_index(drop=True)
         pivots = [Pivot(language="en", to_pivot=str(models["zh-en"]), from_pivot=str(models["en-zh"]))]
         cache = Path(folder) / "translations.sqlite"
@@ -80,7 +83,7 @@ def mined(models: dict[str, Path], folder: Path) -> tuple[pd.DataFrame, pd.DataF
         parameters={"profile": str(file), "run_dir": str(folder / "run")},
         progress_bar=False,
     )
-    read = [pd.read_parquet(run.artifact_path(folder / "run", name)) for name in ("texts", "clusters")]
+    read = [pd.read_parquet(manifest.artifact_path(folder / "run", name)) for name in ("texts", "clusters")]
     return read[0], read[1]
 
 

@@ -19,9 +19,10 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import norm
 
-from bgetune.params import ROOT
-from bgetune.scoring import calibration, thresholds
-from bgetune.scoring.drift import separation
+from bgetune.metrics import calibration
+from bgetune.metrics.separation import separation
+from bgetune.paths import ROOT
+from bgetune.scoring import thresholds
 
 SHARED = ROOT.parent / "shared"
 
@@ -205,7 +206,7 @@ def a_million_pairs() -> dict[str, float]:
 
 def bank(model: Path, limit: int | None) -> dict:
     """Calibrated on half of the bank pairs, judged on the other half; and what the scorer costs above its encoder."""
-    from bgetune.encoder import Encoder
+    from bgetune.models.encoder import Encoder
     from bgetune.scoring.scorer import cosines
 
     pairs = pd.read_csv(SHARED / "data" / "bq_dev.tsv.gz", sep="\t", quoting=3, dtype=str, keep_default_na=False)
@@ -283,7 +284,7 @@ def bank(model: Path, limit: int | None) -> dict:
 
 def scorer_overhead(model: Path, pairs: pd.DataFrame, similarities: np.ndarray, labels: np.ndarray) -> dict:
     """What `Scorer.score` adds to its encoder for 1,000 pairs: normalisation, cosines, calibration."""
-    from bgetune.encoder import Encoder
+    from bgetune.models.encoder import Encoder
     from bgetune.scoring.scorer import Scorer, make_settings
 
     encoder = Encoder(model, cache_dir=None)

@@ -20,8 +20,10 @@ import time
 
 import psutil
 
-from bgetune import report, run
-from bgetune.params import ROOT
+from bgetune import paths
+from bgetune.paths import ROOT
+from bgetune.reports import report
+from bgetune.runs import manifest
 
 NAME = "bench_demo"
 PROFILE = ROOT / "params/demo.yaml"
@@ -60,7 +62,7 @@ def main() -> None:
     run_dir = ROOT / "runs" / NAME
     result = {}
     if options.quick and run_dir.exists():
-        result["second"] = timed(str(run.cache_root()))
+        result["second"] = timed(str(paths.cache_root()))
     else:
         shutil.rmtree(run_dir, ignore_errors=True)
         with tempfile.TemporaryDirectory() as cache:
@@ -70,7 +72,7 @@ def main() -> None:
         print(
             f"{name:>7} run: {figures['wall_s']:7.1f} s wall {figures['cpu_s']:7.1f} s cpu {figures['peak_mib']:6} MiB"
         )
-    metrics = run.read_manifest(run_dir)["stages"]["05_calibrate"]["metrics"]
+    metrics = manifest.read_manifest(run_dir)["stages"]["05_calibrate"]["metrics"]
     print(f"\n{'':28}before   after")
     for key in report.HEADLINES:
         print(f"{key:28}{metrics['before'][key]:6.3f}  {metrics['after'][key]:6.3f}")

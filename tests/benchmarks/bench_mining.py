@@ -75,11 +75,11 @@ def mine_ours(
     """The miner of notebook 03, without a reranker as the peers have none."""
     import pandas as pd
 
-    from bgetune.encoder import Encoder
+    from bgetune.config.stages import HardNegatives
+    from bgetune.data.text import text_id
+    from bgetune.models.encoder import Encoder
     from bgetune.negatives import groups, mining
     from bgetune.negatives.world import World
-    from bgetune.params import HardNegatives
-    from bgetune.text import text_id
 
     texts = sorted({*corpus, *(text for row in rows for text in row)})
     ids = {text: text_id(text) for text in texts}
@@ -114,19 +114,20 @@ def bench_truth(work: Path, quick: bool, run_dir: Path | None, profile: Path | N
     """False negatives among the negatives, by known meanings, and how hard they are."""
     import pandas as pd
 
-    from bgetune import params
-    from bgetune.encoder import Encoder
+    from bgetune.config.profile import load_profile, resolve
+    from bgetune.models.encoder import Encoder
+    from bgetune.models.reranker import Reranker
     from bgetune.negatives import groups, measure, mining
     from bgetune.negatives.world import World
-    from bgetune.reranker import Reranker
-    from bgetune.run import artifact_path, locate
+    from bgetune.paths import locate
+    from bgetune.runs.manifest import artifact_path
 
     if profile is None:
         profile = _demo_profile(work, "small" if quick else "standard")
     if run_dir is None:
         run_dir = _positives(profile)
     tables = {name: pd.read_parquet(artifact_path(run_dir, name)) for name in TABLES}
-    rules, _ = params.resolve("03_hard_negatives", params.load_profile(profile))
+    rules, _ = resolve("03_hard_negatives", load_profile(profile))
     meanings = measure.read_truth(locate(rules.truth))
     world = World.of(**tables)
     encoder, model = Encoder(rules.model, max_length=rules.max_length), str(locate(rules.model))
@@ -208,11 +209,11 @@ def bench_order(work: Path) -> dict:
     """train.jsonl of the small world from its files, and from copies of them with their lines shuffled."""
     import pandas as pd
 
-    from bgetune import params
-    from bgetune.encoder import Encoder
+    from bgetune.config.profile import load_profile, resolve
+    from bgetune.models.encoder import Encoder
+    from bgetune.models.reranker import Reranker
     from bgetune.negatives import groups
-    from bgetune.reranker import Reranker
-    from bgetune.run import artifact_path
+    from bgetune.runs.manifest import artifact_path
 
     written = []
     for name in ("demo", "shuffled"):
@@ -221,7 +222,7 @@ def bench_order(work: Path) -> dict:
             _shuffle_sources(profile)
         run_dir = _positives(profile)
         tables = {table: pd.read_parquet(artifact_path(run_dir, table)) for table in TABLES}
-        rules, _ = params.resolve("03_hard_negatives", params.load_profile(profile))
+        rules, _ = resolve("03_hard_negatives", load_profile(profile))
         options = {"max_length": rules.max_length, "cache_dir": None}
         encoder, reranker = Encoder(rules.model, **options), Reranker(rules.reranker, **options)
         groups.write_jsonl(_mined_groups(tables, encoder, rules, reranker), profile.with_name("train.jsonl"))
@@ -231,7 +232,7 @@ def bench_order(work: Path) -> dict:
 
 def _shuffle_sources(profile: Path) -> None:
     """Let a profile of the demo read copies of its files with their lines in another order."""
-    from bgetune.run import locate
+    from bgetune.paths import locate
 
     text = profile.read_text("utf-8")
     for source in sorted(set(re.findall(r"path: (demo://\S+)", text))):
@@ -302,8 +303,8 @@ def bench_speed(names: list[str], quick: bool) -> dict:
 
 
 def _overlap(name: str, quick: bool) -> float:
-    from bgetune.encoder import Encoder
-    from bgetune.index import recall, search
+    from bgetune.models.encoder import Encoder
+    from bgetune.models.index import recall, search
 
     corpus = real_set(name, quick)[1]
     exact, fast = (Encoder(MODEL, precision=p, cache_dir=None).encode(corpus) for p in ("float32", "auto"))
@@ -372,7 +373,7 @@ def index_worker(factory: str, folder: Path) -> None:
     """Build and search one index; the exact one leaves its neighbours for the others' recall."""
     import numpy as np
 
-    from bgetune import index
+    from bgetune.models import index
 
     corpus = np.load(folder / "corpus.npy", mmap_mode="r")
     queries = np.array(corpus[np.random.default_rng(7).choice(len(corpus), QUERIES, replace=False)])

@@ -108,16 +108,18 @@ def measure(rows: int, folder: Path, hub: int = 0, sessions: bool = True) -> dic
 
 def demo_quality(world: str) -> dict[str, dict[str, float]]:
     """What notebook 01 prints of a demo world against its known truth, from the raw log to the whole graph."""
-    from bgetune import demo, params, pipeline, run
+    import bgetune_demo
+    from bgetune import paths, pipeline
+    from bgetune.runs import manifest
 
     os.environ.update(pipeline.ENVIRONMENT)
-    demo.prepare(world)
+    bgetune_demo.prepare(world)
     with tempfile.TemporaryDirectory() as name:
         profile = Path(name) / "profile.yaml"
-        text = (params.ROOT / "params/demo.yaml").read_text("utf-8")
+        text = (paths.ROOT / "params/demo.yaml").read_text("utf-8")
         profile.write_text(text.replace("demo://standard/", f"demo://{world}/"), "utf-8")
         pipeline.run_notebook("01_positives", profile, Path(name))
-        return run.read_manifest(Path(name))["stages"]["01_positives"]["metrics"]["quality"]
+        return manifest.read_manifest(Path(name))["stages"]["01_positives"]["metrics"]["quality"]
 
 
 def main() -> None:

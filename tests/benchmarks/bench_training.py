@@ -83,7 +83,7 @@ def task(name: str, quick: bool, seed: int = 0) -> Task:
             positives = [pair for pair in train if pair[2]]
             hidden = set(positives[len(positives) // 5 :])
             train = [pair for pair in train if pair not in hidden]
-        from bgetune.run import locate
+        from bgetune.paths import locate
 
         model, rate = str(locate(f"demo://{'small' if quick else 'standard'}/encoder")), 1e-3
     else:
@@ -116,8 +116,8 @@ def _demo(world: str, seed: int) -> tuple[list[Pair], list[Pair]]:
     import numpy as np
     import pandas as pd
 
-    from bgetune.demo import truth
-    from bgetune.run import locate
+    from bgetune.paths import locate
+    from bgetune_demo import truth
 
     known = truth.load(world)
     ways = {meaning: rows["text"].tolist() for meaning, rows in known[known["meaning"] != ""].groupby("meaning")}
@@ -204,7 +204,7 @@ def flagembedding(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: 
     """
     from bench_mining import mine_flagembedding
 
-    from bgetune.encoder import Encoder
+    from bgetune.models.encoder import Encoder
     from bgetune.training import flagembedding as official
 
     rows = [(a, b) for a, b, label in job.train if label]
@@ -229,7 +229,7 @@ def flagembedding(job: Task, labelled: bool, seed: int, folder: Path, bfloat16: 
 
 def _options(job: Task, seed: int, bfloat16: bool, **others):
     """What all contenders share, as our parameters; the rest at its default unless given."""
-    from bgetune.params import Train
+    from bgetune.config.stages import Train
 
     return Train(
         epochs=EPOCHS,
@@ -299,12 +299,12 @@ def prepared(job: Task, labelled: bool, tuned: Path | None = None, margin: float
     """
     import pandas as pd
 
-    from bgetune.encoder import Encoder
+    from bgetune.config.stages import HardNegatives, Positives
+    from bgetune.data.text import text_id
+    from bgetune.graph import clusters as graph
+    from bgetune.models.encoder import Encoder
     from bgetune.negatives import groups, mining, promotion
     from bgetune.negatives.world import World
-    from bgetune.params import HardNegatives, Positives
-    from bgetune.positives import graph
-    from bgetune.text import text_id
     from bgetune.training.evaluation import graded_pairs
     from bgetune.training.groups import cluster_numbers, read_groups
 
@@ -343,7 +343,7 @@ def judge(model, job: Task) -> dict[str, float]:
     """The `MEASURES` on the test pairs; `f1_dev` is F1 at the threshold that is best on dev."""
     import numpy as np
 
-    from bgetune.scoring import drift
+    from bgetune.metrics import separation
 
     def similarities(pairs):
         texts = list(dict.fromkeys(text for pair in pairs for text in pair[:2]))
@@ -356,10 +356,10 @@ def judge(model, job: Task) -> dict[str, float]:
         return np.einsum("pd,pd->p", left, right), np.array([pair[2] for pair in pairs]), random
 
     scores, labels, _ = similarities(job.dev)
-    threshold = float(drift.separation(scores, labels)["best_threshold"][0])
+    threshold = float(separation.separation(scores, labels)["best_threshold"][0])
     scores, labels, random = similarities(job.test)
-    found = drift.separation(scores, labels, thresholds={"f1_dev": threshold})
-    found["mean_squared_cosine_random"] = np.array([drift.mean_squared_cosine(random)])
+    found = separation.separation(scores, labels, thresholds={"f1_dev": threshold})
+    found["mean_squared_cosine_random"] = np.array([separation.mean_squared_cosine(random)])
     return {name: float(found[name][0]) for name in MEASURES}
 
 
@@ -370,7 +370,7 @@ def worker(who: str, name: str, labelled: bool, seed: int, quick: bool, bfloat16
     """One training and its judgement, as one line of JSON."""
     job = task(name, quick, seed)
     if who == "untuned":
-        from bgetune.encoder import Encoder
+        from bgetune.models.encoder import Encoder
 
         model, steps, rows, seconds = Encoder(job.model, max_length=MAX_LENGTH, cache_dir=None).model, 0, 0, 0.0
     else:
@@ -500,11 +500,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         return worker(options.worker, options.set, options.labelled, options.seed, options.quick, options.bfloat16)
-    from bgetune import models
+    from bgetune.models import hub
 
     given = "bank,afqmc,demo,sparse" if SHARED.is_dir() else "demo,sparse"
     sets = (options.sets or ("demo" if options.quick else given)).split(",")
-    bfloat16 = not options.float32 and models.precision("auto", "cpu") == "bfloat16"
+    bfloat16 = not options.float32 and hub.precision("auto", "cpu") == "bfloat16"
     results: dict = {"precision": "bfloat16" if bfloat16 else "float32"}
     if "quality" in options.only:
         seeds = 1 if options.quick else options.seeds

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from bgetune.demo import resolve, truth
+from bgetune_demo import resolve, truth
 
 
 @pytest.fixture(scope="session")

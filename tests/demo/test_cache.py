@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-import bgetune.demo as demo
-from bgetune.demo import cache, resolve
+import bgetune_demo as demo
 from bgetune.errors import InputError
+from bgetune_demo import cache, resolve
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
 
 def test_a_killed_build_leaves_nothing_that_looks_made_and_the_next_one_succeeds(tmp_path):
     script = (
-        "import sys, time; from pathlib import Path; from bgetune.demo import cache\n"
+        "import sys, time; from pathlib import Path; from bgetune_demo import cache\n"
         "def slow(draft):\n"
         "    (draft / 'half').write_text('made'); time.sleep(60)\n"
         "cache.build(Path(sys.argv[1]), slow)\n"
@@ -75,7 +75,7 @@ def test_a_killed_build_leaves_nothing_that_looks_made_and_the_next_one_succeeds
 
 def test_importing_the_demo_and_making_data_needs_no_torch(tmp_path):
     script = (
-        "import sys; from bgetune.demo import resolve; resolve('demo://small/clicks.csv', progress=False)\n"
+        "import sys; from bgetune_demo import resolve; resolve('demo://small/clicks.csv', progress=False)\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "BGETUNE_CACHE": str(tmp_path)})

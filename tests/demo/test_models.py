@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bgetune.demo import SMALL, resolve
+from bgetune_demo import SMALL, resolve
 
 
 def auc(better, worse):
@@ -86,7 +86,7 @@ def test_a_round_trip_of_the_translators_rewords(known):
 def test_the_same_seed_trains_the_same_bytes(tmp_path):
     import torch
 
-    from bgetune.demo import encoder, reranker, translator
+    from bgetune_demo import encoder, reranker, translator
 
     world = replace(SMALL, services=1, parallel=10, encoder_steps=3, reranker_steps=3, translator_steps=3)
     torch.manual_seed(123)

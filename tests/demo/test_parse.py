@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from bgetune.demo.language import sentences, stream
-from bgetune.demo.lexicon import load, near_misses
-from bgetune.demo.parse import keeps_meaning, meaning_of, meanings_of, shares
+from bgetune_demo.language import sentences, stream
+from bgetune_demo.lexicon import load, near_misses
+from bgetune_demo.parse import keeps_meaning, meaning_of, meanings_of, shares
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from bgetune.demo import truth
+from bgetune_demo import truth
 
 KNOWN = pd.DataFrame(
     [

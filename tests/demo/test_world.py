@@ -6,11 +6,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bgetune.demo import DATA, STANDARD, _make_data, truth
-from bgetune.demo.language import stream
-from bgetune.demo.lexicon import load, near_misses
-from bgetune.demo.log import odd_spelling
-from bgetune.text import junk_reason, mask_personal_data, normalize
+from bgetune.data.text import junk_reason, mask_personal_data, normalize
+from bgetune_demo import DATA, STANDARD, _make_data, truth
+from bgetune_demo.language import stream
+from bgetune_demo.lexicon import load, near_misses
+from bgetune_demo.log import odd_spelling
 
 SENTENCE = r"^\w+\.\w+\.\w+\.\w+"
 
@@ -122,7 +122,7 @@ def test_odd_spellings_are_undone_by_normalisation():
 
 
 def test_the_same_seed_makes_the_same_bytes_in_little_time(tmp_path):
-    from bgetune.demo import SMALL
+    from bgetune_demo import SMALL
 
     start = time.process_time()
     for folder, world in (("a", SMALL), ("b", SMALL), ("c", replace(SMALL, seed=6))):

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bgetune.config.stages import HardNegatives
+from bgetune.data.text import text_id
 from bgetune.negatives.world import World
-from bgetune.params import HardNegatives
-from bgetune.text import text_id
 
 
 class FakeEncoder:

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from bgetune.data.tables import check
 from bgetune.negatives import groups, heldout, mining
-from bgetune.tables import check
 
 
 @pytest.fixture

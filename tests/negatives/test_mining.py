@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bgetune.data.text import text_id
 from bgetune.errors import InputError
 from bgetune.negatives import groups, measure, mining, promotion
 from bgetune.negatives.world import World, queries_of
-from bgetune.text import text_id
 
 
 def pairs_of(world, mined, rows):

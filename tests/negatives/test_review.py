@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
+from bgetune.data.text import text_id
 from bgetune.errors import InputError
 from bgetune.negatives import review
-from bgetune.text import text_id
 
 
 def rows(*pairs, verdict=""):

@@ -6,17 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bgetune import params, pipeline, report, run, tables
+from bgetune import paths, pipeline, runs
+from bgetune.config import sources
+from bgetune.config.profile import load_profile, resolve
+from bgetune.data import tables
+from bgetune.reports import report
+from bgetune.runs import manifest
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The folder of a finished run of the demo profile on the small world."""
     folder = tmp_path_factory.mktemp("end_to_end")
-    text = (params.ROOT / "params/demo.yaml").read_text("utf-8").replace("demo://standard/", "demo://small/")
+    text = (paths.ROOT / "params/demo.yaml").read_text("utf-8").replace("demo://standard/", "demo://small/")
     (folder / "profile.yaml").write_text(text, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_folder", lambda profile, run_dir=None: folder / "run")
+        patch.setattr(runs, "run_folder", lambda profile, run_dir=None: folder / "run")
         chosen = [
             "02_backtranslate.max_texts=40",
             "04_train.general={path: demo://small/pairs.csv}",
@@ -32,15 +37,15 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stages(finished):
-    return run.read_manifest(finished)["stages"]
+    return manifest.read_manifest(finished)["stages"]
 
 
 def test_every_stage_is_recorded_and_up_to_date(finished, stages):
-    assert list(stages) == run.order(2)
-    profile = params.load_profile(finished / "profile.yaml")
+    assert list(stages) == manifest.order(2)
+    profile = load_profile(finished / "profile.yaml")
     for stage in stages:
-        values, _ = params.resolve(run.notebook_of(stage), profile)
-        assert run.out_of_date(stage, values, finished) is None, stage
+        values, _ = resolve(manifest.notebook_of(stage), profile)
+        assert manifest.out_of_date(stage, values, finished) is None, stage
 
 
 def test_the_second_round_mines_with_the_tuned_model_and_is_judged_on_the_same_pairs(finished, stages):
@@ -58,7 +63,7 @@ def test_the_second_round_mines_with_the_tuned_model_and_is_judged_on_the_same_p
 
 def test_tables_are_valid_and_nothing_leaks_between_splits(finished):
     texts, edges, clusters, heldout = (
-        tables.check(name, pd.read_parquet(run.artifact_path(finished, name)))
+        tables.check(name, pd.read_parquet(manifest.artifact_path(finished, name)))
         for name in ("texts", "edges", "clusters", "heldout")
     )
     assert set(clusters.text_id) == set(texts.text_id)
@@ -68,7 +73,7 @@ def test_tables_are_valid_and_nothing_leaks_between_splits(finished):
     assert (split[heldout.query_id].to_numpy() == heldout.split.to_numpy()).all()
     trained = {
         text
-        for line in run.artifact_path(finished, "train.jsonl").read_text("utf-8").splitlines()
+        for line in manifest.artifact_path(finished, "train.jsonl").read_text("utf-8").splitlines()
         for row in [json.loads(line)]
         for text in [row["query"], *row["pos"], *row["neg"]]
     }
@@ -84,7 +89,7 @@ def test_mined_positives_hold_against_the_known_truth(stages):
 
 
 def test_the_saved_model_is_the_merged_one_and_its_card_says_so(finished, stages):
-    from bgetune.encoder import Encoder
+    from bgetune.models.encoder import Encoder
     from bgetune.training import forgetting
 
     metrics = stages["04_train"]["metrics"]
@@ -100,14 +105,14 @@ def test_the_saved_model_is_the_merged_one_and_its_card_says_so(finished, stages
     assert len(list((finished / "04_train/tensorboard").iterdir())) == 1
     assert not (finished / "04_train/checkpoints").exists()
     assert not (finished / "04_train/denoising").exists()
-    pairs = forgetting.read_general(params.GeneralSource(path="demo://small/pairs.csv"), 2000, seed=42)
+    pairs = forgetting.read_general(sources.GeneralSource(path="demo://small/pairs.csv"), 2000, seed=42)
     encoder = Encoder(finished / "04_train/model", max_length=32, cache_dir=None)
     for name, value in forgetting.general_scores(pairs, encoder.encode).items():
         assert value == pytest.approx(metrics["after"][name], abs=1e-4)
 
 
 def test_the_warm_up_reads_the_train_split_alone(finished, stages):
-    clusters = pd.read_parquet(run.artifact_path(finished, "clusters"))
+    clusters = pd.read_parquet(manifest.artifact_path(finished, "clusters"))
     assert stages["04_train"]["metrics"]["warm_up_texts"] == (clusters.split == "train").sum() > 0
 
 
@@ -131,7 +136,7 @@ def test_pages_show_results_and_no_code(finished):
     index = (finished / "index.html").read_text("utf-8")
     assert "Average precision" in index
     assert "data:image/png;base64" in index
-    for stage in run.order(2):
+    for stage in manifest.order(2):
         page = (finished / f"{stage}.html").read_text("utf-8")
         assert "<script" not in page
         assert "stage.finish" not in page

@@ -5,9 +5,11 @@ import ast
 import nbformat
 import pytest
 
-from bgetune import params
+from bgetune import paths
+from bgetune.config import generate
+from bgetune.config.stages import STAGES
 
-NOTEBOOKS = [params.ROOT / "notebooks" / f"{stage}.ipynb" for stage in params.STAGES]
+NOTEBOOKS = [paths.ROOT / "notebooks" / f"{stage}.ipynb" for stage in STAGES]
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda file: file.stem)
@@ -26,7 +28,7 @@ def is_parameters(cell):
 
 
 def test_the_folder_holds_the_stages_and_nothing_else():
-    assert sorted((params.ROOT / "notebooks").glob("*.ipynb")) == NOTEBOOKS
+    assert sorted((paths.ROOT / "notebooks").glob("*.ipynb")) == NOTEBOOKS
 
 
 def test_stored_without_outputs(notebook):
@@ -47,7 +49,9 @@ def test_valid_with_unique_ids(notebook):
 def test_parameters_cell_is_the_generated_one(notebook):
     (cell,) = [cell for cell in code_cells(notebook) if is_parameters(cell)]
     assert cell is code_cells(notebook)[0]
-    assert cell.source == params.parameters_cell(notebook.metadata["file"].stem), "run python -m bgetune.params"
+    assert cell.source == generate.parameters_cell(notebook.metadata["file"].stem), (
+        "run python -m bgetune.config.generate"
+    )
 
 
 def test_imports_come_next_and_results_last(notebook):
@@ -55,7 +59,7 @@ def test_imports_come_next_and_results_last(notebook):
     cells = code_cells(notebook)
     assert any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(cells[1].source).body)
     started = "\n".join(cell.source for cell in cells[1:4])
-    assert f'run.start("{stage}", globals())' in started
+    assert f'runs.start("{stage}", globals())' in started
     assert "stage.parameters()" in started
     assert "stage.finish(" in cells[-1].source
 

@@ -2,14 +2,13 @@ from collections import Counter
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from bgetune import tables
+from bgetune.config.sources import CorpusSource, GradedSource, PairSource, Sources, SynonymSource
+from bgetune.data import tables
+from bgetune.data.text import text_id
 from bgetune.errors import InputError
-from bgetune.params import CorpusSource, GradedSource, PairSource, Sources, SynonymSource
 from bgetune.positives.pairs import MAX_COMPLETE, Collected, assign_graded_splits, collect, lexicon_edges
-from bgetune.text import text_id
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import math
 import pandas as pd
 import pytest
 
+from bgetune.data.text import text_id
 from bgetune.errors import InputError
 from bgetune.positives import clicks, quality
-from bgetune.text import text_id
 
 MEANING = {text_id(name): meaning for name, meaning in [("a1", "A"), ("a2", "A"), ("a3", "A"), ("b1", "B"), ("x", "")]}
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bgetune import pipeline, report, run
-from bgetune.params import ROOT, load_profile
+from bgetune import pipeline, runs
+from bgetune.config.profile import load_profile
+from bgetune.paths import ROOT
+from bgetune.reports import report
+from bgetune.runs import manifest
 
 HERE = Path(__file__).parent
 
@@ -20,7 +23,9 @@ def bank() -> None:
     """Train on one labelled set of bank questions, calibrate and judge on another."""
     if status := pipeline.main([str(HERE / "bank.yaml")]):
         sys.exit(status)
-    metrics = run.read_manifest(run.run_folder(load_profile(HERE / "bank.yaml")))["stages"]["05_calibrate"]["metrics"]
+    metrics = manifest.read_manifest(runs.run_folder(load_profile(HERE / "bank.yaml")))["stages"]["05_calibrate"][
+        "metrics"
+    ]
     print(f"\n{'':28}before   after")
     for key in report.HEADLINES:
         print(f"{key:28}{metrics['before'][key]:6.3f}  {metrics['after'][key]:6.3f}")
@@ -31,10 +36,10 @@ def bank() -> None:
 def sogouq() -> None:
     """What a real click log yields: counts only, its queries are real people's."""
     profile = load_profile(HERE / "sogouq.yaml")
-    run_dir = run.run_folder(profile)
+    run_dir = runs.run_folder(profile)
     pipeline.check(profile)
     pipeline.run_notebook("01_positives", profile.path, run_dir)
-    print(run.read_manifest(run_dir)["stages"]["01_positives"]["metrics"])
+    print(manifest.read_manifest(run_dir)["stages"]["01_positives"]["metrics"])
 
 
 if __name__ == "__main__":

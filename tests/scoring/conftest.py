@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 import tiny
 
-from bgetune import run
-from bgetune.encoder import Encoder
-from bgetune.reranker import Reranker
-from bgetune.scoring import calibration, thresholds
-from bgetune.scoring.calibration import Combination
+from bgetune import runs
+from bgetune.data.text import normalize, text_id
+from bgetune.metrics import calibration
+from bgetune.metrics.calibration import Combination
+from bgetune.models.encoder import Encoder
+from bgetune.models.reranker import Reranker
+from bgetune.scoring import thresholds
 from bgetune.scoring.scorer import cosines, make_settings
-from bgetune.text import normalize, text_id
 
 
 @pytest.fixture(scope="session")
@@ -41,15 +42,15 @@ def world(tmp_path_factory):
     profile = folder / "profile.yaml"
     profile.write_text(f"name: tiny\nmodel: {model}\nreranker: {reranker}\n", encoding="utf-8")
     arguments = {"profile": str(profile), "run_dir": str(folder / "run")}
-    stage = run.start("01_positives", arguments)
+    stage = runs.start("01_positives", arguments)
     stage.write("texts", texts)
     stage.finish()
-    stage = run.start("04_train", arguments)
+    stage = runs.start("04_train", arguments)
     with stage.writing("model") as target:
         model.rename(target)
     stage.finish()
 
-    stage = run.start("05_calibrate", arguments)
+    stage = runs.start("05_calibrate", arguments)
     settings = make_settings(
         encoder=Encoder(stage.path("model"), cache_dir=None),
         normalization={"opencc": None, "mask": ["phone"]},

@@ -3,7 +3,8 @@ import pytest
 from scipy.stats import ks_1samp
 
 from bgetune.errors import InputError
-from bgetune.scoring import calibration, monitor
+from bgetune.metrics import calibration
+from bgetune.scoring import monitor, reference
 
 
 def traffic(count, seed=0, share=0.5, shift=0.0, spread=1.0):
@@ -14,7 +15,7 @@ def traffic(count, seed=0, share=0.5, shift=0.0, spread=1.0):
 
 @pytest.fixture(scope="module")
 def known():
-    return monitor.reference(*traffic(3000))
+    return reference.reference(*traffic(3000))
 
 
 def test_psi_agrees_with_its_definition():
@@ -27,7 +28,7 @@ def test_psi_agrees_with_its_definition():
 def test_bands_hold_what_chance_does(known):
     outside = {"psi": 0, "ks": 0}
     for seed in range(200):
-        found = monitor.compare(monitor.reference(*traffic(3000, seed=1000 + seed)), traffic(400, seed=seed)[0])
+        found = monitor.compare(reference.reference(*traffic(3000, seed=1000 + seed)), traffic(400, seed=seed)[0])
         outside["psi"] += found.psi > found.psi_band
         outside["ks"] += found.ks > found.ks_band
     assert outside["psi"] <= 8  # 2 of 200 expected

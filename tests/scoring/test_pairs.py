@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bgetune import tables
+from bgetune.data import tables
 from bgetune.errors import InputError
 from bgetune.scoring import pairs
 

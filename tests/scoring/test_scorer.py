@@ -9,8 +9,8 @@ import pytest
 import tiny
 
 from bgetune.errors import InputError
+from bgetune.metrics.calibration import from_dict
 from bgetune.scoring import Scorer
-from bgetune.scoring.calibration import from_dict
 
 
 def pairs_of(world, count=50):

@@ -4,8 +4,8 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from bgetune.metrics.calibration import Platt
 from bgetune.scoring import search
-from bgetune.scoring.calibration import Platt
 
 
 def world(queries=120, k=10, seed=0):
@@ -108,7 +108,7 @@ def test_candidates_and_times_of_a_real_encoder(world_of_models):
 
 @pytest.fixture
 def world_of_models(request, tmp_path):
-    from bgetune.encoder import Encoder
+    from bgetune.models.encoder import Encoder
 
     made = request.getfixturevalue("world")
     return Encoder(made.run / "04_train" / "model", cache_dir=tmp_path), made.texts

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bgetune.report import WIDGETS
+from bgetune.reports.report import WIDGETS
 from bgetune.scoring import slider as slider_module
 from bgetune.scoring.slider import ThresholdSlider
 
@@ -56,7 +56,7 @@ def test_a_report_gets_a_picture(slider):
 def test_the_report_shows_the_picture_and_not_the_widget(slider, tmp_path):
     import nbformat
 
-    from bgetune.report import write_report
+    from bgetune.reports.report import write_report
 
     output = nbformat.v4.new_output("execute_result", slider._repr_mimebundle_())
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("slider", outputs=[output])])

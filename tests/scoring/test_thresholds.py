@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from bgetune.scoring import calibration, thresholds
+from bgetune.metrics import calibration, statistics
+from bgetune.scoring import thresholds
 
 
 def normal(count, rng, gap=2.0, share=0.5):
@@ -19,7 +20,7 @@ def true_precision(threshold, gap=2.0, share=0.5):
 @pytest.mark.parametrize(("hits", "trials"), [(0, 10), (10, 10), (3, 17), (95, 100), (299, 300)])
 def test_clopper_pearson_agrees_with_scipy(hits, trials):
     expected = binomtest(hits, trials).proportion_ci(0.9, "exact")
-    low, high = thresholds.clopper_pearson(hits, trials, 0.9)
+    low, high = statistics.clopper_pearson(hits, trials, 0.9)
     assert low == pytest.approx(expected.low, abs=1e-9)
     assert high == pytest.approx(expected.high, abs=1e-9)
 
@@ -28,8 +29,8 @@ def test_fewest_pairs_are_the_fewest():
     assert [thresholds.fewest_pairs(precision) for precision in (0.9, 0.95, 0.99)] == [29, 59, 299]
     for precision in (0.9, 0.95, 0.99):
         count = thresholds.fewest_pairs(precision)
-        assert thresholds.clopper_pearson(count, count, 0.9)[0] >= precision
-        assert thresholds.clopper_pearson(count - 1, count - 1, 0.9)[0] < precision
+        assert statistics.clopper_pearson(count, count, 0.9)[0] >= precision
+        assert statistics.clopper_pearson(count - 1, count - 1, 0.9)[0] < precision
 
 
 @pytest.mark.parametrize("count", [300, 1500])
@@ -58,7 +59,7 @@ def test_what_a_promise_says_is_true_of_its_pairs():
     assert made.coverage == pytest.approx(above.mean())
     assert made.lower_bound >= 0.95
     # two sequences share the error rate: each bound is at 97.5 %
-    assert made.lower_bound == pytest.approx(thresholds.clopper_pearson(made.correct, made.predicted, 0.95)[0])
+    assert made.lower_bound == pytest.approx(statistics.clopper_pearson(made.correct, made.predicted, 0.95)[0])
 
 
 def test_the_first_failure_ends_the_sequence():
@@ -145,7 +146,7 @@ def test_a_prior_asks_for_the_precision_of_production():
     assert kept >= 0.95 * 150 - 2 * np.sqrt(150 * 0.05 * 0.95)
     assert plain < 0.2 * 150
     assert made.lower_bound >= 0.9
-    weights = calibration.prior_weights(labels, 0.2)
+    weights = statistics.prior_weights(labels, 0.2)
     assert made.coverage == pytest.approx(np.average(scores >= made.threshold, weights=weights))
 
 

@@ -5,7 +5,7 @@ import itertools
 import pandas as pd
 import pytest
 
-from bgetune.text import text_id
+from bgetune.data.text import text_id
 from bgetune.training.groups import Group, cluster_numbers
 
 ACTIONS = ["查询", "修改", "取消", "冻结", "申请", "绑定"]
@@ -108,7 +108,7 @@ def readers():
     from FlagEmbedding import FlagModel
     from sentence_transformers import SentenceTransformer
 
-    from bgetune.encoder import Encoder
+    from bgetune.models.encoder import Encoder
 
     texts = ["怎么查询密码", "如何修改我的订单", "我想取消贷款", "请问冻结账单在哪里", "密"]
 

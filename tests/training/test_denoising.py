@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
+from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.params import Train
 from bgetune.training import checkpoints, denoising, save
 from bgetune.training.sentence_transformers import load, train
 

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from bgetune.data.text import text_id
 from bgetune.errors import InputError
-from bgetune.text import text_id
 from bgetune.training.evaluation import can_be_judged, dev_pairs, graded_pairs, log_table, sample, separation
 
 ANGLES = {"q": 0.0, "p": 0.2, "n": 0.5, "far": 1.5, "q2": 3.0, "p2": 2.2}

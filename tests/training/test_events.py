@@ -3,8 +3,8 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.params import Train
 from bgetune.training import check, events
 from bgetune.training.sentence_transformers import train
 

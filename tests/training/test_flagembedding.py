@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.params import Train
 from bgetune.training import flagembedding, train
 from bgetune.training.groups import Group
 from bgetune.training.save import save

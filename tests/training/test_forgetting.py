@@ -6,8 +6,9 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from bgetune.config.sources import GeneralSource
+from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.params import GeneralSource, Train
 from bgetune.training import check, forgetting
 from bgetune.training.sentence_transformers import encoder_of, load, train
 

@@ -4,8 +4,8 @@ import huggingface_hub
 import pytest
 from pydantic import ValidationError
 
+from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.params import Train
 from bgetune.training import check, hub
 
 

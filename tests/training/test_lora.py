@@ -5,8 +5,8 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from bgetune.encoder import Encoder
-from bgetune.params import Train
+from bgetune.config.stages import Train
+from bgetune.models.encoder import Encoder
 from bgetune.training import checkpoints, lora
 from bgetune.training.save import save
 from bgetune.training.sentence_transformers import load, train

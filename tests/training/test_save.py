@@ -6,7 +6,8 @@ import pytest
 import yaml
 from sentence_transformers import SentenceTransformer
 
-from bgetune.params import GeneralSource, Train
+from bgetune.config.sources import GeneralSource
+from bgetune.config.stages import Train
 from bgetune.training.save import model_card, save
 
 

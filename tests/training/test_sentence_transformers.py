@@ -14,9 +14,9 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from bgetune import models
+from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.params import Train
+from bgetune.models import hub
 from bgetune.training import checkpoints, flagembedding
 from bgetune.training.groups import blocks
 from bgetune.training.sampler import met_false_negative
@@ -167,7 +167,7 @@ def test_options_train(base, groups, cluster_of, tmp_path, changes):
     assert all(tensor.dtype != torch.bfloat16 for tensor in trained.model.state_dict().values())
 
 
-@pytest.mark.skipif(models.torch_device() != "cpu", reason="needs a machine without an accelerator")
+@pytest.mark.skipif(hub.torch_device() != "cpu", reason="needs a machine without an accelerator")
 def test_bfloat16_needs_no_gpu_where_there_is_none(base, tmp_path):
     chosen = options(base, precision="bfloat16", device="auto")
     arguments = training_arguments(chosen, tmp_path, steps=9, judged=False)
@@ -211,7 +211,7 @@ PROGRAM = """
     import json, os, sys, time
     from pathlib import Path
     import pandas as pd
-    from bgetune.params import Train
+    from bgetune.config.stages import Train
     from bgetune.training.collator import GroupCollator
     from bgetune.training.groups import Group
     from bgetune.training.sentence_transformers import train

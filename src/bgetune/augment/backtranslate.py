@@ -7,55 +7,26 @@ things.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bgetune import models
 from bgetune.augment import memo
-from bgetune.augment.decoding import TOP_K, beam_search, sample
+from bgetune.augment.decoding import Decoding, beam_search, sample
 from bgetune.augment.remote import Limits
 from bgetune.augment.services import ServiceTranslator
+from bgetune.config.augmentation import Pivot
 from bgetune.errors import InputError
-from bgetune.params import Pivot
+from bgetune.models import hub
+from bgetune.models.tokens import token_batches, token_budget, tokenize
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How a translator chooses among what it could say.
-
-    Attributes:
-        method: ``beam`` search, or nucleus ``sampling`` (arXiv 1904.09751).
-        candidates: translations of one text; distinct with beams, possibly equal with sampling.
-        num_beams: of beam search; at least as many as candidates are used.
-        top_p: of sampling: the smallest set of tokens with this much probability is drawn from.
-        temperature: of sampling.
-        seed: of sampling.
-    """
-
-    method: Literal["sampling", "beam"] = "beam"
-    candidates: int = 1
-    num_beams: int = 4
-    top_p: float = 0.9
-    temperature: float = 1.0
-    seed: int = 42
-
-    @property
-    def settings(self) -> str:
-        """What a translation depends on. More samples of the same settings leave the first ones as they were."""
-        if self.method == "beam":
-            return json.dumps(["beam", max(self.num_beams, self.candidates), self.candidates])
-        return json.dumps(["sampling", self.top_p, self.temperature, self.seed, TOP_K])
 
 
 class Translator:
@@ -93,7 +64,7 @@ class Translator:
         cache: Path | str | None = "translations",
         parameter: str = "pivots",
     ):
-        self.folder = models.fetch(location, parameter)
+        self.folder = hub.fetch(location, parameter)
         self.source_code = source_code
         self.target_code = target_code
         self.device = device
@@ -104,7 +75,7 @@ class Translator:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of weights, tokenizer and configuration."""
-        return models.fingerprint(self.folder)
+        return hub.fingerprint(self.folder)
 
     def translate(
         self, texts: Sequence[str], decoding: Decoding = Decoding(), progress: bool = True, label: str = "translating"
@@ -157,14 +128,14 @@ class Translator:
 
         tokenizer, model = self._loaded
         pairs = sorted(pairs, key=lambda pair: (len(pair[0]) + len(pair[1]), pair))
-        sources = models.tokenize(tokenizer, [self._prefix + text for text, _ in pairs], max_length=self._longest)
+        sources = tokenize(tokenizer, [self._prefix + text for text, _ in pairs], max_length=self._longest)
         if hasattr(tokenizer, "tgt_lang"):
             tokenizer.tgt_lang = self.target_code
         wanted = tokenizer(text_target=[text for _, text in pairs], truncation=True, max_length=self._longest)
         lengths = np.array([len(ids) for ids in wanted["input_ids"]])
         # a score for every word of the vocabulary at every place: far more memory than translating takes
-        budget = (self.batch_tokens or models.token_budget(self.device)) // 4
-        for rows in models.token_batches(np.maximum(sources.lengths, lengths), budget):
+        budget = (self.batch_tokens or token_budget(self.device)) // 4
+        for rows in token_batches(np.maximum(sources.lengths, lengths), budget):
             labels = torch.full((len(rows), int(lengths[rows].max())), tokenizer.pad_token_id)
             for place, row in enumerate(rows):
                 labels[place, : lengths[row]] = torch.tensor(wanted["input_ids"][row])
@@ -195,10 +166,10 @@ class Translator:
         longest = self._longest
         # one order for one set of texts, whatever order they came in
         texts = sorted(texts, key=lambda text: (len(text), text))
-        tokens = models.tokenize(tokenizer, [self._prefix + text for text in texts], max_length=longest)
+        tokens = tokenize(tokenizer, [self._prefix + text for text in texts], max_length=longest)
         width = decoding.candidates if decoding.method == "sampling" else max(decoding.num_beams, decoding.candidates)
-        budget = (self.batch_tokens or models.token_budget(self.device)) // width
-        for rows in models.token_batches(tokens.lengths, budget):
+        budget = (self.batch_tokens or token_budget(self.device)) // width
+        for rows in token_batches(tokens.lengths, budget):
             batch = [texts[row] for row in rows]
             limits = np.minimum(2 * tokens.lengths[rows] + 16, longest - 2)
             with torch.inference_mode():
@@ -232,7 +203,7 @@ class Translator:
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
         try:
-            with models.quiet():
+            with hub.quiet():
                 tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
                 model = AutoModelForSeq2SeqLM.from_pretrained(
                     self.folder, use_safetensors=True, local_files_only=True, dtype="float32"
@@ -242,7 +213,7 @@ class Translator:
         if hasattr(tokenizer, "src_lang"):
             self._language_token(tokenizer, self.source_code)
             tokenizer.src_lang = self.source_code
-        return tokenizer, model.to(models.torch_device(self.device)).eval()
+        return tokenizer, model.to(hub.torch_device(self.device)).eval()
 
     @property
     def _prefix(self) -> str:

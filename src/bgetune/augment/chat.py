@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bgetune.augment.remote import Failed, retry_after, secret
+from bgetune.config.augmentation import Endpoint
 from bgetune.errors import InputError
-from bgetune.params import Endpoint
 
 if TYPE_CHECKING:
     import openai

@@ -7,7 +7,9 @@ comes out is the same, but for rounding: a batch of another shape adds up in ano
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +20,34 @@ NONE = -1e9
 
 TOP_K = 50
 """Sampling looks at no more tokens than these (the default of transformers too)."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a translator chooses among what it could say.
+
+    Attributes:
+        method: ``beam`` search, or nucleus ``sampling`` (arXiv 1904.09751).
+        candidates: translations of one text; distinct with beams, possibly equal with sampling.
+        num_beams: of beam search; at least as many as candidates are used.
+        top_p: of sampling: the smallest set of tokens with this much probability is drawn from.
+        temperature: of sampling.
+        seed: of sampling.
+    """
+
+    method: Literal["sampling", "beam"] = "beam"
+    candidates: int = 1
+    num_beams: int = 4
+    top_p: float = 0.9
+    temperature: float = 1.0
+    seed: int = 42
+
+    @property
+    def settings(self) -> str:
+        """What a translation depends on. More samples of the same settings leave the first ones as they were."""
+        if self.method == "beam":
+            return json.dumps(["beam", max(self.num_beams, self.candidates), self.candidates])
+        return json.dumps(["sampling", self.top_p, self.temperature, self.seed, TOP_K])
 
 
 def beam_search(

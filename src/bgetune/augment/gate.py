@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from bgetune.augment import surface
-from bgetune.index import search
-from bgetune.params import Gate
-from bgetune.text import normalize, text_id
+from bgetune.config.augmentation import Gate
+from bgetune.data.text import normalize, text_id
+from bgetune.models.index import search
 
 if TYPE_CHECKING:
-    from bgetune.encoder import Encoder
-    from bgetune.reranker import Reranker
+    from bgetune.models.encoder import Encoder
+    from bgetune.models.reranker import Reranker
 
 RULES = {
     "no text": "nothing came back, or too few characters",

@@ -19,7 +19,7 @@ import pandas as pd
 
 from bgetune.augment import chat, memo
 from bgetune.augment.remote import PAUSE, Limits, Request, Result, ask_all
-from bgetune.params import Generation
+from bgetune.config.augmentation import Generation
 
 Task = Literal["queries", "paraphrases"]
 

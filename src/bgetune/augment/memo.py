@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bgetune.cache import content_key
 from bgetune.errors import InputError
-from bgetune.run import cache_root
+from bgetune.models.cache import content_key
+from bgetune.paths import cache_root
 
 FOLDER = Path("data/cache/augment")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bgetune.augment import memo
+from bgetune.config.augmentation import Endpoint
 from bgetune.errors import InputError
-from bgetune.params import Endpoint
 
 Request = Callable[[str], tuple[str, ...]]
 """Sends a text and returns what came back; raises `Failed`, or `InputError` for what would fail for every text."""

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 from bgetune.augment import chat, memo, remote
 from bgetune.augment.generate import read_prompt
 from bgetune.augment.remote import Failed, Limits, Request
+from bgetune.config.augmentation import Service
 from bgetune.errors import InputError
-from bgetune.params import Service
 
 if TYPE_CHECKING:
-    from bgetune.augment.backtranslate import Decoding
+    from bgetune.augment.decoding import Decoding
 
 PARAMETER = "02_backtranslate.pivots"
 

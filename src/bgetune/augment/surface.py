@@ -1,6 +1,6 @@
 """What two texts say on their surface: how much was edited, and the numbers, names and negations in each.
 
-Written for Chinese, and for English where that costs little. Texts are normalised (`bgetune.text.normalize`).
+Written for Chinese, and for English where that costs little. Texts are normalised (`bgetune.data.text.normalize`).
 """
 
 from __future__ import annotations

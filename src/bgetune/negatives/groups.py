@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bgetune.config.stages import HardNegatives
+from bgetune.models.reranker import Reranker
 from bgetune.negatives.mining import Mined, ask
 from bgetune.negatives.space import SIMILARITY_DIGITS
 from bgetune.negatives.world import World, as_lists
-from bgetune.params import HardNegatives
-from bgetune.reranker import Reranker
 
 
 def groups(world: World, mined: Mined, rules: HardNegatives, reranker: Reranker | None = None) -> pd.DataFrame:

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bgetune.encoder import Encoder
+from bgetune.config.stages import HardNegatives
 from bgetune.errors import InputError
+from bgetune.models.encoder import Encoder
+from bgetune.models.reranker import Reranker
 from bgetune.negatives.mining import mine, with_margin
 from bgetune.negatives.world import World, lot
-from bgetune.params import HardNegatives
-from bgetune.reranker import Reranker
 
 MACHINE_MADE = ("back_translation", "generated")
 """Sources whose pairs train, and never judge."""

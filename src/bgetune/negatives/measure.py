@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bgetune.encoder import Encoder
+from bgetune.config.stages import HardNegatives
+from bgetune.data.text import normalize
 from bgetune.errors import InputError
-from bgetune.index import recall, search
+from bgetune.models.encoder import Encoder
+from bgetune.models.index import recall, search
+from bgetune.models.reranker import Reranker
 from bgetune.negatives.mining import RULES, Mined, ask, mine, with_margin
 from bgetune.negatives.world import World
-from bgetune.params import HardNegatives
-from bgetune.reranker import Reranker
-from bgetune.text import normalize
 
 
 def rule_yields(mined: Mined) -> pd.DataFrame:

@@ -26,13 +26,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bgetune.encoder import Encoder
+from bgetune.config.stages import HardNegatives
 from bgetune.errors import InputError
-from bgetune.index import search
+from bgetune.models.encoder import Encoder
+from bgetune.models.index import search
+from bgetune.models.reranker import Reranker
 from bgetune.negatives.space import SIMILARITY_DIGITS, Space
 from bgetune.negatives.world import World, as_lists, lot, queries_of
-from bgetune.params import HardNegatives
-from bgetune.reranker import Reranker
 
 RULES = {
     "known_positive": "an edge or a label says that it means the same",

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from bgetune.encoder import Encoder
+from bgetune.config.stages import HardNegatives
+from bgetune.data.tables import SOURCES
+from bgetune.graph import recall
+from bgetune.models.encoder import Encoder
+from bgetune.models.reranker import Reranker
 from bgetune.negatives.mining import Mined
 from bgetune.negatives.world import World
-from bgetune.params import HardNegatives
-from bgetune.positives import recall
-from bgetune.reranker import Reranker
-from bgetune.tables import SOURCES
 
 LARGEST_CHAIN = 60
 """Texts of a cluster that neighbours may join: from neighbour to neighbour the meaning wanders."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bgetune.data.text import normalize, text_id
 from bgetune.errors import InputError
-from bgetune.text import normalize, text_id
 
 if TYPE_CHECKING:
     from ipywidgets import Widget

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from bgetune.encoder import Encoder
+from bgetune.models.encoder import Encoder
 from bgetune.negatives.world import World
 
 SIMILARITY_DIGITS = 6

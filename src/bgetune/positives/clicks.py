@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bgetune import text
+from bgetune.data import text
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.special import betainc
 
+from bgetune.data.tables import SOURCES
 from bgetune.positives.clicks import Counts
-from bgetune.tables import SOURCES
 
 SIGNIFICANCE = 0.02
 """Evidence that noise alone would show this often or more is none."""

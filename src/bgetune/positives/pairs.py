@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from bgetune import sources, text
+from bgetune.config.sources import GradedSource, PairSource, Source, Sources
+from bgetune.data import sources, text
+from bgetune.data.tables import SOURCES
 from bgetune.errors import InputError
-from bgetune.params import GradedSource, PairSource, Source, Sources
-from bgetune.tables import SOURCES
 
 LEXICON_CONFIDENCE = 0.75
 """How far a pair that only a replaced synonym makes is trusted, relative to a pair of the list itself."""

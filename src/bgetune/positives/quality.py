@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bgetune.data.text import mask_personal_data, normalize, text_id
 from bgetune.errors import InputError
-from bgetune.positives import graph
+from bgetune.graph import clusters as graph
 from bgetune.positives.clicks import Counts
-from bgetune.text import mask_personal_data, normalize, text_id
 
 
 def read_truth(path: str | Path, mask: Collection[str], opencc: str | None) -> dict[str, str]:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from bgetune.errors import InputError
+from bgetune.scoring.reference import quantiles
 
 BINS = 10
-POINTS = 501
 FEWEST = 100
 """Pairs below which nothing is said: chance alone moves the distribution too far."""
 
@@ -51,17 +51,6 @@ class Comparison:
     auc_interval: list[float] | None = None
     ece: float | None = None
     ece_interval: list[float] | None = None
-
-
-def reference(similarities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """What `scoring.json` keeps of the calibration pairs' similarities: quantiles and number of each kind."""
-    similarities, labels = np.asarray(similarities, dtype=np.float64), np.asarray(labels).astype(bool)
-    return {"positive": _quantiles(similarities[labels]), "negative": _quantiles(similarities[~labels])}
-
-
-def _quantiles(similarities: np.ndarray) -> dict[str, Any]:
-    grid = np.linspace(0, 1, POINTS)
-    return {"pairs": len(similarities), "quantiles": np.quantile(similarities, grid).round(5).tolist()}
 
 
 def psi(known: np.ndarray, new: np.ndarray) -> float:
@@ -162,8 +151,9 @@ def _best_balance(positive: np.ndarray, negative: np.ndarray, seen: np.ndarray, 
 
 
 def _with_labels(similarities: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, seed: int) -> dict[str, Any]:
-    from bgetune.scoring.calibration import calibration_error
-    from bgetune.scoring.drift import bootstrap, interval, separation
+    from bgetune.metrics.calibration import calibration_error
+    from bgetune.metrics.separation import separation
+    from bgetune.metrics.statistics import bootstrap, interval
 
     pairs = np.arange(len(labels))
     auc = bootstrap(lambda weights: separation(similarities, labels, weights), pairs, 200, seed)["auc"]
@@ -215,13 +205,13 @@ def _small(value: float, band: float) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line of `python -m bgetune.scoring.drift`; the exit status is 1 if something needs doing."""
+    """The command line of `python -m bgetune.scoring.monitor`; the exit status is 1 if something needs doing."""
     import json
 
     from bgetune.scoring.files import read_pairs
     from bgetune.scoring.scorer import Scorer
 
-    parser = argparse.ArgumentParser(prog="python -m bgetune.scoring.drift", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bgetune.scoring.monitor", description=__doc__)
     parser.add_argument("--run", required=True, help="folder of a finished run, for example runs/demo")
     parser.add_argument("--pairs", required=True, help="new pairs: csv, tsv or jsonl; - reads csv from stdin")
     parser.add_argument("--reference", help="compare with these pairs (an earlier week) instead of the calibration's")
@@ -237,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.reference:
             # unlabelled pairs stand for both kinds: then only a move as such can be seen, not one of the balance
             earlier = read_pairs(options.reference, options.columns)
-            seen = _quantiles(scorer.similarity(earlier["query"], earlier["document"]))
+            seen = quantiles(scorer.similarity(earlier["query"], earlier["document"]))
             known = {"positive": seen, "negative": seen}
         found = compare(
             known,
@@ -270,3 +260,7 @@ def describe(found: Comparison) -> str:
             f"calibration error {found.ece:.3f} [{found.ece_interval[0]:.3f}, {found.ece_interval[1]:.3f}]"
         )
     return "\n".join([*lines, f"{found.verdict}: {found.advice}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bgetune.data.tables import SOURCES
 from bgetune.errors import InputError
 from bgetune.scoring.scorer import cosines
-from bgetune.tables import SOURCES
 
 if TYPE_CHECKING:
-    from bgetune.encoder import Encoder
+    from bgetune.models.encoder import Encoder
 
 COLUMNS = ["query_id", "text_id", "label", "kind", "split"]
 

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from bgetune.encoder import Encoder
+from bgetune.data.text import mask_personal_data, normalize
 from bgetune.errors import InputError
-from bgetune.run import ROOT, artifact_path
-from bgetune.scoring import calibration, monitor
-from bgetune.text import mask_personal_data, normalize
+from bgetune.metrics import calibration
+from bgetune.models.encoder import Encoder
+from bgetune.paths import ROOT
+from bgetune.runs.manifest import artifact_path
+from bgetune.scoring import reference
 
 if TYPE_CHECKING:
-    from bgetune.reranker import Reranker
+    from bgetune.models.reranker import Reranker
     from bgetune.scoring.thresholds import Thresholds
 
 VERSION = 1
@@ -197,7 +199,7 @@ class Scorer:
         Raises:
             InputError: if there is no reranker in the run, or it is another one than at calibration.
         """
-        from bgetune.index import search
+        from bgetune.models.index import search
 
         texts, vectors = self._searchable()
         text = self._normal(query)
@@ -235,7 +237,7 @@ class Scorer:
 
     @cached_property
     def _reranker(self):
-        from bgetune.reranker import Reranker
+        from bgetune.models.reranker import Reranker
 
         made_with = self.settings["reranker"]
         if made_with is None:
@@ -301,7 +303,7 @@ def make_settings(
         "reranker": reranking,
         "data": data,
         "test": test,
-        "reference": monitor.reference(*dev),
+        "reference": reference.reference(*dev),
         "versions": {name: metadata.version(name) for name in ("bgetune", "numpy", "scipy", "scikit-learn")},
     }
 

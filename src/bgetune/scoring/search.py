@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bgetune import retrieval
-from bgetune.scoring.calibration import Calibrator, Combination
-from bgetune.scoring.drift import bootstrap, interval, separation
+from bgetune.metrics import retrieval
+from bgetune.metrics.calibration import Calibrator, Combination
+from bgetune.metrics.separation import separation
+from bgetune.metrics.statistics import bootstrap, interval
 
 if TYPE_CHECKING:
-    from bgetune.encoder import Encoder
-    from bgetune.reranker import Reranker
+    from bgetune.models.encoder import Encoder
+    from bgetune.models.reranker import Reranker
 
 Relevance = Mapping[str, Mapping[str, int]]
 
@@ -152,9 +153,9 @@ def milliseconds(
     Returns:
         ``search`` and, with a reranker, ``rerank``.
     """
-    from bgetune.encoder import Encoder
-    from bgetune.index import search
-    from bgetune.reranker import Reranker
+    from bgetune.models.encoder import Encoder
+    from bgetune.models.index import search
+    from bgetune.models.reranker import Reranker
 
     vectors, texts = encoder.encode(searched["text"].tolist()), searched["text"].tolist()
     options = {"max_length": encoder.max_length, "device": encoder.device, "cache_dir": None}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bgetune import plots
+from bgetune.reports import plots
 from bgetune.scoring import thresholds
 
 EXAMPLES = 5

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bgetune.scoring.calibration import Calibrator, prior_weights
+from bgetune.metrics.calibration import Calibrator
+from bgetune.metrics.statistics import clopper_pearson, prior_weights
 
 TWO_STARTS = 20
 """Sample size, in multiples of the fewest pairs a test can pass with, from which a second start pays.
@@ -30,27 +31,6 @@ PROMISE_COLUMNS = [
 
 FEW = 20
 """Pairs above a threshold below which their precision is no evidence of what more pairs would show."""
-
-
-def clopper_pearson(
-    successes: np.ndarray | float, trials: np.ndarray | float, confidence: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """The exact two-sided interval of a share; one-sided bounds at `confidence` are those of `2 * confidence - 1`.
-
-    Args:
-        successes, trials: may be fractions, as effective numbers are (Korn and Graubard, 1998).
-
-    Returns:
-        Lower and upper bounds, arrays of the broadcast shape.
-    """
-    from scipy.stats import beta
-
-    successes, trials = np.broadcast_arrays(np.asarray(successes, float), np.asarray(trials, float))
-    failures = np.maximum(trials - successes, 0)
-    tail = (1 - confidence) / 2
-    low = np.where(successes > 0, beta.ppf(tail, np.maximum(successes, 1e-12), failures + 1), 0.0)
-    high = np.where(failures > 0, beta.ppf(1 - tail, successes + 1, np.maximum(failures, 1e-12)), 1.0)
-    return low, high
 
 
 def fewest_pairs(precision: float, confidence: float = 0.95) -> int:

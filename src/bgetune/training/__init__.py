@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bgetune.params import Train
+from bgetune.config.stages import Train
 
 if TYPE_CHECKING:
     from bgetune.training.sentence_transformers import Trained
@@ -31,7 +31,7 @@ def check(options: Train) -> None:
     Raises:
         InputError: naming the parameter and the remedy.
     """
-    from bgetune import sources
+    from bgetune.data import sources
     from bgetune.training import events, hub
 
     if options.general is not None:

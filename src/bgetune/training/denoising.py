@@ -14,9 +14,9 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer.losses import DenoisingAutoEncoderLoss
 
-from bgetune import models
+from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.params import Train
+from bgetune.models import hub
 from bgetune.training import checkpoints, save
 from bgetune.training.sentence_transformers import CheckedTrainer, Progress, load, training_arguments, uses_bfloat16
 
@@ -79,7 +79,7 @@ def warm_up(base: str | Path, texts: Sequence[str], options: Train, folder: Path
     model = load(base, options)
     torch.manual_seed(options.seed)  # of the decoder's cross-attention, which the model does not have
     try:
-        with models.quiet():
+        with hub.quiet():
             loss = DenoisingAutoEncoderLoss(model)
     except (ValueError, AssertionError) as error:
         raise InputError(
@@ -105,7 +105,7 @@ def warm_up(base: str | Path, texts: Sequence[str], options: Train, folder: Path
         data_collator=Collator(model, texts, options.seed),
         callbacks=[Progress("denoising")],
     )
-    with models.quiet():
+    with hub.quiet():
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     save.save(model.eval(), folder / "model")
@@ -198,7 +198,7 @@ def _key(base: str | Path, texts: Sequence[str], options: Train) -> list[str]:
     sizes, rates = {"batch_size", "mini_batch_size", "max_length"}, {"learning_rate", "warmup", "weight_decay"}
     return [
         options.model_dump_json(include={"denoising_epochs", "seed", "eval_steps", "device", *sizes, *rates}),
-        models.fingerprint(models.fetch(base)),
+        hub.fingerprint(hub.fetch(base)),
         str(uses_bfloat16(options)),
         *texts,
         checkpoints.code_hash(),

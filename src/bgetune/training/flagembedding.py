@@ -19,10 +19,10 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from bgetune import models
-from bgetune.encoder import Encoder
+from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.params import Train
+from bgetune.models import hub
+from bgetune.models.encoder import Encoder
 from bgetune.training import checkpoints, evaluation, events
 from bgetune.training.groups import Group
 from bgetune.training.sentence_transformers import (
@@ -63,8 +63,8 @@ def train(
         events.require()
     if pairs is not None and not evaluation.can_be_judged(pairs):
         pairs = None
-    source = models.fetch(base)
-    weights = sum(file.stat().st_size for file in source.glob(f"*{models.WEIGHTS}"))
+    source = hub.fetch(base)
+    weights = sum(file.stat().st_size for file in source.glob(f"*{hub.WEIGHTS}"))
     key = checkpoint_key(base, groups, cluster_of, options, pairs, None)
     folder = checkpoints.prepare(folder, key, (options.epochs + 1) * weights / 1e9)
     data = folder / "train.jsonl"

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from bgetune import sources
+from bgetune.config.sources import GeneralSource
+from bgetune.config.stages import Train
+from bgetune.data import sources
+from bgetune.data.text import normalize
 from bgetune.errors import InputError
-from bgetune.params import GeneralSource, Train
-from bgetune.text import normalize
 from bgetune.training import evaluation
 
 FALL = 0.02

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bgetune import models
-from bgetune.params import Train
-from bgetune.run import is_hub_name
+from bgetune.config.stages import Train
+from bgetune.models import hub
+from bgetune.paths import is_hub_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def save(model: SentenceTransformer, folder: str | Path, query_instruction: str 
         model.append(modules.Normalize())
     model.prompts = {"query": query_instruction, "document": ""}
     model.default_prompt_name = None
-    with models.quiet():
+    with hub.quiet():
         model.save_pretrained(str(folder), create_model_card=False)
     (Path(folder) / "README.md").write_text(card, encoding="utf-8")
 
@@ -73,7 +73,7 @@ queries = model.encode(["..."], prompt_name="query")  # for queries that search 
 questions = model.encode(["..."])  # for texts that are compared with their own kind
 ```
 
-`FlagModel("path/to/this/folder")` of FlagEmbedding and `bgetune.encoder.Encoder(...)` give the same vectors.
+`FlagModel("path/to/this/folder")` of FlagEmbedding and `bgetune.models.encoder.Encoder(...)` give the same vectors.
 {_instruction(options.query_instruction)}{_lengths(options.matryoshka)}
 ## Thresholds
 

@@ -24,10 +24,10 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import TrainerState
 from transformers.utils.notebook import NotebookProgressCallback
 
-from bgetune import models
-from bgetune.encoder import Encoder
+from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.params import Train
+from bgetune.models import hub
+from bgetune.models.encoder import Encoder
 from bgetune.training import checkpoints, evaluation, events, lora
 from bgetune.training.collator import GroupCollator, Guide
 from bgetune.training.groups import Group, blocks
@@ -137,7 +137,7 @@ def train(
         callbacks=callbacks,
         sampler=sampler,
     )
-    with models.quiet():
+    with hub.quiet():
         trainer.train_from(last, judge)
     best = trainer.state.best_global_step if evaluator is not None else None
     model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # from now on it computes in float32
@@ -166,10 +166,10 @@ def uses_bfloat16(options: Train) -> bool:
     """Whether to compute in bfloat16 by autocast: weights, gradients, AdamW and the loss stay in float32."""
     if options.precision != "auto":
         return options.precision == "bfloat16"
-    device = models.torch_device(options.device)
+    device = hub.torch_device(options.device)
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported()
-    return device == "cpu" and models.precision("auto", device) == "bfloat16"
+    return device == "cpu" and hub.precision("auto", device) == "bfloat16"
 
 
 def ranking_loss(model: SentenceTransformer, options: Train) -> RankingLoss:
@@ -227,7 +227,7 @@ def training_arguments(options: Train, folder: Path, steps: int, judged: bool) -
         seed=options.seed,
         bf16=uses_bfloat16(options),
         activation_checkpointing=options.gradient_checkpointing,
-        use_cpu=models.torch_device(options.device) == "cpu",  # said outright, or bfloat16 asks for a GPU
+        use_cpu=hub.torch_device(options.device) == "cpu",  # said outright, or bfloat16 asks for a GPU
         dataloader_pin_memory=cuda,
         logging_strategy="steps",
         logging_steps=max(1, steps // LOGS),
@@ -435,7 +435,7 @@ def checkpoint_key(
     """All that the weights of a training follow from."""
     return [
         options.model_dump_json(exclude={"general", "merge_weight", "tensorboard", "push_to_hub"}),
-        *(models.fingerprint(models.fetch(location)) for location in (base, options.guide) if location is not None),
+        *(hub.fingerprint(hub.fetch(location)) for location in (base, options.guide) if location is not None),
         str(uses_bfloat16(options)),
         json.dumps([dataclasses.astuple(group) for group in groups]),
         json.dumps(sorted(cluster_of.items())),

@@ -1,0 +1,132 @@
+"""What is generated from the parameters' models: `python -m bgetune.config.generate` rewrites it.
+
+That is `params/template.yaml`, `params/schema.json` and the `parameters` cell of every notebook.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import typing
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from bgetune.config.annotations import choices, models_in, plain_type
+from bgetune.config.sources import SOURCE_EXAMPLES, Sources
+from bgetune.config.stages import ROUND, STAGES, ProfileModel, Shared
+from bgetune.paths import ROOT
+
+
+def template() -> str:
+    """`params/template.yaml`: every key with its default, range and meaning."""
+    lines = [
+        "# Every parameter there is, at its default. Copy this file, keep what you change, delete the rest.",
+        "# Made by `python -m bgetune.config.generate`. Relative paths are relative to the repository.",
+        "# Shared parameters stand at the top; a section may give any of its own another value.",
+        "",
+        "# name: my_run                 # names the run's folder, runs/my_run; default: this file's name",
+        "# base: params/demo.yaml       # another profile, whose values hold where this one gives none",
+        "# study:                       # values to try: every combination is a run, and a page compares them",
+        "#   04_train.scale: [10, 20, 50]",
+        *_template_lines(ProfileModel, "", {"rounds"}),
+        *_template_lines(Shared, ""),
+    ]
+    for stage, model in STAGES.items():
+        own = {name for name in model.model_fields if name not in Shared.model_fields}
+        lines += ["", f"# {model.__doc__}", f"{stage}:" if own else f"{stage}: {{}}"]
+        lines += _template_lines(model, "  ", own)
+    return "\n".join(lines) + "\n"
+
+
+def _template_lines(model: type[BaseModel], indent: str, only: set[str] | None = None) -> list[str]:
+    lines = []
+    for name, field in model.model_fields.items():
+        if only is not None and name not in only:
+            continue
+        lines += [f"{indent}# {line}" for line in textwrap.wrap(_help(field), 108)]
+        inner = next(models_in(field.annotation), None)
+        if inner is None:
+            lines.append(f"{indent}{name}: {_default(field)}")
+        elif field.default is None:
+            lines.append(f"{indent}{name}: null")
+            lines += [f"{indent}#  {key}: {_default(f)}  # {_help(f)}" for key, f in inner.model_fields.items()]
+        elif typing.get_origin(field.annotation) is list:
+            lines.append(f"{indent}{name}: []")
+            for number, (key, item) in enumerate(inner.model_fields.items()):
+                lines.append(f"{indent}#  {'- ' if number == 0 else '  '}{key}: {_default(item)}  # {_help(item)}")
+                for deeper in models_in(item.annotation):
+                    fields = deeper.model_fields.items()
+                    lines += [f"{indent}#      {name}: {_default(f)}  # {_help(f)}" for name, f in fields]
+            for title, values in SOURCE_EXAMPLES.get(name, {}).items() if model is Sources else ():
+                lines += [f"{indent}# {line}" for line in textwrap.wrap(f"Example: {title}.", 108)]
+                example = yaml.safe_dump([values], allow_unicode=True, sort_keys=False, width=100)
+                lines += [f"{indent}#  {line}" for line in example.splitlines()]
+        else:
+            lines += [f"{indent}{name}:", *_template_lines(inner, indent + "  ")]
+    return lines
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    return yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=10**6).split("\n")[0]
+
+
+def _help(field: FieldInfo) -> str:
+    """The description, with the range or the choices where there are any."""
+    bounds = []
+    for rule in field.metadata:
+        # no "=" sign: papermill counts those in a parameter's line
+        for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
+            if getattr(rule, name, None) is not None:
+                bounds.append(f"{sign} {getattr(rule, name)}")
+    notes = ", ".join(bounds) or " | ".join(str(value) for value in choices(field.annotation))
+    return f"{field.description} ({notes})" if notes else str(field.description)
+
+
+def schema() -> str:
+    """`params/schema.json`: the JSON schema of a profile, for editors."""
+    return json.dumps(ProfileModel.model_json_schema(by_alias=True), ensure_ascii=False, indent=2) + "\n"
+
+
+def parameters_cell(stage: str) -> str:
+    """The source of a notebook's cell tagged `parameters`: typed, commented, None for "as the profile says"."""
+    lines = [
+        'profile: str = "params/demo.yaml"  # The profile: a YAML file like params/template.yaml',
+        "run_dir: str = None  # Folder of the run. None: runs/NAME, by the profile's name",
+        *(
+            ["round_number: int = 1  # Which round of mining and training; in a later one the model tuned last mines"]
+            * (stage in ROUND)
+        ),
+        "# Below, None means: as the profile says, else the default in [brackets].",
+    ]
+    for name, field in STAGES[stage].model_fields.items():
+        kind = plain_type(field.annotation)
+        default = "" if kind == "dict" else f" [{_default(field)}]"
+        lines.append(f"{name}: {kind} = None  # {_help(field)}{default}")
+    return "\n".join(lines)
+
+
+def write_generated() -> list[Path]:
+    """Rewrite what follows from the models; returns the files that changed."""
+    import nbformat
+
+    wanted = {ROOT / "params/template.yaml": template(), ROOT / "params/schema.json": schema()}
+    for stage in STAGES:
+        file = ROOT / "notebooks" / f"{stage}.ipynb"
+        if file.exists():
+            notebook = nbformat.read(file, as_version=4)
+            cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", ()))
+            cell.source = parameters_cell(stage)
+            wanted[file] = nbformat.writes(notebook) + "\n"
+    changed = [file for file, text in wanted.items() if not file.exists() or file.read_text("utf-8") != text]
+    for file in changed:
+        file.write_text(wanted[file], encoding="utf-8")
+    return changed
+
+
+if __name__ == "__main__":
+    for changed_file in write_generated():
+        print(f"wrote {changed_file.relative_to(ROOT)}")

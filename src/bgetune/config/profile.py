@@ -1,0 +1,346 @@
+"""Profiles: one YAML file of shared parameters and a section per notebook.
+
+A value is looked up in the notebook's own arguments first, then in its section, then at the top level of the
+profile, and last comes the default in `bgetune.config.stages`. A profile may start from another one (`base`), and may
+be a study: a grid of values (`study`), each combination a run of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import itertools
+import json
+import re
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from bgetune.config.annotations import marks, models_in, plain_type
+from bgetune.config.base import Section
+from bgetune.config.stages import STAGES, ProfileModel, Shared
+from bgetune.errors import InputError
+from bgetune.paths import ROOT
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A run as the user wrote it, checked as a whole: a profile, or one combination of a study's values.
+
+    Attributes:
+        name: names the run's folder; of a study, the study's name and the values tried: study_temperature/scale=10.
+        path: the file it was read from.
+        values: what the file and its base say, with `--set` applied: shared values and one dictionary per section.
+    """
+
+    name: str
+    path: Path
+    values: dict[str, Any]
+
+    @property
+    def rounds(self) -> int:
+        """How often 03 and 04 run."""
+        return self.values.get("rounds", 1)
+
+
+def load_profiles(path: str | Path, overrides: typing.Sequence[str] = ()) -> list[Profile]:
+    """Read and check a profile: one run, or of a study one for each combination of its values.
+
+    Args:
+        path: a YAML file, relative to the working directory or to the repository.
+        overrides: `key=value` or `section.key=value`, values in YAML. A list for a parameter that takes a single
+            value (a list of lists for one that takes a list) is a study of these values.
+
+    Raises:
+        InputError: naming file, line and key, and for an unknown key the nearest known one.
+    """
+    file = find_file(path)
+    values, places = _read_profile(file)
+    for override in overrides:
+        _apply_override(values, override)
+    _check(values, places, file)
+    name = values.get("name") or file.stem
+    if any(not part or part.startswith(".") or part != Path(part).name for part in name.split("/")):
+        raise InputError(f"{file}: name must be a plain folder name, not {name!r}")
+    study = values.pop("study", {})
+    if not study:
+        return [Profile(name, file, values)]
+    return [
+        Profile(f"{name}/{label}", file, variant) for label, variant in _variants(values, study, places, file).items()
+    ]
+
+
+def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Profile:
+    """Read and check the profile of a single run; see `load_profiles`."""
+    profiles = load_profiles(path, overrides)
+    if len(profiles) > 1:
+        raise InputError(
+            f"{path} is a study of {len(profiles)} runs: ./run_all.sh {path} runs them; in a notebook, take the "
+            f"profile of one of them: runs/{profiles[0].name}/profile.yaml"
+        )
+    return profiles[0]
+
+
+def find_file(path: str | Path) -> Path:
+    """A file given relative to the working directory or to the repository, as an absolute path."""
+    for candidate in (Path(path).expanduser(), ROOT / path):
+        if candidate.is_file():
+            return candidate.resolve()
+    raise InputError(f"{path}: no such file (looked in {Path.cwd()} and {ROOT})")
+
+
+def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = None) -> tuple[Section, dict[str, str]]:
+    """One notebook's parameters and where each came from.
+
+    Args:
+        stage: a key of `STAGES`.
+        arguments: the notebook's own variables; None means "as the profile says". Names that are no
+            parameters of the notebook are passed over.
+
+    Returns:
+        The checked model, and for each field one of "notebook", "profile" (its section), "profile (shared)", "default".
+
+    Raises:
+        InputError: naming the parameter.
+    """
+    model = STAGES[stage]
+    section = profile.values.get(stage) or {}
+    layers = {
+        "notebook": {key: value for key, value in (arguments or {}).items() if value is not None},
+        "profile": section,
+        "profile (shared)": {key: value for key, value in profile.values.items() if key not in STAGES},
+    }
+    values, origins = {}, {}
+    for field in model.model_fields:
+        origin = next((name for name, layer in layers.items() if field in layer), "default")
+        origins[field] = origin
+        if origin != "default":
+            values[field] = layers[origin][field]
+    try:
+        return model.model_validate(values), origins
+    except ValidationError as error:
+        raise InputError("\n".join(f"{stage}{_describe(issue, model)}" for issue in error.errors())) from None
+
+
+def model_locations(values: typing.Mapping[str, Section]) -> list[tuple[str, str]]:
+    """Every model that the notebooks of a profile will load: location and parameter, each location once."""
+    found: dict[str, str] = {}
+    for stage, section in values.items():
+        if getattr(section, "enabled", True):
+            for location, parameter in _locations(section, stage):
+                shared = parameter.removeprefix(f"{stage}.")
+                found.setdefault(location, shared if shared in Shared.model_fields else parameter)
+    return list(found.items())
+
+
+def _locations(value: Any, name: str) -> typing.Iterator[tuple[str, str]]:
+    if isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _locations(item, f"{name}.{number}")
+    elif isinstance(value, BaseModel):
+        for field, info in type(value).model_fields.items():
+            inner = getattr(value, field)
+            if isinstance(inner, str) and ("model" in info.metadata or "model" in marks(info.annotation)):
+                yield inner, f"{name}.{field}"
+            else:
+                yield from _locations(inner, f"{name}.{field}")
+
+
+# --- reading and checking -----------------------------------------------------------------------------------------
+
+
+def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[tuple, str]]:
+    """The mapping in a file laid over that of its base, and of every key in it the place: "FILE, line N"."""
+    values, lines = _read_yaml(file)
+    places = {key: f"{file}, line {line}" for key, line in lines.items()}
+    base = values.pop("base", None)
+    if base is None:
+        return values, places
+    if not isinstance(base, str):
+        raise InputError(f"{places[('base',)]}: base: the path of another profile, not {base!r}")
+    try:
+        found = find_file(base)
+    except InputError as error:
+        raise InputError(f"{places[('base',)]}: base: {error}") from None
+    if found in (*above, file):
+        raise InputError(f"{places[('base',)]}: base: {found} is based on this file itself")
+    merged, merged_places = _read_profile(found, (*above, file))
+    merged.pop("name", None)
+    _merge(merged, values, (), merged_places)
+    return merged, merged_places | places
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: dict[tuple, str]) -> None:
+    """Lay a mapping over another: mappings are merged, other values replaced, and with them what `places` says."""
+    for key, value in over.items():
+        place = (*prefix, key)
+        if isinstance(value, dict) and isinstance(under.get(key), dict):
+            _merge(under[key], value, place, places)
+        else:
+            under[key] = value
+            for old in [old for old in places if old[: len(place)] == place]:
+                del places[old]
+
+
+def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple, int]]:
+    """The mapping in a file, and the line (from 1) of every key in it."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{file}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: a profile is a mapping of parameters; see params/template.yaml")
+    lines: dict[tuple, int] = {}
+    _collect_lines(node, (), lines, file)
+    return values, lines
+
+
+def _collect_lines(node: yaml.Node, prefix: tuple, lines: dict[tuple, int], file: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            place = (*prefix, key.value)
+            line = key.start_mark.line + 1
+            if place in lines:
+                raise InputError(f"{file}, line {line}: {key.value} is given twice (first in line {lines[place]})")
+            lines[place] = line
+            _collect_lines(value, place, lines, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            lines[(*prefix, position)] = item.start_mark.line + 1
+            _collect_lines(item, (*prefix, position), lines, file)
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals:
+        raise InputError(f"--set {override}: write --set section.parameter=value, for example 04_train.epochs=2")
+    if key == "base":
+        raise InputError(f"--set {override}: the base of a profile is given in its file")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {override}: the value is not YAML; quote it") from None
+    study = values.get("study")
+    if _is_study(key, value):
+        _assign(values, "study", (study if isinstance(study, dict) else {}) | {key: value}, f"--set {override}")
+        return
+    if isinstance(study, dict):
+        study.pop(key, None)
+    _assign(values, key, value, f"--set {override}")
+
+
+def _assign(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    """Set `section.parameter`, making the sections on the way."""
+    *sections, name = key.split(".")
+    for part in sections:
+        if values.get(part) is None:
+            values[part] = {}
+        values = values[part]
+        if not isinstance(values, dict):
+            raise InputError(f"{origin}: {part} is not a section")
+    values[name] = value
+
+
+def _is_study(key: str, value: Any) -> bool:
+    """Whether `--set key=value` gives several values to try: a list for a parameter that takes none."""
+    model, field = ProfileModel, None
+    for part in key.split("."):
+        field = next((field for name, field in model.model_fields.items() if part == (field.alias or name)), None)
+        if field is None:
+            return False
+        model = next(models_in(field.annotation), BaseModel)
+    if not isinstance(value, list):
+        return False
+    return plain_type(field.annotation) != "list" or (
+        bool(value) and all(item is None or isinstance(item, list) for item in value)
+    )
+
+
+def _variants(
+    values: dict[str, Any], study: dict[str, list[Any]], places: dict[tuple, str], file: Path
+) -> dict[str, dict[str, Any]]:
+    """The values of each run of a study, checked, by the run's label."""
+    at = {key: _place(("study", key), places, file) for key in study}
+    for key in study.keys() & {"name", "base", "study"}:
+        raise InputError(f"{at[key]}: study: {key} is no parameter to try values of")
+    # a complaint about a value that is tried names its line in the study
+    steps = {key: tuple(key.split(".")) for key in study}
+    sections = {place[:depth]: at[key] for key, place in steps.items() for depth in range(1, len(place))}
+    places = sections | places | {place: at[key] for key, place in steps.items()}
+    combinations = [dict(zip(study, chosen, strict=True)) for chosen in itertools.product(*study.values())]
+    variants = dict(zip(_labels(combinations), (copy.deepcopy(values) for _ in combinations), strict=True))
+    for chosen, variant in zip(combinations, variants.values(), strict=True):
+        for key, value in chosen.items():
+            _assign(variant, key, value, f"{at[key]}: study: {key}")
+        _check(variant, places, file)
+    return variants
+
+
+def _labels(combinations: list[dict[str, Any]]) -> list[str]:
+    """Names of folders for the runs of a study: scale=10,loss=gist; odd characters are replaced, long values cut."""
+    short = {key: key.rsplit(".", 1)[-1] for key in combinations[0]}
+    names = {key: name if list(short.values()).count(name) == 1 else key for key, name in short.items()}
+    labels = []
+    for chosen in combinations:
+        texts = {
+            key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in chosen.items()
+        }
+        safe = {key: re.sub(r"[^A-Za-z0-9_.+-]+", "-", text).strip("-.")[:40] for key, text in texts.items()}
+        labels.append(",".join(f"{names[key]}={text}" for key, text in safe.items()))
+    return [label if labels.count(label) == 1 else f"{label},{n}" for n, label in enumerate(labels, start=1)]
+
+
+def _check(values: dict[str, Any], places: dict[tuple, str], file: Path) -> None:
+    """Raise what the models object to, each with its place."""
+    try:
+        ProfileModel.model_validate(values)
+    except ValidationError as error:
+        problems = (_place(issue["loc"], places, file) + _describe(issue, ProfileModel) for issue in error.errors())
+        raise InputError("\n".join(problems)) from None
+
+
+def _known_keys(model: type[BaseModel], place: tuple) -> dict[str, str]:
+    """The keys that are known at a place of a profile, by the name a user writes."""
+    for step in place:
+        if isinstance(step, int):
+            continue
+        field = next(f for name, f in model.model_fields.items() if step in (name, f.alias))
+        model = next(iter(models_in(field.annotation)))
+    return {field.alias or name: name for name, field in model.model_fields.items()}
+
+
+def _place(key: tuple, places: dict[tuple, str], file: Path) -> str:
+    while key and key not in places:
+        key = key[:-1]
+    return places[key] if key else str(file)
+
+
+def _describe(issue: typing.Mapping[str, Any], model: type[BaseModel]) -> str:
+    *place, key = issue["loc"]
+    name = ".".join(map(str, issue["loc"]))
+    if issue["type"] == "extra_forbidden":
+        known = _known_keys(model, tuple(place))
+        owners = [stage for stage, section in STAGES.items() if key in section.model_fields and not place]
+        near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.5)
+        if owners:
+            hint = f"it belongs in the section {owners[0]}"
+        elif near:
+            hint = f"did you mean {near[0]}?"
+        else:
+            hint = f"known here: {', '.join(known)}"
+        return f": unknown key {name}; {hint}"
+    given = json.dumps(issue["input"], ensure_ascii=False, default=str)
+    given = re.sub(r"//[^/@\s]*@|((?:password|pwd|token)=)[^&\s\"]*", r"//\1***", given)  # a URL's secrets
+    given = given if len(given) <= 80 else given[:77] + "..."
+    return f": {name}: {issue['msg'].removeprefix('Value error, ')}, not {given}"

@@ -1,0 +1,339 @@
+"""The positive graph: edges of all sources -> clusters of texts that mean the same -> splits that leak nothing.
+
+Everything here is a plain function of tables (see `tables.SCHEMAS`) and gives the same result for the same rows in any
+order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from bgetune.data.tables import SOURCES, SPLITS
+from bgetune.runs import Stage
+from bgetune.runs.manifest import artifact_path, read_manifest
+
+# Punctuation and blanks, but not between two digits (1.5, 3-5, 12:30), and no sign that means something (c++, 5%).
+_MARK = r"(?:[^\w+#%&@$¥€£*/<>]|_)"
+_DECORATION = re.compile(rf"(?<!\d){_MARK}++|{_MARK}++(?!\d)|(?<=\d),(?=\d)")
+
+LARGE = 0.05
+"""Share of all texts over which a component is taken for an accident."""
+
+
+def merge_duplicates(texts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Texts that differ in punctuation and blanks only become one: the one mentioned most often.
+
+    Args:
+        texts: text_id, text, kind, count; rows of one text_id are merged too (it is a query if one of them is).
+
+    Returns:
+        The merged texts in the order of their ids, with counts added up, and text_id -> text_id of the text that
+        stands for it, for all texts.
+    """
+    core = texts.text.str.replace(_DECORATION, "", regex=True)
+    texts = texts.assign(core=core.where(core != "", texts.text))
+    texts = texts.sort_values(["count", "text_id", "kind"], ascending=[False, True, False])
+    first = texts.drop_duplicates("core")
+    total = texts.groupby("core").agg(count=("count", "sum"), kind=("kind", "max"))  # "query" > "document"
+    merged = first.assign(
+        count=total.loc[first.core, "count"].to_numpy(), kind=total.loc[first.core, "kind"].to_numpy()
+    )
+    stands_for = dict(zip(first.core, first.text_id, strict=True))
+    representative = {text_id: stands_for[core] for text_id, core in zip(texts.text_id, texts.core, strict=True)}
+    merged = merged.drop(columns="core").sort_values("text_id", ignore_index=True)
+    return merged.astype({"count": "int64"}), representative
+
+
+def rename(pairs: pd.DataFrame, representative: Mapping[str, str], ordered: bool = True) -> pd.DataFrame:
+    """Pairs (a_id, b_id, ...) of the texts that stand for the given ones; none of a text and itself.
+
+    Args:
+        ordered: give a_id < b_id; False keeps the direction and drops repeated pairs (the first one stays).
+    """
+    a, b = pairs.a_id.map(representative).astype(str), pairs.b_id.map(representative).astype(str)
+    swap = (a > b) & ordered
+    renamed = pairs.assign(a_id=a.where(~swap, b), b_id=b.where(~swap, a))
+    renamed = renamed[renamed.a_id != renamed.b_id]
+    return (renamed if ordered else renamed.drop_duplicates(["a_id", "b_id"])).reset_index(drop=True)
+
+
+def unite(edges: pd.DataFrame) -> pd.DataFrame:
+    """One row a pair and source: support added up over the sources' tables, the highest weight."""
+    found = edges.groupby(["a_id", "b_id", "source"], as_index=False).agg(
+        support=("support", "sum"), weight=("weight", "max")
+    )
+    return found.astype({"support": "int64", "weight": "float64"})
+
+
+def combine(edges: pd.DataFrame) -> pd.DataFrame:
+    """One row a pair: a_id, b_id, weight, over all its sources.
+
+    Sources are independent witnesses, so weights combine as probabilities of at least one being right (noisy-or):
+    1 - prod(1 - weight).
+    """
+    doubt = edges.assign(doubt=np.log1p(-edges.weight.clip(upper=1 - 1e-9)))
+    pairs = doubt.groupby(["a_id", "b_id"], as_index=False).doubt.sum()
+    return pairs.assign(weight=-np.expm1(pairs.doubt)).drop(columns="doubt")
+
+
+def cluster(
+    text_ids: Iterable[str],
+    edges: pd.DataFrame,
+    *,
+    max_cluster_size: int,
+    different: Iterable[tuple[str, str]] = (),
+) -> pd.DataFrame:
+    """Connected components, the oversize ones and those with known differences cut at their weakest edges.
+
+    A component that needs cutting is put together again from its strongest edge down (Kruskal's algorithm); an edge
+    is left out if it would join more than `max_cluster_size` texts, or two that are known to be different. An edge
+    counts as strong by its own weight and by the triangles it closes: a slip that glues two groups closes none.
+
+    Args:
+        text_ids: all texts; those without an edge become clusters of one.
+        edges: a_id, b_id, weight (see `combine`).
+        max_cluster_size: texts in a cluster, at most.
+        different: pairs of text_ids that people labelled as different.
+
+    Returns:
+        text_id, cluster_id, component_id (before cutting) in the order of text_id; an id is the smallest text_id in it.
+    """
+    index = pd.Index(sorted(set(text_ids)))
+    a, b = index.get_indexer(edges.a_id), index.get_indexer(edges.b_id)
+    if len(edges) and min(a.min(), b.min()) < 0:
+        raise ValueError("edges hold a text that is not among the texts")
+    weight = edges.weight.to_numpy(dtype=float)
+    component = label = _components(len(index), a, b)
+    forbidden = [tuple(index.get_indexer(pair)) for pair in different]
+    forbidden = [(x, y) for x, y in forbidden if x >= 0 and y >= 0 and x != y]
+    size = np.bincount(label, minlength=1)
+    cut = set(np.flatnonzero(size > max_cluster_size)) | {label[x] for x, y in forbidden if label[x] == label[y]}
+    inside = np.isin(label[a], sorted(cut)) if cut else np.zeros(len(a), bool)
+    if inside.any():
+        strength = _strength(len(index), a[inside], b[inside], weight[inside])
+        order = np.lexsort((b[inside], a[inside], -strength.round(12)))
+        kept = _kruskal(a[inside][order], b[inside][order], max_cluster_size, forbidden)
+        rest = np.flatnonzero(~inside)
+        chosen = np.concatenate([rest, np.flatnonzero(inside)[order][kept]])
+        label = _components(len(index), a[chosen], b[chosen])
+    ids = {"text_id": index, "cluster_id": index[_first(label)], "component_id": index[_first(component)]}
+    return pd.DataFrame(ids).astype(str)
+
+
+def _first(label: np.ndarray) -> np.ndarray:
+    """For each position, the first one with the same label."""
+    first = np.full(label.max(initial=-1) + 1, len(label))
+    np.minimum.at(first, label, np.arange(len(label)))
+    return first[label]
+
+
+def _components(count: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return connected_components(coo_matrix((np.ones(len(a)), (a, b)), shape=(count, count)), directed=False)[1]
+
+
+def _strength(count: int, a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weight of each edge and of the ways round it by one third text, combined by noisy-or."""
+    weight = np.minimum(weight, 1 - 1e-9)
+    upper = coo_matrix((weight, (a, b)), shape=(count, count)).tocsr()
+    graph = upper + upper.T
+    graph.sort_indices()
+    strength = np.empty(len(a))
+    for number, (x, y, w) in enumerate(zip(a, b, weight, strict=True)):
+        row_x, row_y = slice(*graph.indptr[x : x + 2]), slice(*graph.indptr[y : y + 2])
+        _, in_x, in_y = np.intersect1d(graph.indices[row_x], graph.indices[row_y], True, return_indices=True)
+        ways = graph.data[row_x][in_x] * graph.data[row_y][in_y]
+        strength[number] = -(np.log1p(-w) + np.log1p(-ways).sum())
+    return strength
+
+
+def _kruskal(a: np.ndarray, b: np.ndarray, limit: int, forbidden: list[tuple[int, int]]) -> np.ndarray:
+    """Positions of the edges, taken in the given order, that join no more than `limit` texts and nothing forbidden."""
+    parent: dict[int, int] = {}
+    size: dict[int, int] = {}
+    enemies: dict[int, set[int]] = {}
+    for x, y in forbidden:
+        enemies.setdefault(x, set()).add(y)
+        enemies.setdefault(y, set()).add(x)
+
+    def find(x: int) -> int:
+        while parent.get(x, x) != x:
+            parent[x] = parent.get(parent[x], parent[x])
+            x = parent[x]
+        return x
+
+    kept = []
+    for number, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
+        x, y = find(x), find(y)
+        if x == y:
+            continue
+        if size.get(x, 1) + size.get(y, 1) > limit or any(find(enemy) == y for enemy in enemies.get(x, ())):
+            continue
+        parent[y] = x
+        size[x] = size.get(x, 1) + size.get(y, 1)
+        enemies[x] = enemies.get(x, set()) | enemies.get(y, set())
+        kept.append(number)
+    return np.array(kept, dtype=int)
+
+
+def inside(edges: pd.DataFrame, clusters: pd.DataFrame) -> pd.Series:
+    """Whether both ends of each edge lie in one cluster."""
+    home = clusters.set_index("text_id").cluster_id
+    return (edges.a_id.map(home) == edges.b_id.map(home)).rename("inside")
+
+
+def split(
+    clusters: pd.DataFrame,
+    edges: pd.DataFrame,
+    *,
+    dev_fraction: float,
+    test_fraction: float,
+    seed: int,
+    train_only: Iterable[str] = (),
+    heldout: Iterable[str] = (),
+    earlier: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Whole clusters to train, dev and test, with the same fractions in every source.
+
+    The pieces of a component that was cut stay together, for they may well mean the same; only a component of more
+    than `LARGE` of all texts is split by cluster. What goes to one split is called a cluster below.
+
+    Clusters are put in a random order that only depends on their own id and the seed, and each stratum (clusters of one
+    most trusted source; clusters of one text) is cut at the fractions. What an earlier run decided is kept: a cluster
+    that holds a test text of that run is test, else one that holds a dev text is dev, else one that holds a train text
+    is train. So a text never moves from test or dev to train, whatever data is appended.
+
+    Args:
+        clusters: text_id, cluster_id, component_id.
+        edges: a_id, b_id, source, ... of the same texts.
+        dev_fraction, test_fraction: share of the texts.
+        train_only: text_ids never judged on (unless they share a cluster with heldout ones).
+        heldout: text_ids never trained on.
+        earlier: text_id -> split of the run before.
+
+    Returns:
+        text_id, cluster_id, split.
+    """
+    large = clusters.groupby("component_id").text_id.transform("size") > max(LARGE * len(clusters), 1)
+    clusters = clusters.assign(unit=clusters.component_id.where(~large, clusters.cluster_id))
+    table = clusters.groupby("unit").size().rename("texts").to_frame()
+    home = clusters.set_index("text_id").unit
+    trust = edges.assign(unit=edges.a_id.map(home), rank=-edges.source.map(SOURCES).astype(float))
+    best = trust.sort_values(["rank", "source"]).drop_duplicates("unit").set_index("unit").source
+    table["stratum"] = best.reindex(table.index).fillna("single")
+    table["draw"] = [_draw(unit, seed) for unit in table.index]
+
+    heldout_clusters = set(home.reindex(heldout).dropna())
+    train_clusters = set(home.reindex(train_only).dropna()) - heldout_clusters
+    table["fixed"] = pd.Series(dict.fromkeys(train_clusters, "train"), dtype=str).reindex(table.index)
+    if earlier:
+        was = home.index.to_series().map(earlier).dropna()
+        known = pd.DataFrame({"unit": home.loc[was.index], "split": was})
+        rank = known.split.map({"test": 0, "dev": 1, "train": 2})
+        known = known.assign(rank=rank).sort_values("rank").drop_duplicates("unit").set_index("unit").split
+        # "never trained on" stands above what an earlier run did
+        known = known[~((known == "train") & known.index.isin(heldout_clusters))]
+        table["fixed"] = known.reindex(table.index).fillna(table.fixed)
+
+    table["split"] = table.fixed
+    free = table.fixed.isna()
+    judged = dev_fraction + test_fraction
+    for heldout_only in (False, True):
+        some = free & (table.index.isin(heldout_clusters) == heldout_only)
+        shares = (dev_fraction, test_fraction)
+        if heldout_only and judged:
+            shares = (dev_fraction / judged, 1 - dev_fraction / judged)
+        for _, group in table[some].sort_values("draw").groupby("stratum"):
+            # The middle of a cluster decides; test takes the bottom, dev what follows.
+            middle = (group.texts.cumsum() - group.texts / 2) / group.texts.sum()
+            part = np.select(
+                [middle < shares[1], middle < sum(shares)], ["test", "dev"], "dev" if heldout_only else "train"
+            )
+            table.loc[group.index, "split"] = part
+    clusters = clusters.assign(split=clusters.unit.map(table.split).astype(str))
+    return clusters[["text_id", "cluster_id", "split"]]
+
+
+def _draw(cluster_id: str, seed: int) -> float:
+    """A number in [0, 1) that only depends on its arguments."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {cluster_id}".encode()).digest()[:8], "big") / 2**64
+
+
+def earlier_splits(stage: Stage) -> dict[str, str]:
+    """text_id -> split as the run before in the same folder had it; none where seed or fractions were others."""
+    record = read_manifest(stage.run_dir)["stages"].get(stage.name, {})
+    same = ("seed", "dev_fraction", "test_fraction")
+    if any(record.get("parameters", {}).get(name) != getattr(stage.params, name) for name in same):
+        return {}
+    file = artifact_path(stage.run_dir, "clusters")
+    if not file.exists():
+        return {}
+    clusters = pd.read_parquet(file, columns=["text_id", "split"])
+    return dict(zip(clusters.text_id, clusters.split, strict=True))
+
+
+# --- to look at ---------------------------------------------------------------------------------------------------
+
+
+def overview(clusters: pd.DataFrame, edges: pd.DataFrame) -> pd.DataFrame:
+    """Per split: texts, clusters, how many of them have two texts or more, and edges by source."""
+    size = clusters.cluster_id.map(clusters.cluster_id.value_counts())
+    table = clusters.groupby("split").agg(texts=("text_id", "size"), clusters=("cluster_id", "nunique"))
+    table["clusters of 2 or more"] = clusters[size > 1].groupby("split").cluster_id.nunique()
+    split = edges.a_id.map(clusters.set_index("text_id").split)
+    table = table.join(pd.crosstab(split, edges.source.map("{} edges".format)))
+    return table.reindex(SPLITS).fillna(0).astype("int64").rename_axis(None)
+
+
+def largest(clusters: pd.DataFrame, texts: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The largest clusters: number of texts, split, and up to 30 of the texts, the most frequent first."""
+    named = clusters.merge(texts, on="text_id").sort_values(["count", "text_id"], ascending=[False, True])
+    sizes = named.cluster_id.value_counts()
+    chosen = sorted(sizes[sizes > 1].index, key=lambda cluster: (-sizes[cluster], cluster))[:count]
+    rows = []
+    for chosen_id in chosen:
+        members = named[named.cluster_id == chosen_id]
+        rows.append((len(members), members.split.iloc[0], "　·　".join(members.text.head(30).str.slice(0, 60))))
+    return pd.DataFrame(rows, columns=["size", "split", "texts"])
+
+
+def doubtful(edges: pd.DataFrame, texts: pd.DataFrame, count: int, scores: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The edges most likely to be wrong: lowest reranker score, then lowest weight, then least alike texts.
+
+    Args:
+        scores: a_id, b_id, score of the pairs that a reranker read, if one did.
+
+    Returns:
+        text, other text, source, support, weight, score (where read), overlap: the share of the characters of both
+        texts that they have in common (Jaccard).
+    """
+    pairs = ["a_id", "b_id"]
+    found = edges.groupby(pairs).agg(source=("source", lambda s: " + ".join(sorted(s))), support=("support", "sum"))
+    table = combine(edges).join(found, on=pairs).assign(score=float("nan"))
+    if scores is not None:
+        table["score"] = table[pairs].merge(scores.drop_duplicates(pairs), how="left", on=pairs).score
+    table = table.assign(step=table.weight.round(2)).sort_values(["score", "step", *pairs]).head(20 * count)
+    text = texts.set_index("text_id").text
+    table = table.assign(a=table.a_id.map(text), b=table.b_id.map(text))
+    table["overlap"] = [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in zip(table.a, table.b, strict=True)]
+    table = table.sort_values(["score", "step", "overlap", *pairs]).head(count)
+    columns = ["a", "b", "source", "support", "weight", *(["score"] if scores is not None else []), "overlap"]
+    return table[columns].rename(columns={"a": "text", "b": "other text"}).reset_index(drop=True)
+
+
+def all_dropped(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Several tables of what was left out as one (see `tables.SCHEMAS`)."""
+    columns = ["source", "reason", "rows", "example"]
+    return pd.concat([table[columns] for table in tables], ignore_index=True).astype({"rows": "int64"})
+
+
+def left_out(source: str, reason: str, rows: int) -> pd.DataFrame:
+    """One line for `all_dropped`; none for no rows."""
+    table = pd.DataFrame({"source": [source], "reason": [reason], "rows": [rows], "example": [""]})
+    return table[table.rows > 0]

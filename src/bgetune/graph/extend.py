@@ -1,0 +1,46 @@
+"""How kept paraphrases join the positive graph: in the cluster and the split of the text they were made of."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bgetune.data.tables import SOURCES
+
+
+def extend(
+    texts: pd.DataFrame, edges: pd.DataFrame, clusters: pd.DataFrame, paraphrases: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Texts, edges and clusters with the kept paraphrases (those without a `reason`).
+
+    An edge weighs what its source is trusted, times the reranker's score where there is one.
+    """
+    kept = paraphrases[paraphrases["reason"] == ""]
+    if kept.empty:
+        return texts, edges, clusters
+    new_texts = pd.DataFrame({"text_id": kept["text_id"], "text": kept["text"], "kind": "query", "count": 1})
+    pairs = kept[["origin_id", "text_id"]]
+    new_edges = pd.DataFrame(
+        {
+            "a_id": pairs.min(axis=1),
+            "b_id": pairs.max(axis=1),
+            "source": kept["source"],
+            "support": kept["support"].astype("int64"),
+            "weight": (kept["source"].map(SOURCES) * kept["reranker"].fillna(1.0)).clip(lower=1e-3).astype("float64"),
+        }
+    )
+    place = clusters.set_index("text_id")
+    alone = sorted(set(kept["origin_id"]) - set(place.index))
+    founded = pd.DataFrame({"text_id": alone, "cluster_id": alone, "split": "train"})
+    place = pd.concat([place, founded.set_index("text_id")])
+    joined = pd.DataFrame(
+        {
+            "text_id": kept["text_id"],
+            "cluster_id": kept["origin_id"].map(place["cluster_id"]),
+            "split": kept["origin_id"].map(place["split"]),
+        }
+    )
+    return (
+        pd.concat([texts, new_texts], ignore_index=True),
+        pd.concat([edges, new_edges], ignore_index=True),
+        pd.concat([clusters, founded, joined], ignore_index=True),
+    )

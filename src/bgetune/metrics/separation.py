@@ -1,0 +1,227 @@
+"""Score drift: how far a model's similarities separate pairs that mean the same from pairs that do not.
+
+Every measure of `separation` is computed for many weightings of the pairs at once, so that bootstrap intervals cost
+little: one row of weights is one resample.
+
+    python -m bgetune.scoring.monitor --run runs/x --pairs new.csv
+
+compares the scores of new traffic with those the calibration was made on, and says what to do about a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bgetune.errors import InputError
+from bgetune.metrics.statistics import bootstrap, interval
+
+FIXED_THRESHOLD = 0.8
+"""The threshold that teams set by feeling, and that drift makes useless."""
+
+BUNCH = (0.6, 0.9)
+"""Where the similarities of a drifted model bunch together."""
+
+GRID = np.linspace(-1.1, 1.1, 441)
+"""Similarities at which densities are estimated, 0.005 apart."""
+
+
+# --- separation ---------------------------------------------------------------------------------------------------
+
+
+def separation(
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> dict[str, np.ndarray]:
+    """How well one threshold could separate two kinds of pairs.
+
+    Args:
+        similarities: (n,) cosines.
+        labels: (n,) 1 = same meaning, 0 = not.
+        weights: (r, n) one row a weighting of the pairs, 0 leaves a pair out; None weighs all alike.
+        thresholds: further F1 values wanted, name -> threshold.
+
+    Returns:
+        Measure -> (r,) float64: ``auc`` (ties count half), ``average_precision`` (as scikit-learn's), ``overlap`` of
+        the two densities in [0, 1], ``ks`` (Kolmogorov-Smirnov distance), ``d_prime`` (distance of the means in
+        standard deviations), ``share_0.6_0.9``, ``f1_at_0.8``, ``best_f1`` and its ``best_threshold`` (the same
+        meaning when similarity >= it), ``mean_positive``, ``mean_negative``.
+
+    Raises:
+        InputError: if a kind is missing.
+    """
+    scores = np.asarray(similarities, dtype=np.float64)
+    labels = np.asarray(labels).astype(bool)
+    if labels.all() or not labels.any():
+        raise InputError(f"separation needs pairs of both kinds; there are {labels.sum()} positives of {len(labels)}")
+    weights = np.ones((1, len(scores))) if weights is None else np.asarray(weights, dtype=np.float64)
+
+    order = np.argsort(-scores, kind="stable")
+    scores, labels, weights = scores[order], labels[order], weights[:, order]
+    # a threshold cannot part equal scores: everything is read at the last pair of each tie
+    last = np.flatnonzero(np.r_[scores[1:] != scores[:-1], True])
+    true = np.cumsum(weights * labels, axis=1)[:, last]
+    false = np.cumsum(weights * ~labels, axis=1)[:, last]
+    positives, negatives = true[:, -1:], false[:, -1:]
+    gained = np.diff(true, axis=1, prepend=0)
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(true + false > 0, true / (true + false), 0)
+        f1 = 2 * true / (true + false + positives)
+        result = {
+            "auc": (np.diff(false, axis=1, prepend=0) * (true - gained / 2)).sum(1) / (positives * negatives)[:, 0],
+            "average_precision": (gained * precision).sum(1) / positives[:, 0],
+            "ks": np.abs(true / positives - false / negatives).max(1),
+        }
+    result["best_f1"] = f1.max(1)
+    result["best_threshold"] = scores[last[f1.argmax(1)]]
+    for name, threshold in {"f1_at_0.8": FIXED_THRESHOLD, **(thresholds or {})}.items():
+        accepted = np.searchsorted(-scores[last], -threshold, side="right")
+        result[name] = f1[:, accepted - 1] if accepted else np.zeros(len(f1))
+    inside = (scores >= BUNCH[0]) & (scores <= BUNCH[1])
+    result["share_0.6_0.9"] = weights @ inside / weights.sum(1)
+    means, variances, densities = zip(
+        *(_moments(scores[kind], weights[:, kind]) for kind in (labels, ~labels)), strict=True
+    )
+    result["mean_positive"], result["mean_negative"] = means
+    result["d_prime"] = (means[0] - means[1]) / np.sqrt(np.maximum(sum(variances) / 2, 1e-12))
+    result["overlap"] = np.minimum(*densities).sum(1)
+    return result
+
+
+def density(similarities: np.ndarray) -> np.ndarray:
+    """The density of similarities at `GRID`: Gaussian kernels, Silverman's bandwidth."""
+    scores = np.asarray(similarities, dtype=np.float64)
+    return _moments(scores, np.ones((1, len(scores))))[2][0] / (GRID[1] - GRID[0])
+
+
+def densities(groups: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """The `density` of several groups of similarities, one column each, indexed by similarity from -1 to 1."""
+    table = pd.DataFrame({name: density(values) for name, values in groups.items() if len(values)}, index=GRID)
+    return table[(GRID > -1 - 1e-9) & (GRID < 1 + 1e-9)]
+
+
+def _moments(scores: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means (r,), variances (r,) and smoothed shares (r, len(GRID)), each row adding up to 1."""
+    total = weights.sum(1)
+    mean = weights @ scores / total
+    variance = np.maximum(weights @ scores**2 / total - mean**2, 0)
+    spread = max(min(scores.std(), np.subtract(*np.percentile(scores, [75, 25])) / 1.34), 1e-3)
+    bandwidth = max(0.9 * spread * len(scores) ** -0.2, GRID[1] - GRID[0])
+    kernels = np.exp(-0.5 * ((GRID[:, None] - GRID[None]) / bandwidth) ** 2)
+    kernels /= kernels.sum(1, keepdims=True)
+    place = np.rint((scores - GRID[0]) / (GRID[1] - GRID[0])).astype(int).clip(0, len(GRID) - 1)
+    counts = np.zeros((len(weights), len(GRID)))
+    by_place = np.argsort(place, kind="stable")
+    occupied, starts = np.unique(place[by_place], return_index=True)
+    counts[:, occupied] = np.add.reduceat(weights[:, by_place], starts, axis=1)
+    return mean, variance, counts @ kernels / total[:, None]
+
+
+def mean_squared_cosine(similarities: np.ndarray) -> float:
+    """Drift in one number, of random pairs: 1/d if vectors use the whole sphere of d dimensions, 1 if all are equal."""
+    return float(np.square(np.asarray(similarities, dtype=np.float64)).mean())
+
+
+def report(
+    models: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    clusters: Sequence,
+    *,
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
+    count: int = 500,
+    seed: int = 42,
+) -> pd.DataFrame:
+    """Every measure of `separation` for several models on the same pairs, with intervals.
+
+    Args:
+        models: name -> (n,) similarities.
+        labels: (n,) 0 or 1.
+        clusters: (n,) what is resampled.
+        thresholds: per model, further F1 values wanted.
+
+    Returns:
+        One row a model and measure: ``model, measure, value, low, high``. With two models, rows of model ``difference``
+        (second minus first) whose intervals are paired: both models are measured on the same resamples.
+    """
+    rows, drawn, whole = [], {}, {}
+    for name, similarities in models.items():
+        extra = (thresholds or {}).get(name)
+        values = whole[name] = separation(similarities, labels, None, extra)
+        drawn[name] = bootstrap(lambda w, s=similarities, t=extra: separation(s, labels, w, t), clusters, count, seed)
+        rows += [(name, key, float(value[0]), *interval(drawn[name][key])) for key, value in values.items()]
+    table = pd.DataFrame(rows, columns=["model", "measure", "value", "low", "high"])
+    if len(models) == 2:
+        (first, a), (second, b) = drawn.items()
+        rows = [
+            ("difference", key, float(whole[second][key][0] - whole[first][key][0]), *interval(b[key] - a[key]))
+            for key in a
+            if key in b
+        ]
+        table = pd.concat([table, pd.DataFrame(rows, columns=table.columns)], ignore_index=True)
+    return table
+
+
+def headline(table: pd.DataFrame, model: str) -> dict[str, Any]:
+    """One model's rows of `report` as a manifest keeps them: ``auc`` and ``auc_interval``, and so on."""
+    rows = table[table["model"] == model]
+    values = dict(zip(rows["measure"], rows["value"], strict=True))
+    intervals = {f"{row.measure}_interval": [row.low, row.high] for row in rows.itertuples()}
+    return values | intervals
+
+
+def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+    """`report` as people read it: ``measure`` and one column a model, each value with its interval."""
+    cells = [f"{row.value:.3f}  [{row.low:.3f}, {row.high:.3f}]" for row in table.itertuples()]
+    models = table["model"].unique()
+    wide = table.assign(cell=cells).pivot_table(
+        index="measure", columns="model", values="cell", aggfunc="first", sort=False
+    )
+    return wide[models].rename_axis(columns=None).reset_index()
+
+
+def by_slice(
+    models: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    clusters: Sequence,
+    slices: Mapping[str, Sequence],
+    *,
+    count: int = 200,
+    seed: int = 42,
+    fewest: int = 10,
+) -> pd.DataFrame:
+    """The AUC of each model in each slice, with intervals.
+
+    Args:
+        slices: dimension (``length``, ``source``, ``frequency``) -> (n,) the slice of each pair; a `pandas.Categorical`
+            keeps its order.
+        fewest: pairs of either kind below which no AUC is given (NaN): it would be noise.
+
+    Returns:
+        ``dimension, slice, pairs, positives`` and, per model, ``NAME, NAME_low, NAME_high``.
+    """
+    labels, clusters = np.asarray(labels), np.asarray(clusters)
+    rows = []
+    for dimension, names in slices.items():
+        categories = pd.Categorical(names)
+        for name in categories.categories:
+            inside = np.asarray(categories == name)
+            row = {"dimension": dimension, "slice": name, "pairs": int(inside.sum())}
+            row["positives"] = int(labels[inside].sum())
+            enough = min(row["positives"], row["pairs"] - row["positives"]) >= fewest
+            for model, similarities in models.items():
+                cells = [np.nan] * 3
+                if enough:
+                    s, y = similarities[inside], labels[inside]
+                    cells[0] = float(separation(s, y)["auc"][0])
+                    cells[1:] = interval(
+                        bootstrap(lambda w, s=s, y=y: separation(s, y, w), clusters[inside], count, seed)["auc"]
+                    )
+                row |= dict(zip((model, f"{model}_low", f"{model}_high"), cells, strict=True))
+            rows.append(row)
+    return pd.DataFrame(rows)

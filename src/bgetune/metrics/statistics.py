@@ -1,0 +1,90 @@
+"""Intervals and weights that all measures share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+BLOCK = 4_000_000
+"""Weights of resamples held in memory at once."""
+
+
+def resamples(clusters: Sequence, count: int, seed: int) -> Iterator[np.ndarray]:
+    """Bootstrap weights: clusters, not pairs, are drawn with replacement, for pairs of one cluster are alike.
+
+    Args:
+        clusters: (n,) the cluster of each pair.
+        count: resamples wanted.
+
+    Yields:
+        (block, n) float64: how often each pair is in each resample of the block. The same for the same seed.
+    """
+    numbers, codes = np.unique(np.asarray(clusters), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    block = max(1, BLOCK // max(len(codes), 1))
+    for start in range(0, count, block):
+        drawn = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), size=min(block, count - start))
+        yield drawn[:, codes].astype(np.float64)
+
+
+def bootstrap(
+    measure: Callable[[np.ndarray], Mapping[str, np.ndarray]], clusters: Sequence, count: int = 500, seed: int = 42
+) -> dict[str, np.ndarray]:
+    """A measure of every resample.
+
+    Args:
+        measure: takes (r, n) weights, gives name -> (r,).
+
+    Returns:
+        name -> (count,); NaN where a resample cannot be measured.
+    """
+    blocks = [measure(weights) for weights in resamples(clusters, count, seed)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def interval(values: np.ndarray, confidence: float = 0.95) -> list[float]:
+    """[low, high]: the percentile interval of bootstrap values."""
+    tail = 50 * (1 - confidence)
+    return [float(bound) for bound in np.nanpercentile(values, [tail, 100 - tail])]
+
+
+def clopper_pearson(
+    successes: np.ndarray | float, trials: np.ndarray | float, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """The exact two-sided interval of a share; one-sided bounds at `confidence` are those of `2 * confidence - 1`.
+
+    Args:
+        successes, trials: may be fractions, as effective numbers are (Korn and Graubard, 1998).
+
+    Returns:
+        Lower and upper bounds, arrays of the broadcast shape.
+    """
+    from scipy.stats import beta
+
+    successes, trials = np.broadcast_arrays(np.asarray(successes, float), np.asarray(trials, float))
+    failures = np.maximum(trials - successes, 0)
+    tail = (1 - confidence) / 2
+    low = np.where(successes > 0, beta.ppf(tail, np.maximum(successes, 1e-12), failures + 1), 0.0)
+    high = np.where(failures > 0, beta.ppf(1 - tail, successes + 1, np.maximum(failures, 1e-12)), 1.0)
+    return low, high
+
+
+def prior_weights(labels: np.ndarray, prior: float | None) -> np.ndarray:
+    """Weights under which positives are the wanted share of all pairs (all 1 when `prior` is None).
+
+    Args:
+        labels: (n,) 0 or 1.
+        prior: share of positives among the pairs of production.
+
+    Returns:
+        (n,) float64 with mean 1.
+    """
+    labels = np.asarray(labels, dtype=np.float64)
+    share = labels.mean()
+    if prior is None or not 0 < share < 1:
+        return np.ones(len(labels))
+    return np.where(labels == 1, prior / share, (1 - prior) / (1 - share))
+
+
+# --- is it right? -------------------------------------------------------------------------------------------------

@@ -1,0 +1,185 @@
+"""BERT's sentence vectors on a CPU: what BGE's models compute, without what the libraries spend around it.
+
+Importing sentence-transformers takes as long as encoding ten thousand short questions. Here weights and tokenizer are
+read from the folder, the activation, the bias and the residual are added inside oneDNN's matrix products, and the last
+layer is computed for the one token that CLS pooling reads. Nothing is approximated.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bgetune.models import hub
+from bgetune.models.tokens import Tokens
+from bgetune.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = "model.safetensors"
+
+
+def supports(folder: Path, device: str, precision: str) -> bool:
+    """Whether `Bert` computes a model of sentence-transformers: a BERT with CLS pooling, on a CPU that has oneDNN."""
+    config = _read(folder, "config.json")
+    if not (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act") == "gelu"
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and (folder / WEIGHTS).is_file()
+        and (folder / "tokenizer.json").is_file()
+        and _pools_first_token(folder)
+    ):
+        return False
+    import torch
+
+    # what `auto` resolves to: a CPU without bfloat16 would compute it in software
+    computed = {"float32", hub.precision("auto", "cpu")}
+    # what torch.compile calls, too; torch promises neither that it stays nor that every build has it
+    fused = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return fused and hub.torch_device(device) == "cpu" and precision in computed
+
+
+def _pools_first_token(folder: Path) -> bool:
+    """Whether the modules are a transformer, CLS pooling and at most a normalisation, as without modules.json."""
+    if not (folder / "modules.json").is_file():
+        return True
+    modules = json.loads((folder / "modules.json").read_text("utf-8"))
+    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        return False
+    pooling = json.loads((folder / modules[1]["path"] / "config.json").read_text("utf-8"))
+    chosen = [name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True]
+    return pooling.get("pooling_mode") == "cls" or chosen == ["pooling_mode_cls_token"]
+
+
+class Bert:
+    """A BERT encoder for inference, see `supports`.
+
+    Args:
+        folder: of sentence-transformers or transformers.
+        precision: float32 or bfloat16.
+
+    Attributes:
+        dimension: length of a vector.
+        max_length: tokens that the model takes.
+
+    Raises:
+        InputError: if the weights are not those of a BERT.
+    """
+
+    def __init__(self, folder: Path, precision: str):
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+        from tokenizers import Tokenizer, normalizers
+
+        config, settings = _read(folder, "config.json"), _read(folder, "sentence_bert_config.json")
+        self.dimension = config["hidden_size"]
+        limits = (_read(folder, "tokenizer_config.json").get("model_max_length"), settings.get("max_seq_length"))
+        self.max_length = int(min(config["max_position_embeddings"], *(limit for limit in limits if limit)))
+        self._heads, self._eps = config["num_attention_heads"], config.get("layer_norm_eps", 1e-12)
+        self._pad = config.get("pad_token_id") or 0
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        if settings.get("do_lower_case"):
+            inner = [self._tokenizer.normalizer] if self._tokenizer.normalizer else []
+            self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *inner])
+        self._type = getattr(torch, precision)
+        try:
+            weights = load_file(folder / WEIGHTS)
+            weights = {name.removeprefix("bert."): weight.to(self._type) for name, weight in weights.items()}
+            self._words, places, kinds = (
+                weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")
+            )
+            self._places = places + kinds[0]
+            self._norm = _affine(weights, "embeddings.LayerNorm")
+            self._layers = [_Layer(weights, f"encoder.layer.{n}.") for n in range(config["num_hidden_layers"])]
+        except (SafetensorError, KeyError) as error:
+            raise InputError(f"{folder / WEIGHTS}: the model cannot be loaded: no BERT, {error}") from None
+
+    def tokenize(self, texts: list[str], max_length: int) -> Tokens:
+        """Tokens of texts, cut to a maximum length."""
+        self._tokenizer.enable_truncation(min(max_length, self.max_length))
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+        return Tokens({"input_ids": ids}, {"input_ids": self._pad}, np.array([len(row) for row in ids]))
+
+    def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The last layer's first token: (b, tokens) int64 and 0/1, padded on the right, to (b, d) float32."""
+        import torch
+        from torch.nn.functional import embedding, layer_norm
+
+        size = (self.dimension,)
+        inside = attention_mask.bool()[:, None, None]
+        mask = None if inside.all() else torch.zeros(inside.shape, dtype=self._type).masked_fill_(~inside, -torch.inf)
+        states = embedding(input_ids, self._words) + self._places[: input_ids.shape[1]]
+        states = layer_norm(states, size, *self._norm, self._eps)
+        for layer in self._layers:
+            read = states[:, :1].contiguous() if layer is self._layers[-1] else states
+            attended = self._attend(layer, read, states, mask)
+            read = layer_norm(_linear(attended, layer.out, plus=read), size, *layer.out_norm, self._eps)
+            inner = _linear(read, layer.up, activation="gelu")
+            states = layer_norm(_linear(inner, layer.down, plus=read), size, *layer.down_norm, self._eps)
+        return states[:, 0].float()
+
+    def _attend(
+        self, layer: _Layer, read: torch.Tensor, states: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        from torch.nn.functional import scaled_dot_product_attention
+
+        query, key, value = (
+            _linear(rows, weights).view(*rows.shape[:2], self._heads, -1).transpose(1, 2)
+            for rows, weights in ((read, layer.query), (states, layer.key), (states, layer.value))
+        )
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return attended.transpose(1, 2).reshape(read.shape)
+
+
+class _Layer:
+    """The weights of a layer; those of the products in oneDNN's own order."""
+
+    def __init__(self, weights: dict[str, torch.Tensor], prefix: str):
+        self.query, self.key, self.value = (
+            _packed(weights, f"{prefix}attention.self.{name}") for name in ("query", "key", "value")
+        )
+        self.out, self.out_norm = _sublayer(weights, f"{prefix}attention.output")
+        self.up = _packed(weights, f"{prefix}intermediate.dense")
+        self.down, self.down_norm = _sublayer(weights, f"{prefix}output")
+
+
+Affine = tuple["torch.Tensor", "torch.Tensor"]
+"""Weight and bias."""
+
+
+def _sublayer(weights: dict[str, torch.Tensor], name: str) -> tuple[Affine, Affine]:
+    return _packed(weights, f"{name}.dense"), _affine(weights, f"{name}.LayerNorm")
+
+
+def _affine(weights: dict[str, torch.Tensor], name: str) -> Affine:
+    return weights[f"{name}.weight"], weights[f"{name}.bias"]
+
+
+def _packed(weights: dict[str, torch.Tensor], name: str) -> Affine:
+    import torch
+
+    weight, bias = weights.pop(f"{name}.weight"), weights.pop(f"{name}.bias")
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()), bias.contiguous()
+
+
+def _linear(
+    rows: torch.Tensor, weights: Affine, *, activation: str = "none", plus: torch.Tensor | None = None
+) -> torch.Tensor:
+    """rows @ weight.T + bias, activated, or added to other rows: one pass over the result, as compiled models do it."""
+    import torch
+
+    if plus is not None:
+        return torch.ops.mkldnn._linear_pointwise.binary(rows, plus, *weights, "add")
+    return torch.ops.mkldnn._linear_pointwise(rows, *weights, activation, [], "none" if activation == "gelu" else "")
+
+
+def _read(folder: Path, name: str) -> dict:
+    return json.loads((folder / name).read_text("utf-8")) if (folder / name).is_file() else {}

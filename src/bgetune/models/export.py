@@ -1,0 +1,249 @@
+"""A model as ONNX files that need neither torch nor sentence-transformers: tokens in, unit vectors out.
+
+A folder written by `write` holds ``float32.onnx`` and ``int8.onnx``, as wanted, ``tokenizer.json`` and a ``README.md``
+that says how to use them. Pooling and normalisation are part of a graph; batch and sequence may have any length.
+``int8`` is ONNX Runtime's dynamic quantisation: weights in 8 bits with a scale a column, activations scaled batch by
+batch, so that a vector depends a little (in the fourth digit of a cosine) on its batch.
+
+Needs ``pip install 'bgetune[onnx]'``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from bgetune.models import tokens
+from bgetune.models.tokens import CPU_TOKENS, Tokens, token_batches
+from bgetune.errors import InputError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Kind = Literal["float32", "int8"]
+
+OUTPUT = "sentence_embedding"
+"""What a graph gives: (batch, dimension) float32. It takes what its tokenizer gives: (batch, sequence) int64 each."""
+
+ONE_FILE = 2**31 - 2**24
+"""Bytes of weights that fit into one file: a protobuf message holds less than 2 GiB. More go into FILE.data."""
+
+
+def write(model: SentenceTransformer, folder: Path, kinds: Sequence[Kind], max_length: int | None = None) -> None:
+    """Write a model's graphs, its tokenizer and how to use them.
+
+    Args:
+        model: a transformer, its pooling and a normalisation; on the CPU, in float32.
+        folder: made if missing.
+        kinds: which graphs.
+        max_length: tokens of a text that are read, if fewer than the model can.
+
+    Raises:
+        InputError: if a package is missing, or the model's tokenizer is none of the fast ones.
+    """
+    require()
+    folder.mkdir(parents=True, exist_ok=True)
+    length = min(filter(None, (max_length, model.max_seq_length)), default=512)
+    _write_tokenizer(model, folder / "tokenizer.json", length)
+    with _quiet():
+        full = folder / "float32.onnx"
+        _trace(model, full)
+        if "int8" in kinds:
+            from onnxruntime.quantization import quantize_dynamic
+
+            large = _is_large(model)
+            quantize_dynamic(full, folder / "int8.onnx", per_channel=True, use_external_data_format=large)
+    if "float32" not in kinds:
+        for file in folder.glob("float32.onnx*"):
+            file.unlink()
+    (folder / "README.md").write_text(_README.format(kind=kinds[0], length=length), encoding="utf-8")
+
+
+def require(*packages: str) -> None:
+    """Check that packages are there, by default all that exporting takes.
+
+    Raises:
+        InputError: naming those that are missing and how to install them.
+    """
+    missing = [name for name in packages or ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"ONNX needs packages that are missing ({', '.join(missing)}): pip install 'bgetune[onnx]'")
+
+
+class Graph:
+    """An exported graph and its tokenizer, on ONNX Runtime's CPU.
+
+    Args:
+        folder: as `write` leaves it.
+        kind: which of its graphs.
+        max_length: tokens of a text that are read, if fewer than the folder says.
+
+    Raises:
+        InputError: if onnxruntime is missing.
+    """
+
+    def __init__(self, folder: Path, kind: Kind, max_length: int | None = None):
+        require("onnxruntime")
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))  # 0: as many as there are cores
+        self.session = onnxruntime.InferenceSession(folder / f"{kind}.onnx", options, ["CPUExecutionProvider"])
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.enable_truncation(min(filter(None, (max_length, self.tokenizer.truncation["max_length"]))))
+        self.padding = {
+            "input_ids": self.tokenizer.padding["pad_id"],
+            "token_type_ids": self.tokenizer.padding["pad_type_id"],
+        }
+        self.tokenizer.no_padding()  # batches are made after tokenising, and padded then
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return self.session.get_outputs()[0].shape[1]
+
+    def encode(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batch by batch, the numbers of some texts (b,) and their vectors (b, d) float32."""
+        encoded = self.tokenizer.encode_batch_fast(list(texts))
+        columns = {"input_ids": [e.ids for e in encoded], "token_type_ids": [e.type_ids for e in encoded]}
+        lengths = np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64)
+        tokens = Tokens(columns, self.padding, lengths)
+        names = [node.name for node in self.session.get_inputs()]
+        for rows in token_batches(lengths, CPU_TOKENS):
+            arrays = tokens.arrays(rows)
+            yield rows, self.session.run([OUTPUT], {name: arrays[name] for name in names})[0]
+
+
+def agreement(folder: Path, kinds: Sequence[Kind], texts: Sequence[str], vectors: np.ndarray) -> dict[str, dict]:
+    """How well exported graphs agree with the model that they were made from.
+
+    Args:
+        folder: as `write` leaves it.
+        kinds: which graphs.
+        texts: n texts.
+        vectors: (n, d) the model's own.
+
+    Returns:
+        kind -> mean_cosine and min_cosine of a text's two vectors, norm_error (how far a norm is from 1, at most),
+        mib (size of the file).
+    """
+    table = {}
+    for kind in kinds:
+        rows = np.empty_like(vectors)
+        for batch, found in Graph(folder, kind).encode(texts):
+            rows[batch] = found
+        norms = np.linalg.norm(rows, axis=1)
+        cosine = np.einsum("nd,nd->n", rows, vectors) / norms / np.linalg.norm(vectors, axis=1)
+        table[kind] = {
+            "mean_cosine": float(cosine.mean()),
+            "min_cosine": float(cosine.min()),
+            "norm_error": float(np.abs(norms - 1).max()),
+            "mib": sum(file.stat().st_size for file in folder.glob(f"{kind}.onnx*")) / 2**20,
+        }
+    return table
+
+
+def _trace(model: SentenceTransformer, file: Path) -> None:
+    import torch
+
+    class Embed(torch.nn.Module):
+        """Arguments for the dictionary that sentence-transformers takes."""
+
+        def __init__(self, inner: SentenceTransformer, names: list[str]):
+            super().__init__()
+            self.inner = inner
+            self.names = names
+
+        def forward(self, *columns: torch.Tensor) -> torch.Tensor:
+            return self.inner.forward(dict(zip(self.names, columns, strict=True)))[OUTPUT]
+
+    # two texts of different length: a length of 1, or no padding, would be taken for a constant
+    sample = model.tokenizer(["a b c", "d"], padding=True, return_tensors="pt")
+    names = list(sample)
+    torch.onnx.export(
+        Embed(model, names).eval(),
+        tuple(sample.values()),
+        file,
+        input_names=names,
+        output_names=[OUTPUT],
+        dynamic_shapes=(tuple({0: "batch", 1: "sequence"} for _ in names),),
+        external_data=_is_large(model),
+        dynamo=True,
+        verbose=False,
+    )
+
+
+def _write_tokenizer(model: SentenceTransformer, file: Path, length: int) -> None:
+    from tokenizers import Tokenizer
+
+    if not getattr(model.tokenizer, "is_fast", False):
+        raise InputError(
+            f"onnx: {type(model.tokenizer).__name__} has no tokenizer.json, which ONNX Runtime's users need"
+        )
+    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(
+        pad_id=model.tokenizer.pad_token_id,
+        pad_type_id=model.tokenizer.pad_token_type_id,
+        pad_token=model.tokenizer.pad_token,
+    )
+    tokenizer.save(str(file))
+
+
+def _is_large(model: SentenceTransformer) -> bool:
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters()) > ONE_FILE
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says about packages and passes that do not matter here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+_README = """# The model as ONNX
+
+Texts in, vectors of length 1 out: pooling and normalisation are part of the graph.
+After `pip install onnxruntime tokenizers`:
+
+```python
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("tokenizer.json")  # cuts at {length} tokens, pads to the longest text of a batch
+session = onnxruntime.InferenceSession("{kind}.onnx")
+
+
+def embed(texts):
+    encoded = tokenizer.encode_batch(texts)
+    columns = {{
+        "input_ids": [text.ids for text in encoded],
+        "attention_mask": [text.attention_mask for text in encoded],
+        "token_type_ids": [text.type_ids for text in encoded],
+    }}
+    wanted = [node.name for node in session.get_inputs()]
+    return session.run(None, {{name: np.array(columns[name], dtype=np.int64) for name in wanted}})[0]
+
+
+left, right = embed(["..."]), embed(["..."])
+print(left @ right.T)  # similarities
+```
+
+A query that searches documents takes the instruction of the model's card in front.
+"""

@@ -1,0 +1,49 @@
+"""Where things lie: the repository, the caches, and what a profile calls a location."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from bgetune.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: relative paths in a profile are relative to it."""
+
+
+def cache_root() -> Path:
+    """Where caches lie (`data/`, `models/`): the repository, or the folder that BGETUNE_CACHE names."""
+    return Path(os.environ.get("BGETUNE_CACHE", ROOT))
+
+
+def locate(location: str | Path) -> Path:
+    """The path of a file or folder: absolute, relative to the repository, or demo:// (made when missing).
+
+    Raises:
+        InputError: if a demo:// location is unknown. Whether the file exists is not checked.
+    """
+    if str(location).startswith("demo://"):
+        return _demo().resolve(str(location))
+    return ROOT / Path(location).expanduser()
+
+
+def is_hub_name(location: str) -> bool:
+    """Whether a model location is a hub name such as BAAI/bge-small-zh-v1.5: two plain parts, no such folder."""
+    if location.startswith(("demo://", "/", ".", "~")):
+        return False
+    return location.count("/") == 1 and not locate(location).exists()
+
+
+def prepare_demo(world: str) -> None:
+    """Make everything of a demo world that is not made yet."""
+    _demo().prepare(world)
+
+
+def _demo() -> ModuleType:
+    """The package of the demo world: below everything else, so it is looked up by name."""
+    try:
+        return import_module("bgetune_demo")
+    except ModuleNotFoundError:
+        raise InputError("demo://: the demo world comes with bgetune's repository, not with the package") from None

@@ -1,0 +1,296 @@
+import json
+import re
+
+import pytest
+import yaml
+
+from bgetune import paths
+from bgetune.config import generate
+from bgetune.config.profile import Profile, load_profile, load_profiles, model_locations, resolve
+from bgetune.config.stages import STAGES
+from bgetune.errors import InputError
+
+
+def load(tmp_path, text, *overrides):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_profile(file, overrides)
+
+
+def test_value_comes_from_notebook_then_section_then_top_then_default(tmp_path):
+    profile = load(tmp_path, "seed: 1\nmax_length: 64\n01_positives: {seed: 2}\n")
+    assert profile.name == "mine"
+    first, origins = resolve("01_positives", profile, {"sample_fraction": 0.5, "seed": None, "other": 3})
+    assert (first.seed, first.max_length, first.sample_fraction) == (2, 64, 0.5)
+    assert origins["seed"] == "profile"
+    assert origins["max_length"] == "profile (shared)"
+    assert origins["sample_fraction"] == "notebook"
+    assert origins["device"] == "default"
+    assert resolve("03_hard_negatives", profile)[0].seed == 1
+
+
+def test_override_replaces_a_value_and_is_typed_as_yaml(tmp_path):
+    profile = load(tmp_path, "seed: 1\n", "01_positives.sample_fraction=0.25", "reranker=null")
+    values, _ = resolve("01_positives", profile)
+    assert values.sample_fraction == 0.25
+    assert values.reranker is None
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("sede: 3\n", [], r"mine.yaml, line 1: unknown key sede; did you mean seed\?"),
+        ("seed: 3\nsample_fraction: 1\n", [], "line 2: unknown key sample_fraction; it belongs in the section 01_pos"),
+        ("\n01_positives:\n  sample_fracton: 1\n", [], "line 3: unknown key 01_positives.sample_fracton; did you mean"),
+        (
+            "01_positives:\n  sources:\n    qa:\n    - pth: a\n",
+            [],
+            r"line 4: unknown key .*qa.0.pth; did you mean path",
+        ),
+        ("seed: many\n", [], 'line 1: seed: Input should be a valid integer.*, not "many"'),
+        ("01_positives: {sample_fraction: 2}\n", [], "line 1: 01_positives.sample_fraction: .*less than or equal to 1"),
+        ("01_positives: 3\n", [], "line 1: 01_positives"),
+        ("seed: 1\nseed: 2\n", [], r"line 2: seed is given twice \(first in line 1\)"),
+        ("seed: [1\n", [], "line 2: not YAML"),
+        ("- seed\n", [], "a profile is a mapping"),
+        ("", [], "a profile is a mapping"),
+        ("name: ../up\n", [], "name must be a plain folder name"),
+        ("name: a//b\n", [], "name must be a plain folder name"),
+        (
+            "seed: 1\n",
+            ["base=params/demo.yaml"],
+            "--set base=params/demo.yaml: the base of a profile is given in its file",
+        ),
+        (
+            "02_backtranslate:\n  pivots:\n    - {language: en, to_pivot: a/b}\n",
+            [],
+            "line 3: 02_backtranslate.pivots.0: give either to_pivot and from_pivot .* or service",
+        ),
+        (
+            "02_backtranslate: {pivots: [{to_pivot: a/b, from_pivot: b/a, service: {name: deepl}}]}\n",
+            [],
+            "02_backtranslate.pivots.0: give either to_pivot and from_pivot .* or service",
+        ),
+        (
+            "02_backtranslate: {pivots: [{text_code: ZH, service: {name: deepl}}]}\n",
+            [],
+            "02_backtranslate.pivots.0: with service, give text_code and pivot_code",
+        ),
+        (
+            "02_backtranslate: {pivots: [{service: {name: openai, base_url: 'https://x/v1'}}]}\n",
+            [],
+            "02_backtranslate.pivots.0.service: openai needs base_url .* and model",
+        ),
+        (
+            "02_backtranslate: {pivots: [{service: {name: libretranslate}}]}\n",
+            [],
+            "02_backtranslate.pivots.0.service: libretranslate needs base_url",
+        ),
+        ("02_backtranslate: {pivots: [{service: {nam: deepl}}]}\n", [], "pivots.0.service.nam; did you mean name"),
+        (
+            "02_backtranslate: {pivots: [{service: {name: bing}}]}\n",
+            [],
+            "02_backtranslate.pivots.0.service.name: .*'deepl'.*not \"bing\"",
+        ),
+        ("seed: 1\n", ["seed"], "--set seed: write --set section.parameter=value"),
+        ("seed: 1\n", ["seed.x=1"], "--set seed.x=1: seed is not a section"),
+        ("seed: 1\n", ["sed=1"], "unknown key sed; did you mean seed"),
+    ],
+)
+def test_bad_profile_is_one_message_with_line_and_remedy(tmp_path, text, overrides, message):
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, text, *overrides)
+
+
+def variants(tmp_path, text, *overrides):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_profiles(file, overrides)
+
+
+def test_a_profile_lies_over_its_base(tmp_path):
+    base = tmp_path / "base.yaml"
+    base.write_text(
+        "name: other\nseed: 1\nmax_length: 64\n04_train: {epochs: 2, scale: 50}\n05_calibrate: {recalls: [0.8, 0.9]}\n"
+    )
+    profile = load(tmp_path, f"base: {base}\nseed: 2\n04_train: {{epochs: 3}}\n05_calibrate: {{recalls: [0.7]}}\n")
+    assert profile.name == "mine", "the base's name is the base's"
+    assert "base" not in profile.values, "what is written into the run's folder stands alone"
+    train, _ = resolve("04_train", profile)
+    assert (train.seed, train.max_length, train.epochs, train.scale) == (2, 64, 3, 50)
+    assert resolve("05_calibrate", profile)[0].recalls == [0.7], "a list replaces the base's"
+
+
+@pytest.mark.parametrize(
+    ("base", "text", "message"),
+    [
+        ("\n\nsede: 1\n", "seed: 1\n", r"base\.yaml, line 3: unknown key sede; did you mean seed\?"),
+        ("04_train:\n  epochs: 1\n", "\n\n04_train:\n  epochs: 0\n", "mine.yaml, line 5: 04_train.epochs: .*not 0"),
+        (
+            "02_backtranslate: {gate: {length_ratio: [0.5, 2]}}\n",
+            "\n02_backtranslate: {gate: {length_ratio: [0.5]}}\n",
+            "mine.yaml, line 3: 02_backtranslate.gate.length_ratio.1: Field required",
+        ),
+        ("base: {file}\n", "", "base.yaml, line 1: base: .*mine.yaml is based on this file itself"),
+    ],
+)
+def test_an_error_names_the_file_of_the_two_that_it_is_in(tmp_path, base, text, message):
+    (tmp_path / "base.yaml").write_text(base.replace("{file}", str(tmp_path / "mine.yaml")))
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, f"base: {tmp_path / 'base.yaml'}\n{text}")
+
+
+@pytest.mark.parametrize(("base", "message"), [("nowhere.yaml", "base: nowhere.yaml: no such file"), ("[a]", "base: ")])
+def test_a_base_that_is_none_is_named_with_its_line(tmp_path, base, message):
+    with pytest.raises(InputError, match=f"mine.yaml, line 2: {message}"):
+        load(tmp_path, f"seed: 1\nbase: {base}\n")
+
+
+def test_a_study_is_a_run_for_each_combination(tmp_path):
+    text = "seed: 3\n04_train: {scale: 5, epochs: 2}\nstudy:\n  04_train.scale: [10, 20]\n  rounds: [1, 2]\n"
+    profiles = variants(tmp_path, text)
+    assert [profile.name for profile in profiles] == [
+        f"mine/scale={scale},rounds={rounds}" for scale in (10, 20) for rounds in (1, 2)
+    ]
+    found = [(resolve("04_train", profile)[0], profile.rounds) for profile in profiles]
+    assert [(train.scale, rounds) for train, rounds in found] == [(10, 1), (10, 2), (20, 1), (20, 2)]
+    assert {(train.seed, train.epochs) for train, _ in found} == {(3, 2)}
+    assert all("study" not in profile.values for profile in profiles)
+
+
+def test_a_run_of_a_study_can_be_read_back_from_its_folder(tmp_path):
+    profile = variants(tmp_path, "study: {04_train.scale: [10, 20]}\n")[1]
+    again = load(tmp_path, yaml.safe_dump(profile.values | {"name": profile.name}))
+    assert again.name == "mine/scale=20"
+    assert resolve("04_train", again)[0].scale == 20
+
+
+@pytest.mark.parametrize(
+    ("override", "tried"),
+    [
+        ("04_train.scale=[10, 20]", [10, 20]),
+        ("04_train.matryoshka=[[], [8, 16]]", [[], [8, 16]]),
+        ("05_calibrate.precisions=[[0.9], [0.9, 0.95]]", [[0.9], [0.9, 0.95]]),
+        ("02_backtranslate.gate.min_change=[0.1, null]", [0.1, None]),
+        ("02_backtranslate.gate.similarity=[null, [0.5, 1.0]]", [None, (0.5, 1.0)]),
+        ("reranker=[null, demo://small/reranker]", [None, "demo://small/reranker"]),
+    ],
+)
+def test_a_list_for_a_single_value_is_a_study(tmp_path, override, tried):
+    key = override.partition("=")[0]
+    profiles = variants(tmp_path, "seed: 1\n", override)
+    stage, *steps = key.split(".") if "." in key else ("01_positives", key)
+    found = [resolve(stage, profile)[0] for profile in profiles]
+    for step in steps:
+        found = [getattr(values, step) for values in found]
+    assert found == tried
+
+
+@pytest.mark.parametrize(
+    "override", ["04_train.matryoshka=[8, 16]", "04_train.matryoshka=[]", "02_backtranslate.gate.similarity=[0.5, 1]"]
+)
+def test_a_list_for_a_parameter_that_takes_one_is_its_value(tmp_path, override):
+    (profile,) = variants(tmp_path, "seed: 1\n", override)
+    assert profile.name == "mine"
+
+
+def test_set_adds_to_a_study_or_replaces_what_it_tries(tmp_path):
+    text = "study: {04_train.scale: [10, 20], 04_train.loss: [ranking, gist]}\n"
+    assert len(variants(tmp_path, text, "seed=[1, 2, 3]")) == 12
+    assert {p.name for p in variants(tmp_path, text, "04_train.scale=30")} == {"mine/loss=ranking", "mine/loss=gist"}
+    assert {p.name for p in variants(tmp_path, text, "04_train.scale=[30]", "04_train.loss=gist")} == {"mine/scale=30"}
+
+
+def test_names_of_a_study_are_safe_folder_names_and_differ(tmp_path):
+    long = "x" * 60
+    text = f"study: {{model: [../../up, /a/b, '{long}1', '{long}2'], 01_positives.seed: [1], 04_train.seed: [2]}}\n"
+    names = [profile.name.removeprefix("mine/") for profile in variants(tmp_path, text)]
+    assert len(set(names)) == 4
+    assert names[0] == "model=up,01_positives.seed=1,04_train.seed=2"
+    for name in names:
+        assert re.fullmatch(r"[A-Za-z0-9_.+=,-]+", name)
+        assert not name.startswith(".")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study:\n  04_train.scal: [1]\n", r"line 2: unknown key 04_train.scal; did you mean scale\?"),
+        ("study:\n  04_trane.scale: [1]\n", "line 2: unknown key 04_trane; did you mean 04_train"),
+        ("study:\n  seed: [1]\n  04_train.scale: [1, many]\n", 'line 3: 04_train.scale: .*valid number.*not "many"'),
+        ("study:\n  04_train.scale: 1\n", "line 2: study.04_train.scale: .*valid list, not 1"),
+        ("study:\n  04_train.scale: []\n", "line 2: study.04_train.scale: .*at least 1 item"),
+        ("study:\n  seed.x: [1]\nseed: 1\n", "line 2: study: seed.x: seed is not a section"),
+        ("study:\n  name: [a, b]\n", "line 2: study: name is no parameter"),
+        ("study: [1]\n", "line 1: study: .*valid dictionary"),
+        ("rounds: 0\n", "line 1: rounds: .*greater than or equal to 1"),
+    ],
+)
+def test_bad_study_is_one_message_with_line_and_remedy(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        variants(tmp_path, text)
+
+
+def test_a_notebook_is_given_one_run_of_a_study(tmp_path):
+    with pytest.raises(InputError, match=r"study of 2 runs.*runs/mine/scale=10/profile\.yaml"):
+        load(tmp_path, "study: {04_train.scale: [10, 20]}\n")
+
+
+def test_profile_that_is_not_utf8_or_not_there(tmp_path):
+    file = tmp_path / "gb.yaml"
+    file.write_bytes("name: 中文".encode("gb18030"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_profile(file)
+    with pytest.raises(InputError, match="no such file"):
+        load_profile(tmp_path / "none.yaml")
+
+
+def test_bad_notebook_argument_is_named():
+    profile = Profile("x", None, {})
+    with pytest.raises(InputError, match=r"01_positives: sample_fraction: .*greater than 0"):
+        resolve("01_positives", profile, {"sample_fraction": 0})
+
+
+def test_generated_files_are_those_of_the_models():
+    assert (paths.ROOT / "params/template.yaml").read_text("utf-8") == generate.template(), (
+        "python -m bgetune.config.generate"
+    )
+    assert (paths.ROOT / "params/schema.json").read_text("utf-8") == generate.schema(), (
+        "python -m bgetune.config.generate"
+    )
+
+
+def test_template_is_a_valid_profile_with_every_default(tmp_path):
+    profile = load(tmp_path, generate.template())
+    for stage, model in STAGES.items():
+        values, _ = resolve(stage, profile)
+        assert values == model()
+
+
+def test_template_names_every_parameter_with_its_help():
+    text = generate.template()
+    for model in STAGES.values():
+        for name, field in model.model_fields.items():
+            assert re.search(rf"^\s*#?[ -]*{name}:", text, re.MULTILINE), name
+            assert field.description, f"{model.__name__}.{name} has no description"
+
+
+def test_schema_knows_the_sections():
+    properties = json.loads(generate.schema())["properties"]
+    assert {*STAGES, "seed", "model", "name"} <= set(properties)
+
+
+@pytest.mark.parametrize("file", sorted((paths.ROOT / "params").glob("*.yaml")), ids=lambda file: file.name)
+def test_shipped_profiles_are_valid(file):
+    for profile in load_profiles(file):
+        for stage in STAGES:
+            resolve(stage, profile)
+    assert yaml.safe_load(file.read_text("utf-8"))
+
+
+def test_model_locations_finds_optional_and_nested_models_once():
+    values = {stage: model() for stage, model in STAGES.items()}
+    found = dict(model_locations(values))
+    assert found["demo://standard/encoder"] == "model"
+    assert found["demo://standard/reranker"] == "reranker"
+    assert len(found) == len(model_locations(values))

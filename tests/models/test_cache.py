@@ -1,0 +1,40 @@
+import numpy as np
+
+from bgetune.models.cache import RowCache, content_key, content_keys
+
+
+def test_finds_what_was_added(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    keys = content_keys("", "abcdefg")
+    RowCache(tmp_path).add(keys[:4], rows[:4])
+    RowCache(tmp_path).add(keys[4:6], rows[4:6])
+    got, found = RowCache(tmp_path).find(keys[::-1])
+    assert found.tolist() == [False] + [True] * 6
+    np.testing.assert_array_equal(got[found], rows[::-1][1:])
+
+
+def test_empty_cache(tmp_path):
+    rows, found = RowCache(tmp_path / "none").find(content_keys("", "ab"))
+    assert rows is None
+    assert not found.any()
+
+
+def test_rows_without_their_keys_are_not_there(tmp_path):
+    """A process killed between the two files of a shard."""
+    keys = content_keys("", "ab")
+    RowCache(tmp_path).add(keys, np.ones((2, 3), np.float32))
+    next(tmp_path.glob("*.keys.npy")).unlink()
+    (tmp_path / ".x.keys.npy.1.part").write_bytes(b"half")
+    assert not RowCache(tmp_path).find(keys)[1].any()
+
+
+def test_sees_what_another_process_wrote_meanwhile(tmp_path):
+    keys = content_keys("", "ab")
+    cache = RowCache(tmp_path)
+    cache.find(keys)
+    RowCache(tmp_path).add(keys, np.ones((2, 3), np.float32))
+    assert cache.find(keys)[1].all()
+
+
+def test_keys_differ_where_any_part_differs():
+    assert len({content_key("a", "b"), content_key("b", "a"), content_key("ab"), content_key("a", "b", "")}) == 4

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from bgetune.errors import InputError
+from bgetune.models.index import recall, search
+
+
+def unit(rows, dimension, seed):
+    vectors = np.random.default_rng(seed).normal(size=(rows, dimension)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return unit(3000, 32, 0)
+
+
+@pytest.fixture(scope="module")
+def queries():
+    return unit(50, 32, 1)
+
+
+def test_exact_is_a_sorted_product(corpus, queries):
+    similarities, positions = search(queries, corpus, 20)
+    products = queries @ corpus.T
+    np.testing.assert_array_equal(positions, np.argsort(-products, axis=1)[:, :20])
+    np.testing.assert_allclose(similarities, -np.sort(-products, axis=1)[:, :20], atol=1e-6)
+    assert similarities.dtype == np.float32
+    assert positions.dtype == np.int64
+
+
+def test_blocks_change_nothing(corpus, queries):
+    many = unit(24_000, 32, 2)
+    expected = search(queries, many, 20)
+    got = search(queries, many, 20, memory_mb=2)
+    np.testing.assert_array_equal(got[1], expected[1])
+
+
+def test_equal_similarities_are_ordered_by_position(queries):
+    corpus = np.repeat(unit(2, 32, 3), 5, axis=0)
+    assert search(queries[:1], corpus, 10)[1][0].tolist() in ([*range(10)], [*range(5, 10), *range(5)])
+
+
+def test_fewer_neighbours_than_asked_for(queries):
+    similarities, positions = search(queries, unit(3, 32, 0), 5)
+    assert (positions[:, 3:] == -1).all()
+    assert np.isneginf(similarities[:, 3:]).all()
+    assert (positions[:, :3] >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("factory", "options"), [("IVF16,Flat", {"nprobe": 8}), ("HNSW16", {"efSearch": 64}), ("IVF8,PQ8x4", {"nprobe": 8})]
+)
+def test_any_factory(corpus, queries, factory, options):
+    exact = search(queries, corpus, 10)[1]
+    found = search(queries, corpus, 10, factory, search_params=options)[1]
+    assert recall(found, exact) > (0.2 if "PQ" in factory else 0.8)
+
+
+def test_search_parameters_matter(corpus, queries):
+    exact = search(queries, corpus, 10)[1]
+    shares = [
+        recall(search(queries, corpus, 10, "IVF64,Flat", search_params={"nprobe": probes})[1], exact)
+        for probes in (1, 64)
+    ]
+    assert shares[0] < 0.5
+    assert shares[1] == 1
+
+
+def test_the_same_twice(corpus, queries):
+    first, second = (search(queries, corpus, 10, "IVF16,PQ8x4") for _ in range(2))
+    np.testing.assert_array_equal(first[1], second[1])
+
+
+@pytest.mark.parametrize("factory", ["NoSuchIndex", "IVF9999,Flat"])
+def test_a_factory_that_does_not_work_is_named(corpus, queries, factory):
+    with pytest.raises(InputError, match=factory):
+        search(queries, corpus, 10, factory)
+
+
+def test_an_unknown_search_parameter_is_named(corpus, queries):
+    with pytest.raises(InputError, match="nprobes"):
+        search(queries, corpus, 10, "IVF16,Flat", search_params={"nprobes": 8})
+
+
+def test_recall_counts_hits():
+    exact = np.array([[0, 1], [2, -1]])
+    assert recall(np.array([[1, 9], [2, 3]]), exact) == pytest.approx(2 / 3)

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import tiny
+
+from bgetune.errors import InputError
+from bgetune.models.reranker import Reranker
+
+PAIRS = [("支付密码", "登录密码"), ("转账", "转账到余额"), ("支付密码", "登录密码"), ("登录密码", "支付密码")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.save_bert(tmp_path_factory.mktemp("models") / "reranker", labels=1)
+
+
+def test_scores_are_sigmoids_of_the_logit(folder, tmp_path):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    scores = Reranker(folder, cache_dir=tmp_path).score(PAIRS)
+    assert scores.dtype == np.float32
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        expected = [model(**tokenizer(a, b, return_tensors="pt")).logits.sigmoid().item() for a, b in PAIRS]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert scores[0] == scores[2]
+    assert abs(scores[0] - scores[3]) > 1e-3  # the direction counts
+
+
+def test_two_logits_are_a_softmax(tmp_path):
+    folder = tiny.save_bert(tmp_path / "two", labels=2)
+    scores = Reranker(folder, cache_dir=None).score(PAIRS)
+    assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_more_outputs_are_refused(tmp_path):
+    folder = tiny.save_bert(tmp_path / "three", labels=3)
+    with pytest.raises(InputError, match="one output or two"):
+        Reranker(folder, cache_dir=None).score(PAIRS)
+
+
+def test_cache_answers_without_loading_the_model(folder, tmp_path, monkeypatch):
+    scores = Reranker(folder, cache_dir=tmp_path).score(PAIRS)
+    monkeypatch.setattr(Reranker, "_forward", lambda *_: pytest.fail("the model was asked"))
+    np.testing.assert_array_equal(Reranker(folder, cache_dir=tmp_path).score(PAIRS[::-1]), scores[::-1])
+
+
+def test_no_pairs(folder, tmp_path):
+    assert Reranker(folder, cache_dir=tmp_path).score([]).shape == (0,)
