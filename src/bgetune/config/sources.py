@@ -15,19 +15,31 @@ class Source(Section):
 
     model_config = ConfigDict(coerce_numbers_to_str=True)  # a column of a file without a header line is named 2
 
-    path: str | None = Field(None, description="File (csv, tsv, jsonl, parquet, xlsx, the first three also .gz).")
-    format: Literal["csv", "tsv", "jsonl", "parquet", "xlsx"] | None = Field(
-        None, description="Null: from the file's name."
+    path: str | None = Field(
+        None,
+        description="File (csv, tsv, jsonl, json, parquet, arrow, xlsx, xls, ods; also .gz, .bz2, .zst, .xz, .zip), folder "
+        "of parts, pattern (data/*.csv, data/**/*.parquet) or address (s3://, https://, hdfs://).",
+    )
+    format: Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow", "xlsx"] | None = Field(
+        None, description="Null: from the file's name. json is a list of objects; xlsx is any workbook."
     )
     delimiter: str | None = Field(None, min_length=1, description="Of a csv file. Null: recognised.")
     encoding: str | None = Field(None, description="utf-8, gb18030... Null: UTF-8 or GB18030, recognised.")
+    escape: bool | None = Field(
+        None,
+        description="Whether a backslash makes a delimiter, quote or line break part of a csv field, as Spark, Hive and "
+        "MySQL write it. Null: recognised.",
+    )
+    skip_rows: int = Field(0, ge=0, description="Lines or rows to leave out above the header line, such as a title.")
     header: bool = Field(True, description="False: the file has no header line; columns are named by number, 0 first.")
     url: str | None = Field(
         None,
-        description="Database instead of a file: sqlite:///..., duckdb:///..., postgres://user:${PGPASSWORD}@host/db; "
-        "${NAME} is taken from the environment.",
+        description="Database instead of a file: sqlite:///..., duckdb:///..., postgres://user:${PGPASSWORD}@host/db, "
+        "mysql://, clickhouse://, trino://, bigquery://, impala://; ${NAME} is taken from the environment.",
     )
-    table: str | None = Field(None, description="Table of the database, or sheet of the Excel file.")
+    table: str | None = Field(
+        None, description="Table of the database, or sheet of the workbook (null: the first with rows; '*': all)."
+    )
     query: str | None = Field(None, description="SQL query instead of a table.")
 
     @model_validator(mode="after")
@@ -51,6 +63,12 @@ class ClickSource(Source):
     user_column: str | None = Field("user_id", description="Who. Null: every session is a user of its own.")
     session_column: str | None = Field(None, description="Null: sessions are made from user and session_gap_minutes.")
     time_column: str | None = Field("time", description="When: a date and time, seconds since 1970, or HH:MM:SS.")
+    time_format: str | None = Field(
+        None, description="Of time_column, as strptime writes it: '%d/%m/%Y %H:%M'. Null: recognised row by row."
+    )
+    timezone: str | None = Field(
+        None, description="Of times that name none: Asia/Shanghai, UTC. Null: this machine's. Rows are kept in UTC."
+    )
     url_column: str | None = Field(
         "url", description="What was clicked; empty in a row for a search without a click. Null: the title says."
     )
@@ -84,16 +102,55 @@ class GradedSource(PairSource):
     grade_range: tuple[float, float] | None = Field(
         None, description="Lowest and highest grade, which become 0 and 1. Null: those of the data."
     )
+    unknown_grades: list[float] = Field([], description="Grades that mean nobody judged, such as -1 or 99: left out.")
     positive_grade: float | None = Field(
         1.0, gt=0, le=1, description="From this grade on, scaled, a pair is a positive too. Null: none is."
     )
 
 
+class GroupSource(Source):
+    """Queries with lists of positives and negatives: FlagEmbedding's training files."""
+
+    query_column: str = Field("query", description="The query.")
+    positives_column: str = Field("pos", description="Texts that mean the same or answer it: a list, or one text.")
+    negatives_column: str | None = Field("neg", description="Texts that do not: labelled different. Null: none.")
+    use: Literal["all", "train", "heldout"] = PairSource.model_fields["use"]
+
+
+class TripletSource(Source):
+    """Triplets: an anchor, a positive and a negative."""
+
+    anchor_column: str = Field("anchor", description="The anchor.")
+    positive_column: str = Field("positive", description="Text that means the same or answers it.")
+    negative_column: str | None = Field("negative", description="Text that does not: labelled different. Null: none.")
+    use: Literal["all", "train", "heldout"] = PairSource.model_fields["use"]
+
+
+class QrelsSource(Source):
+    """Relevance judgements by ids, with queries and documents in files of their own: BEIR and C-MTEB."""
+
+    path: str | None = Field(
+        None,
+        description="The judgements (qrels): a file, or a folder of BEIR's layout, which also has queries and corpus.",
+    )
+    queries: str | None = Field(None, description="File or folder of the queries. Null: beside the judgements.")
+    corpus: str | None = Field(None, description="File or folder of the documents. Null: beside the judgements.")
+    query_id_column: str = Field("query-id", description="The query of a judgement (also recognised: qid, query_id).")
+    document_id_column: str = Field("corpus-id", description="Its document (also recognised: pid, docid, corpus_id).")
+    relevance_column: str = Field("score", description="Its relevance (also recognised: relevance, label, rel).")
+    id_column: str = Field("_id", description="The id in queries and documents (also recognised: id, qid, pid).")
+    text_column: str = Field("text", description="The text there; a document's title is put before it.")
+    positive_relevance: float = Field(
+        1, gt=0, description="From this relevance on a pair is a positive; at 0 it is labelled different."
+    )
+    use: Literal["all", "train", "heldout"] = PairSource.model_fields["use"]
+
+
 class SynonymSource(Source):
     """Lists of expressions of one meaning."""
 
-    words_column: str = Field("words", description="All expressions of one meaning in one cell.")
-    separator: str = Field("|", min_length=1, description="Between them.")
+    words_column: str = Field("words", description="All expressions of one meaning in one cell, or a list of them.")
+    separator: str = Field("|", min_length=1, description="Between them in a cell of text.")
 
 
 class CorpusSource(Source):
@@ -118,6 +175,11 @@ class Sources(Section):
     qa: list[PairSource] = Field([], description="Question and answer.")
     synonyms: list[SynonymSource] = Field([], description="Lists of expressions that mean the same.")
     pairs: list[PairSource] = Field([], description="Pairs that people labelled 1 (same) or 0 (different).")
+    groups: list[GroupSource] = Field(
+        [], description="Queries with lists of positives and negatives (FlagEmbedding's {query, pos, neg})."
+    )
+    triplets: list[TripletSource] = Field([], description="Triplets of an anchor, a positive and a negative.")
+    qrels: list[QrelsSource] = Field([], description="Relevance judgements by ids, as BEIR and C-MTEB have them.")
     graded: list[GradedSource] = Field([], description="Pairs with graded relevance, any range (scaled to 0..1).")
     corpus: list[CorpusSource] = Field([], description="Further texts, to mine recall and negatives from.")
 
