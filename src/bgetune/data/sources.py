@@ -8,7 +8,6 @@ that cannot be used are counted: every reader returns them beside its table as `
 
 from __future__ import annotations
 
-import atexit
 import codecs
 import difflib
 import gzip
@@ -16,7 +15,6 @@ import itertools
 import json
 import os
 import re
-import tempfile
 import zipfile
 import zlib
 from collections import Counter
@@ -38,6 +36,8 @@ import sqlglot
 from bgetune import paths
 from bgetune.data import queries
 from bgetune.errors import InputError
+from bgetune.files import private_folder
+from bgetune.paths import work_root
 from bgetune.config.sources import ClickSource, CorpusSource, GeneralSource, PairSource, Source, Sources, SynonymSource
 from bgetune.data.text import mask_personal_data, normalize
 
@@ -59,7 +59,7 @@ _numbers = itertools.count()
 
 @cache
 def connect() -> ibis.BaseBackend:
-    """The DuckDB that reads the sources: one for the process, its database in a temporary folder. UTC."""
+    """The DuckDB that reads the sources: one for the process, its database in a private folder. UTC."""
     connection = ibis.duckdb.connect(
         str(_workspace() / "work.duckdb"), memory_limit=MEMORY_LIMIT, temp_directory=str(_workspace())
     )
@@ -69,9 +69,8 @@ def connect() -> ibis.BaseBackend:
 
 @cache
 def _workspace() -> Path:
-    folder = tempfile.TemporaryDirectory(prefix="bgetune-")
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
+    """Where texts lie that are not masked yet: readable by this user alone, gone with the process."""
+    return private_folder(work_root())
 
 
 # --- the readers --------------------------------------------------------------------------------------------------
