@@ -18,6 +18,11 @@ def cache_root() -> Path:
     return Path(os.environ.get("BGETUNE_CACHE", ROOT))
 
 
+def work_root() -> Path:
+    """Below this folder lie working files that end with their process; see `bgetune.files.private_folder`."""
+    return cache_root() / "data" / "cache" / "work"
+
+
 def locate(location: str | Path) -> Path:
     """The path of a file or folder: absolute, relative to the repository, or demo:// (made when missing).
 
