@@ -18,6 +18,11 @@ def cache_root() -> Path:
     return Path(os.environ.get("BGETUNE_CACHE", ROOT))
 
 
+def work_root() -> Path:
+    """Below this folder lie working files that end with their process; see `bgetune.files.private_folder`."""
+    return cache_root() / "data" / "cache" / "work"
+
+
 def locate(location: str | Path) -> Path:
     """The path of a file or folder: absolute, relative to the repository, or demo:// (made when missing).
 
@@ -26,6 +31,8 @@ def locate(location: str | Path) -> Path:
     """
     if str(location).startswith("demo://"):
         return _demo().resolve(str(location))
+    if any(len(os.fsencode(part)) > 255 for part in Path(location).parts):
+        raise InputError(f"{str(location)[:60]}...: longer than any file's name; give a path")
     return ROOT / Path(location).expanduser()
 
 
