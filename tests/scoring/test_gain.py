@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from bgetune.data import tables
-from bgetune.metrics import calibration
+from bgetune.metrics import calibrators
 from bgetune.scoring import gain, thresholds
 
 
@@ -52,7 +52,7 @@ def test_of_equal_models_the_difference_is_none_at_all(pairs):
 def test_mistakes_are_the_farthest_on_the_wrong_side(pairs):
     texts = pd.DataFrame({"text_id": [*pairs["query_id"], *pairs["text_id"]]})
     texts["text"] = [f"text {number}" for number in range(len(texts))]
-    calibrator = calibration.fit("platt", pairs["after"], pairs["label"])
+    calibrator = calibrators.fit("platt", pairs["after"], pairs["label"])
     found = tables.check("mistakes", gain.mistakes(pairs, texts, 0.5, calibrator, count=3))
     assert found["side"].tolist() == ["missed"] * 3 + ["accepted"] * 3
     same = pairs["label"] == 1
@@ -65,6 +65,6 @@ def test_mistakes_are_the_farthest_on_the_wrong_side(pairs):
 
 def test_a_perfect_model_makes_no_mistakes(pairs):
     pairs["after"] = pairs["label"] * 1.0
-    calibrator = calibration.fit("min_max", pairs["after"], pairs["label"])
+    calibrator = calibrators.fit("min_max", pairs["after"], pairs["label"])
     found = gain.mistakes(pairs, pd.DataFrame({"text_id": [], "text": []}), 0.5, calibrator)
     assert len(tables.check("mistakes", found)) == 0

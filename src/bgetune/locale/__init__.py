@@ -22,7 +22,7 @@ _current = ""
 def use(language: str | None) -> None:
     """Set the language of this process: "en", "zh", or None for the one of the system's locale."""
     global _current
-    _current = language or system_language()
+    _current = language or ""
 
 
 def language() -> str:

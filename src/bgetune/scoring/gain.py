@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bgetune.metrics.calibration import Calibrator
+from bgetune.metrics.calibrators import Calibrator
 from bgetune.metrics.statistics import bootstrap, interval
 from bgetune.scoring.thresholds import Promise
 
