@@ -149,14 +149,14 @@ def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = Non
 
 
 def model_locations(values: typing.Mapping[str, Section]) -> list[tuple[str, str]]:
-    """Every model that the notebooks of a profile will load: location and parameter, each location once."""
-    found: dict[str, str] = {}
+    """Every model that the notebooks of a profile will load: location and parameter, each such pair once."""
+    found: dict[tuple[str, str], None] = {}
     for stage, section in values.items():
         if getattr(section, "enabled", True):
             for location, parameter in _locations(section, stage):
                 shared = parameter.removeprefix(f"{stage}.")
-                found.setdefault(location, shared if shared in Shared.model_fields else parameter)
-    return list(found.items())
+                found[location, shared if shared in Shared.model_fields else parameter] = None
+    return list(found)
 
 
 def _locations(value: Any, name: str) -> typing.Iterator[tuple[str, str]]:
