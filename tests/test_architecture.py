@@ -10,7 +10,7 @@ from bgetune.paths import ROOT
 SOURCES = ROOT / "src"
 STAGES = {"positives", "augment", "negatives", "training", "scoring"}
 FLOORS = [
-    {"errors"},
+    {"errors", "locale"},
     {"files", "paths"},
     {"config", "data"},
     {"runs"},

@@ -31,6 +31,8 @@ def locate(location: str | Path) -> Path:
     """
     if str(location).startswith("demo://"):
         return _demo().resolve(str(location))
+    if any(len(os.fsencode(part)) > 255 for part in Path(location).parts):
+        raise InputError(f"{str(location)[:60]}...: longer than any file's name; give a path")
     return ROOT / Path(location).expanduser()
 
 
