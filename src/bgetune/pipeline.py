@@ -20,7 +20,7 @@ import yaml
 from bgetune import files, runs
 from bgetune.config.profile import Profile, load_profiles, model_locations, resolve
 from bgetune.config.stages import STAGES
-from bgetune.errors import InputError
+from bgetune.errors import InputError, InternalError
 from bgetune.paths import ROOT, prepare_demo
 from bgetune.reports import comparison, report
 from bgetune.runs import manifest
@@ -76,7 +76,7 @@ def run_batch(profiles: Sequence[Profile], *, first: str | None = None, force: b
         try:
             done = list(folders.values())[:number]
             run_profile(profile, first=first, force=force, others=done)
-        except (InputError, NotebookError) as error:
+        except (InputError, InternalError, NotebookError) as error:
             status = 2 if isinstance(error, InputError) else 1
             failures[profile.name] = str(error)
             print(f"\nerror: {f'{profile.name}: ' if len(profiles) > 1 else ''}{error}", file=sys.stderr)
@@ -203,6 +203,8 @@ def run_notebook(stage: str, profile: Path, run_dir: Path) -> Path:
         place = f"notebook {stage}, cell {error.cell_index + 1} (In [{error.exec_count}]); executed copy: {executed}"
         if error.ename == InputError.__name__:
             raise InputError(f"{error.evalue}\n  in {place}") from None
+        if error.ename == InternalError.__name__:
+            raise NotebookError(f"{error.evalue}\n  in {place}") from None
         raise NotebookError(f"{error.ename}: {error.evalue}\n  in {place}") from None
     return executed
 
