@@ -1,0 +1,140 @@
+"""A run's manifest: what each stage read and wrote, and whether a stage is up to date."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from bgetune.config.stages import ROUND, STAGES
+from bgetune.errors import InputError
+from bgetune.files import fingerprint, link, remove, write_atomic
+from bgetune.paths import locate
+from bgetune.runs.code import code_hash
+
+
+def order(rounds: int = 1) -> list[str]:
+    """The stages as they run; a second round makes ..., 04_train, 03_hard_negatives.2, 04_train.2, 05_calibrate."""
+    again = [f"{stage}.{number}" for number in range(2, rounds + 1) for stage in ROUND]
+    return [*(s for s in STAGES if s <= ROUND[-1]), *again, *(s for s in STAGES if s > ROUND[-1])]
+
+
+def stages(run_dir: Path) -> list[str]:
+    """The stages of a run, in all its rounds, as they run."""
+    return order(read_manifest(run_dir).get("rounds", 1))
+
+
+def notebook_of(stage: str) -> str:
+    """The notebook of a stage of any round: 04_train of 04_train.2."""
+    return stage.partition(".")[0]
+
+
+def round_of(stage: str) -> int:
+    """The round of a stage, 1 for those that run once."""
+    return int(stage.partition(".")[2] or 1)
+
+
+def set_rounds(run_dir: Path, rounds: int) -> None:
+    """Record how many rounds count in a run: what further ones made stays where it is, and is not read."""
+    manifest = read_manifest(run_dir)
+    if manifest.get("rounds", 1) != rounds:
+        write_manifest(run_dir, manifest | {"rounds": rounds})
+
+
+def out_of_date(stage: str, values: Any, run_dir: Path) -> str | None:
+    """Why a stage must run (again), or None if it is up to date."""
+    entry = read_manifest(run_dir)["stages"].get(stage)
+    if entry is None:
+        return "never run"
+    if entry["parameters"] != json.loads(values.model_dump_json()):
+        old = entry["parameters"]
+        new = json.loads(values.model_dump_json())
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        return f"changed parameters: {', '.join(changed)}"
+    if entry["code"] != code_hash(notebook_of(stage)):
+        return "changed code"
+    for name, record in entry["inputs"].items():
+        if "stage" in record:
+            found = find(run_dir, name, before=stage)
+            if found is None or found[1]["sha256"] != record["sha256"]:
+                return f"changed input: {name}"
+        elif "hub" not in record:
+            file = locate(name)
+            if not file.exists() or fingerprint(file, record) != record["sha256"]:
+                return f"changed input: {name}"
+    changed = changed_output(entry, run_dir)
+    return changed and f"changed output: {changed}"
+
+
+def changed_output(entry: dict[str, Any], run_dir: Path) -> str | None:
+    """The first artifact of a stage's record that is no longer as the stage wrote it."""
+    for name, record in entry["outputs"].items():
+        file = run_dir / record["path"]
+        if not file.exists() or fingerprint(file, record) != record["sha256"]:
+            return name
+    return None
+
+
+def take_over(stage: str, values: Any, run_dir: Path, other: Path) -> bool:
+    """Take a stage's artifacts and executed notebook from another run whose stage would be the same.
+
+    It is the same when the other's is up to date for these parameters and read what it would read here. Files become
+    hard links (copies where the file system has none): no run writes into a file, it replaces it. A stage that this run
+    has computed before, or whose files a person has edited since, is left to run: it may hold verdicts.
+
+    Returns:
+        Whether it was taken over; the manifest then names the other run in `taken_from`.
+    """
+    manifest = read_manifest(run_dir)
+    own = manifest["stages"].get(stage)
+    if own is not None and ("taken_from" not in own or changed_output(own, run_dir)):
+        return False
+    if out_of_date(stage, values, other) is not None:
+        return False
+    entry = read_manifest(other)["stages"][stage]
+    for name, record in entry["inputs"].items():
+        if "stage" in record:
+            found = find(run_dir, name, before=stage)
+            if found is None or found[1]["sha256"] != record["sha256"]:
+                return False
+    remove(run_dir / stage)
+    for file in [*(record["path"] for record in entry["outputs"].values()), f"notebooks/{stage}.ipynb"]:
+        link(other / file, run_dir / file)
+    manifest["stages"][stage] = {"taken_from": os.path.relpath(other, run_dir), **entry}
+    write_manifest(run_dir, manifest)
+    return True
+
+
+def read_manifest(run_dir: Path) -> dict[str, Any]:
+    """The manifest of a run, `{"stages": {}}` where there is none yet."""
+    file = Path(run_dir) / "manifest.json"
+    if not file.exists():
+        return {"stages": {}}
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{file} is damaged; delete it and run again with --force") from None
+
+
+def write_manifest(run_dir: Path, manifest: dict[str, Any]) -> None:
+    write_atomic(run_dir / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+
+
+def artifact_path(run_dir: str | Path, artifact: str) -> Path:
+    """The latest version of an artifact of a run, for readers outside the pipeline."""
+    found = find(Path(run_dir), artifact, before=None)
+    if found is None:
+        raise InputError(f"{run_dir}: no {artifact} there; is it the folder of a finished run?")
+    return Path(run_dir) / found[1]["path"]
+
+
+def find(run_dir: Path, artifact: str, before: str | None) -> tuple[str, dict] | None:
+    """The latest stage (before another) that wrote an artifact, and its record."""
+    manifest = read_manifest(run_dir)
+    stages = order(max(manifest.get("rounds", 1), round_of(before or "")))
+    for stage in reversed(stages[: stages.index(before) if before else None]):
+        record = manifest["stages"].get(stage, {}).get("outputs", {}).get(artifact)
+        if record:
+            return stage, record
+    return None
