@@ -11,7 +11,7 @@ import numbers
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bgetune.locale import N_, _
@@ -60,6 +60,7 @@ class Cell:
     text: str
     is_number: bool = False
     is_best: bool = False
+    look: str = ""
 
 
 def table(
@@ -70,6 +71,7 @@ def table(
     missing: str = MISSING,
     best: Mapping[str, Callable] | None = None,
     marked: Sequence[bool] | None = None,
+    looks: Mapping[str, Sequence[str]] | None = None,
     caption: str | None = None,
 ) -> Table:
     """A table to show: texts escaped, whole numbers without decimals, an index without a name left out.
@@ -81,6 +83,7 @@ def table(
         missing: what stands for None and NaN.
         best: column -> min or max: its best value is printed bold.
         marked: (n,) rows that are printed in red.
+        looks: column -> (n,) class of each cell, "" for none; pages know good, bad and note.
         caption: a line above the table.
     """
     import pandas as pd
@@ -92,6 +95,9 @@ def table(
         names = ["" if name is None else name for name in frame.index.names]
         frame = frame.reset_index(names=names, allow_duplicates=True)
     columns = [_cells(frame.iloc[:, place], digits, percent, missing, best or {}) for place in range(frame.shape[1])]
+    for name, classes in (looks or {}).items():
+        place = list(frame.columns).index(name)
+        columns[place] = [replace(cell, look=look) for cell, look in zip(columns[place], classes, strict=True)]
     header = [_(clean(str(name))) for name in frame.columns]
     lines = list(zip(*columns, strict=True))
     return Table(_html(header, lines, heads, list(marked if marked is not None else []), caption), _text(header, lines))
@@ -157,7 +163,7 @@ def _html(
     header: Sequence[str], lines: Sequence[Sequence[Cell]], heads: int, marked: Sequence[bool], caption: str | None
 ) -> str:
     """The markup. Its styles are written into the cells, because JupyterLab shows it without a style sheet of ours."""
-    numeric = [cell.is_number for cell in lines[0]] if lines else [False] * len(header)
+    numeric = [cell.is_number or "number" in cell.look for cell in lines[0]] if lines else [False] * len(header)
     parts = ['<table class="data">']
     if caption:
         parts.append(f"<caption>{escape(caption)}</caption>")
@@ -172,7 +178,7 @@ def _html(
             tag, scope = ("th", ' scope="row"') if place < heads else ("td", "")
             text = f"<strong>{escape(cell.text)}</strong>" if cell.is_best else escape(cell.text)
             label = f' data-label="{html_attribute(name)}"' if place >= heads else ""
-            cells.append(f"<{tag}{scope}{_look(cell.is_number)}{label}>{text}</{tag}>")
+            cells.append(f"<{tag}{scope}{_look(cell.is_number, cell.look)}{label}>{text}</{tag}>")
         parts.append(f"<tr{red}>{''.join(cells)}</tr>")
     return "\n".join([*parts, "</tbody></table>"])
 
@@ -184,8 +190,11 @@ def html_attribute(text: str) -> str:
     return html.escape(clean(text))
 
 
-def _look(number: bool) -> str:
-    return ' class="number" style="text-align: right"' if number else ' style="text-align: left"'
+def _look(number: bool, more: str = "") -> str:
+    number = number or "number" in more.split()
+    more = more.replace("number", "").strip()
+    classes = " ".join(filter(None, ["number" if number else "", more]))
+    return (f' class="{classes}"' if classes else "") + f' style="text-align: {"right" if number else "left"}"'
 
 
 def _text(header: Sequence[str], lines: Sequence[Sequence[Cell]]) -> str:
