@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bgetune.errors import InputError
+from bgetune.files import temporary_name
 
 BLOCK = 10_000
 """Pairs scored and written at a time."""
@@ -46,9 +47,7 @@ def _score(options: argparse.Namespace) -> None:
     scorer = Scorer.load(options.run, device=options.device)
     threshold = None if options.precision is None else scorer.threshold(options.precision)
     pairs = read_pairs(options.pairs, options.columns)
-    target = (
-        sys.stdout if options.output == "-" else Path(options.output).with_name(f".{Path(options.output).name}.part")
-    )
+    target = sys.stdout if options.output == "-" else temporary_name(Path(options.output))
     for start in tqdm(range(0, max(len(pairs), 1), BLOCK), desc="scoring", disable=len(pairs) <= BLOCK):
         block = pairs.iloc[start : start + BLOCK].copy()
         similarities = scorer.similarity(block["query"], block["document"], instruction=not options.query_to_query)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from bgetune.data.text import mask_personal_data, normalize
 from bgetune.errors import InputError
-from bgetune.metrics import calibration
+from bgetune.metrics import calibrators
 from bgetune.models.encoder import Encoder
 from bgetune.paths import ROOT
 from bgetune.runs.manifest import artifact_path
@@ -78,7 +78,7 @@ class Scorer:
         self.settings = settings
         self.encoder = encoder
         self.run_dir = run_dir
-        self._calibrator = calibration.from_dict(settings["calibration"])
+        self._calibrator = calibrators.from_dict(settings["calibration"])
         self._corpus: tuple[pd.DataFrame, np.ndarray] | None = None
         self._lock = threading.Lock()
 
@@ -250,8 +250,8 @@ class Scorer:
         return reranker
 
     @cached_property
-    def _combination(self) -> calibration.Combination:
-        return calibration.Combination(**self.settings["reranker"]["combination"])
+    def _combination(self) -> calibrators.Combination:
+        return calibrators.Combination(**self.settings["reranker"]["combination"])
 
     def _encode(self, texts: Sequence[str], query: bool = False) -> np.ndarray:
         return self.encoder.encode([self._normal(text) for text in texts], query=query, progress=False)
@@ -265,13 +265,13 @@ def make_settings(
     *,
     encoder: Encoder,
     normalization: dict[str, Any],
-    calibrator: calibration.Calibrator,
+    calibrator: calibrators.Calibrator,
     thresholds: Thresholds,
     dev: tuple[np.ndarray, np.ndarray],
     test: dict[str, Any],
     data: dict[str, Any],
     reranker: Reranker | None = None,
-    combination: calibration.Combination | None = None,
+    combination: calibrators.Combination | None = None,
 ) -> dict[str, Any]:
     """The content of `scoring.json`: everything `Scorer` needs, and what tells a reader where it comes from.
 
