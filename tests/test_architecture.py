@@ -17,6 +17,7 @@ FLOORS = [
     {"models", "metrics", "reports"},
     {"graph"},
     STAGES,
+    {"checks"},
     {"pipeline"},
 ]
 """From the ground up: a room uses rooms of its own floor or below."""

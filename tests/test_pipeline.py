@@ -27,7 +27,7 @@ def repository(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "STAGES", {STAGE: STAGES[STAGE]})
     for module in (pipeline, stage, paths):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(pipeline, "check", lambda profile: None)
+    monkeypatch.setattr(pipeline, "check", lambda profiles: [])
     monkeypatch.setattr(manifest, "code_hash", lambda stage: "code")
     make_notebook(
         tmp_path,
@@ -95,6 +95,15 @@ def test_failure_in_a_notebook_names_the_cell(repository, capsys):
     error = capsys.readouterr().err
     assert "ZeroDivisionError" in error
     assert "cell 4" in error
+
+
+def test_a_bug_in_a_notebook_is_not_called_bad_input(repository, capsys):
+    make_notebook(repository, "from bgetune.errors import InternalError\nraise InternalError('table edges: no type')")
+    assert command(repository) == 1
+    error = capsys.readouterr().err
+    assert "error: table edges: no type. This is a bug of bgetune" in error
+    assert "please report it" in error
+    assert "Traceback" not in error
 
 
 def test_bad_profile_stops_before_anything_is_written(repository, capsys):

@@ -18,10 +18,11 @@ from pathlib import Path
 import yaml
 
 from bgetune import files, runs
-from bgetune.config.profile import Profile, load_profiles, model_locations, resolve
+from bgetune.checks import check, load
+from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES
-from bgetune.errors import InputError
-from bgetune.paths import ROOT, prepare_demo
+from bgetune.errors import InputError, InternalError
+from bgetune.paths import ROOT
 from bgetune.reports import comparison, report
 from bgetune.runs import manifest
 
@@ -43,15 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
     try:
-        # all profiles are checked before the first notebook of the first one starts
-        profiles = [profile for path in options.profiles for profile in load_profiles(path, options.set)]
-        names = [profile.name for profile in profiles]
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"two profiles are named {name}: their runs would overwrite each other; change `name`")
+        profiles = load(options.profiles, options.set)
         first = first_stage(options.start)
-        for profile in profiles:
-            check(profile)
+        for warning in check(profiles):
+            print(f"warning: {warning}", file=sys.stderr)
         return run_batch(profiles, first=first, force=options.force)
     except InputError as error:
         print(f"\nerror: {error}", file=sys.stderr)
@@ -76,7 +72,7 @@ def run_batch(profiles: Sequence[Profile], *, first: str | None = None, force: b
         try:
             done = list(folders.values())[:number]
             run_profile(profile, first=first, force=force, others=done)
-        except (InputError, NotebookError) as error:
+        except (InputError, InternalError, NotebookError) as error:
             status = 2 if isinstance(error, InputError) else 1
             failures[profile.name] = str(error)
             print(f"\nerror: {f'{profile.name}: ' if len(profiles) > 1 else ''}{error}", file=sys.stderr)
@@ -94,31 +90,6 @@ def first_stage(number: str | None) -> str | None:
         if number in (stage, stage[:2], stage[:2].lstrip("0")):
             return stage
     raise InputError(f"--from {number}: no such notebook; known: {', '.join(STAGES)}")
-
-
-def check(profile: Profile) -> None:
-    """Check everything that can be checked before the first notebook starts: values, files, models.
-
-    Raises:
-        InputError: naming the file, the line or the parameter and the remedy.
-    """
-    from bgetune import training
-    from bgetune.data import sources
-    from bgetune.models import export, hub
-    from bgetune.models.check import ROLES, check_model
-
-    values = {stage: resolve(stage, profile)[0] for stage in STAGES}
-    sources.check_sources(values["01_positives"].sources)
-    training.check(values["04_train"])
-    locations = model_locations(values)
-    for world in sorted({location.split("/")[2] for location, _ in locations if location.startswith("demo://")}):
-        prepare_demo(world)
-    for device in dict.fromkeys(section.device for section in values.values() if hasattr(section, "device")):
-        hub.check_device(device)
-    for location, parameter in locations:
-        check_model(location, parameter, ROLES[parameter.rsplit(".", 1)[-1]])
-    if values["04_train"].onnx or values["03_hard_negatives"].precision == "int8":
-        export.require()
 
 
 def run_profile(
@@ -206,6 +177,8 @@ def run_notebook(stage: str, profile: Path, run_dir: Path) -> Path:
         place = f"notebook {stage}, cell {error.cell_index + 1} (In [{error.exec_count}]); executed copy: {executed}"
         if error.ename == InputError.__name__:
             raise InputError(f"{error.evalue}\n  in {place}") from None
+        if error.ename == InternalError.__name__:
+            raise NotebookError(f"{error.evalue}\n  in {place}") from None
         raise NotebookError(f"{error.ename}: {error.evalue}\n  in {place}") from None
     return executed
 
