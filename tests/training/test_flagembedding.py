@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
+from bgetune.models.prompts import Prompts
 from bgetune.training import flagembedding, train
 from bgetune.training.groups import Group
 from bgetune.training.save import save
@@ -52,7 +53,7 @@ def test_trains_and_leaves_a_model_for_every_reader(
     assert trained.best_step == log["average_precision"].iloc[1:].idxmax()
     assert log["loss"].dropna().iloc[-1] < log["loss"].dropna().iloc[0]
 
-    save(trained.model, tmp_path / "model", "请问")
+    save(trained.model, tmp_path / "model", Prompts("请问"))
     found = readers(tmp_path / "model")
     for reader, (documents, queries) in found.items():
         np.testing.assert_allclose(documents, found["bgetune"][0], atol=1e-5, err_msg=reader)

@@ -9,8 +9,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -84,10 +85,10 @@ def train(
         )
     first, looks = {"step": 0, "epoch": 0.0}, []
     if pairs is not None:
-        first |= evaluation.separation(pairs, _encoder(source, options).encode)
+        first |= evaluation.separation(pairs, _encode_with(_encoder(source, options)))
         evaluation.require(options.metric, first)
         for step in sorted(states):
-            found = evaluation.separation(pairs, _encoder(states[step], options).encode)
+            found = evaluation.separation(pairs, _encode_with(_encoder(states[step], options)))
             looks.append({"step": step, "epoch": step * options.epochs / steps, **found})
             if watch is not None:
                 watch(training_log(first, [*history, *looks]))
@@ -116,8 +117,11 @@ def fill(groups: Sequence[Group], cluster_of: Mapping[str, int], negatives: int,
 
 
 def write_groups(groups: Sequence[Group], file: Path) -> None:
-    """Groups in FlagEmbedding's format."""
-    rows = [{"query": g.query, "pos": list(g.positives), "neg": list(g.negatives), "prompt": g.prompt} for g in groups]
+    """Groups in FlagEmbedding's format, which has a prompt of queries only: other texts get theirs here."""
+    rows = [
+        {"query": g.query, "pos": g.prompted(g.positives), "neg": g.prompted(g.negatives), "prompt": g.prompt}
+        for g in groups
+    ]
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
@@ -194,6 +198,11 @@ def _run(command: list[str], log: Path, steps: int) -> None:
 
 def _encoder(folder: Path, options: Train) -> Encoder:
     return Encoder(folder, max_length=options.max_length, device=options.device, cache_dir=None)
+
+
+def _encode_with(encoder: Encoder) -> Callable[[list[str]], np.ndarray]:
+    """A function: n texts, prompts included -> (n, d) float32 unit rows."""
+    return partial(encoder.encode, prompt="")
 
 
 def _state(checkpoint: Path) -> dict:
