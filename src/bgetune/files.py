@@ -1,10 +1,13 @@
-"""Files and folders: written at once or not at all, hashed, linked."""
+"""Files and folders: written at once or not at all, private, locked, hashed, linked."""
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,77 @@ from bgetune.errors import InputError
 def write_atomic(file: Path, text: str) -> None:
     """Write UTF-8 text to a temporary name and rename it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
+    temporary = temporary_name(file)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, file)
+    finally:
+        remove(temporary)
+
+
+def temporary_name(target: Path) -> Path:
+    """Where this process writes what becomes `target`: beside it, so that a rename is enough."""
+    return target.with_name(f".{target.name}.{os.getpid()}.part")
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what processes that were killed have left below a folder under a `temporary_name`."""
+    for part in list(folder.rglob(".*.part")):
+        process = part.name.split(".")[-2]
+        if process.isdecimal() and not _is_running(int(process)):
+            remove(part)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def lock(file: Path) -> int | None:
+    """Lock a file for this process and those that inherit the descriptor: until it is closed, or the last one ends.
+
+    Returns:
+        The file's descriptor, or None where another process holds the lock.
+    """
+    from filelock import lock_descriptor
+
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    if lock_descriptor(descriptor, blocking=False):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def private_folder(parent: Path) -> Path:
+    """A new folder below `parent` that no other user can read, removed when this process ends.
+
+    Those that killed processes have left below `parent` are removed first: a process holds a lock as long as it lives.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.iterdir():
+        if left.is_dir():
+            with suppress(PermissionError):  # another user's
+                _remove_private(left)
+    folder = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
+    descriptor = lock(folder.with_suffix(".lock"))  # before the folder is there, so that nobody takes it for abandoned
+    folder.mkdir(mode=0o700)
+    atexit.register(_remove_private, folder, descriptor)
+    return folder
+
+
+def _remove_private(folder: Path, descriptor: int | None = None) -> None:
+    """Remove a private folder and its lock: this process's own, or one whose process has ended."""
+    file = folder.with_suffix(".lock")
+    held = lock(file) if descriptor is None else descriptor
+    if held is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        file.unlink(missing_ok=True)
+        os.close(held)
 
 
 def describe(path: Path) -> dict[str, Any]:

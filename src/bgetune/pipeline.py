@@ -105,6 +105,7 @@ def check(profile: Profile) -> None:
     from bgetune import training
     from bgetune.data import sources
     from bgetune.models import export, hub
+    from bgetune.models.check import ROLES, check_model
 
     values = {stage: resolve(stage, profile)[0] for stage in STAGES}
     sources.check_sources(values["01_positives"].sources)
@@ -112,8 +113,10 @@ def check(profile: Profile) -> None:
     locations = model_locations(values)
     for world in sorted({location.split("/")[2] for location, _ in locations if location.startswith("demo://")}):
         prepare_demo(world)
+    for device in dict.fromkeys(section.device for section in values.values() if hasattr(section, "device")):
+        hub.check_device(device)
     for location, parameter in locations:
-        hub.fetch(location, parameter)
+        check_model(location, parameter, ROLES[parameter.rsplit(".", 1)[-1]])
     if values["04_train"].onnx or values["03_hard_negatives"].precision == "int8":
         export.require()
 

@@ -409,6 +409,7 @@ def test_postgres(postgres, tmp_path, monkeypatch):
     port = int(postgres.rsplit(":", 1)[1].split("/")[0])
     with psycopg.connect(host="127.0.0.1", port=port, user="tester", password=secret, dbname="postgres") as connection:
         connection.execute("CREATE SCHEMA logs")
+        connection.execute("CREATE SEQUENCE logs.counter")
         connection.execute(
             'CREATE TABLE logs.clicks ("when" timestamptz, who bigint, query text, url text, pos smallint)'
         )
@@ -435,6 +436,10 @@ def test_postgres(postgres, tmp_path, monkeypatch):
     )
     assert read_clicks(query)[0].url.execute().tolist() == ["a"]
     assert label(source) == f"postgres://127.0.0.1:{port}/postgres logs.clicks"
+
+    writing = query.model_copy(update={"query": "SELECT *, setval('logs.counter', 9) FROM logs.clicks"})
+    with pytest.raises(InputError, match="read-only transaction"):
+        read_clicks(writing)
 
     check_sources(Sources(clicks=[source, query]))
     with pytest.raises(InputError, match="no column nobody; it has when, who, query, url, pos"):

@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from bgetune.errors import InputError
-from bgetune.metrics.calibration import from_dict
+from bgetune.metrics.calibrators import from_dict
 from bgetune.scoring import Scorer
 
 

@@ -8,7 +8,6 @@ that cannot be used are counted: every reader returns them beside its table as `
 
 from __future__ import annotations
 
-import atexit
 import codecs
 import difflib
 import gzip
@@ -16,7 +15,6 @@ import itertools
 import json
 import os
 import re
-import tempfile
 import zipfile
 import zlib
 from collections import Counter
@@ -36,8 +34,10 @@ import pyarrow as pa
 import sqlglot
 
 from bgetune import paths
+from bgetune.data import queries
 from bgetune.errors import InputError
-from bgetune.paths import ROOT
+from bgetune.files import private_folder
+from bgetune.paths import work_root
 from bgetune.config.sources import ClickSource, CorpusSource, GeneralSource, PairSource, Source, Sources, SynonymSource
 from bgetune.data.text import mask_personal_data, normalize
 
@@ -59,7 +59,7 @@ _numbers = itertools.count()
 
 @cache
 def connect() -> ibis.BaseBackend:
-    """The DuckDB that reads the sources: one for the process, its database in a temporary folder. UTC."""
+    """The DuckDB that reads the sources: one for the process, its database in a private folder. UTC."""
     connection = ibis.duckdb.connect(
         str(_workspace() / "work.duckdb"), memory_limit=MEMORY_LIMIT, temp_directory=str(_workspace())
     )
@@ -69,9 +69,8 @@ def connect() -> ibis.BaseBackend:
 
 @cache
 def _workspace() -> Path:
-    folder = tempfile.TemporaryDirectory(prefix="bgetune-")
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
+    """Where texts lie that are not masked yet: readable by this user alone, gone with the process."""
+    return private_folder(work_root())
 
 
 # --- the readers --------------------------------------------------------------------------------------------------
@@ -512,14 +511,23 @@ def _database(source: Source) -> Iterator[tuple[list[str], Reader]]:
                     raise InputError(f"{label(source)}: no such file ({file}); {scheme}:////... is absolute")
             if scheme == "duckdb":
                 connection = stack.enter_context(duckdb.connect(str(file or ":memory:"), read_only=file is not None))
-                connection.execute(f"SET file_search_path = {_sql(str(ROOT))}")
+                # it spills beside the database, else
+                connection.execute(f"SET temp_directory = {_sql(str(_workspace()))}")
+                queries.confine(connection, source.query)
                 yield _from_duckdb(connection, source)
             else:
                 backend = ibis.sqlite.connect(file) if file else ibis.connect(url)
                 stack.callback(backend.disconnect)
+                queries.forbid_writing(backend)
                 yield _from_ibis(backend, source)
-    except InputError:
-        raise
+    except InputError as error:
+        name = label(source)
+        raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from None
+    except duckdb.PermissionException as error:
+        raise InputError(
+            f"{label(source)}: {queries.refused_file(error) or 'something outside'} is not there, or query does not name "
+            "it as a plain text; a query reads files that it names, FROM 'data/pairs.csv', and nothing else"
+        ) from None
     except ModuleNotFoundError as error:
         extra = {"postgresql": "postgres"}.get(scheme, scheme)
         package = f"bgetune[{extra}]" if extra == "postgres" else f"ibis-framework[{extra}]"
@@ -534,19 +542,19 @@ def _database(source: Source) -> Iterator[tuple[list[str], Reader]]:
 
 def _from_duckdb(connection: duckdb.DuckDBPyConnection, source: Source) -> tuple[list[str], Reader]:
     # not by way of Ibis: its 12.0 calls what DuckDB 2.0 no longer has
-    rows = f"({source.query.rstrip('; ')})" if source.query else ".".join(map(_identifier, source.table.split(".")))
+    rows = connection.sql(f"FROM {'.'.join(map(_identifier, source.table.split('.')))}" if source.table else source.query)
 
     def read(names: list[str]) -> pa.RecordBatchReader:
-        return connection.sql(f"SELECT {', '.join(map(_identifier, names))} FROM {rows}").to_arrow_reader(BATCH)
+        return rows.project(", ".join(map(_identifier, names))).to_arrow_reader(BATCH)
 
-    return connection.sql(f"SELECT * FROM {rows}").columns, read
+    return rows.columns, read
 
 
 def _from_ibis(backend: ibis.BaseBackend, source: Source) -> tuple[list[str], Reader]:
-    if source.query:
+    if source.query is not None:
         # Ibis would infer the types by a temporary view, which not everyone may make. The names are enough: all columns
         # are cast to text by the database, whatever type is said here.
-        query = sqlglot.parse_one(source.query, read=backend.dialect)
+        query = queries.one_select(source.query, backend.dialect)
         empty = sqlglot.select("*").from_(query.subquery("q")).limit(0).sql(backend.dialect)
         with closing(backend.raw_sql(empty)) as cursor:
             names = [column[0] for column in cursor.description]

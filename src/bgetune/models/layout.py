@@ -8,6 +8,7 @@ all versions read it.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,22 @@ def pooling(folder: Path) -> str | None:
         return None
     modes = _modes(_read(folder / modules[1]["path"] / "config.json"))
     return modes[0] if len(modes) == 1 else None
+
+
+def copy_modules(source: Path, folder: Path) -> None:
+    """Give a plain folder of transformers the pooling and further modules of another model.
+
+    Args:
+        source: of sentence-transformers; from one without modules nothing is copied.
+        folder: with the transformer's weights.
+    """
+    if (source / MODULES).is_file():
+        for module in _read(source / MODULES):
+            if module["path"] and (source / module["path"]).is_dir():
+                shutil.copytree(source / module["path"], folder / module["path"], dirs_exist_ok=True)
+        for name in (TRANSFORMER, PROMPTS, MODULES):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
 
 
 def make_classic(folder: Path, *, max_length: int, lower_case: bool) -> None:

@@ -63,26 +63,6 @@ def write_jsonl(groups: pd.DataFrame, file: Path) -> None:
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def triplets(groups: pd.DataFrame, negatives: int = 1) -> pd.DataFrame:
-    """The groups as sentence-transformers' losses take them: one row a query and positive.
-
-    Args:
-        groups: as `groups` returns them, or `pd.read_json("train.jsonl", lines=True)`.
-        negatives: columns of negatives; a group with fewer is left out.
-
-    Returns:
-        anchor, positive, negative (or negative_1 ... negative_n).
-    """
-    names = ["negative"] if negatives == 1 else [f"negative_{number + 1}" for number in range(negatives)]
-    rows = [
-        (row.query, positive, *row.neg[:negatives])
-        for row in groups.itertuples()
-        for positive in row.pos
-        if len(row.neg) >= negatives
-    ]
-    return pd.DataFrame(rows, columns=["anchor", "positive", *names])
-
-
 def rejected(world: World, mined: Mined) -> pd.DataFrame:
     """The table `rejected`: every candidate that a rule rejected, with the first that did."""
     rows = mined.candidates[mined.candidates["rule"].ne("") & mined.candidates["rank"].gt(0)]

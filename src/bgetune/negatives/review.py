@@ -14,6 +14,7 @@ import pandas as pd
 
 from bgetune.data.text import normalize, text_id
 from bgetune.errors import InputError
+from bgetune.files import temporary_name
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -72,7 +73,7 @@ def write_review(file: Path, table: pd.DataFrame) -> None:
     table = table[COLUMNS].astype({"query": object, "candidate": object, "reason": object})
     for name in ("query", "candidate", "reason"):
         table[name] = table[name].map(_guard)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
+    temporary = temporary_name(file)
     table.to_csv(temporary, index=False, encoding="utf-8-sig", lineterminator="\r\n")
     os.replace(temporary, file)
 

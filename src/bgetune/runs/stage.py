@@ -30,7 +30,7 @@ import pandas as pd
 
 from bgetune.config.profile import Profile, load_profile, resolve
 from bgetune.errors import InputError
-from bgetune.files import describe, fingerprint, remove
+from bgetune.files import describe, fingerprint, remove, temporary_name
 from bgetune.paths import ROOT, is_hub_name, locate
 from bgetune.runs.code import code_hash
 from bgetune.runs.manifest import find, notebook_of, read_manifest, round_of, set_rounds, write_manifest
@@ -156,7 +156,7 @@ class Stage:
         """
         target = self.folder / filename
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.part")
+        temporary = temporary_name(target)
         remove(temporary)
         try:
             yield temporary

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bgetune.errors import InputError
+from bgetune.files import temporary_name
 
 BLOCK = 10_000
 """Pairs scored and written at a time."""
@@ -52,9 +53,7 @@ def _score(options: argparse.Namespace) -> None:
     pairs = read_pairs(options.pairs, options.columns)
     empty = without_text(pairs, scorer.normal)
     symmetric = True if options.query_to_query else False if options.query_to_document else None
-    target = (
-        sys.stdout if options.output == "-" else Path(options.output).with_name(f".{Path(options.output).name}.part")
-    )
+    target = sys.stdout if options.output == "-" else temporary_name(Path(options.output))
     for start in tqdm(range(0, max(len(pairs), 1), BLOCK), desc="scoring", disable=len(pairs) <= BLOCK):
         block = pairs.iloc[start : start + BLOCK].copy()
         scored = block[~empty[start : start + BLOCK]]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from bgetune.data.text import mask_personal_data, normalize
 from bgetune.errors import InputError
-from bgetune.metrics import calibration
+from bgetune.metrics import calibrators
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import Prompts
 from bgetune.paths import ROOT
@@ -68,7 +68,7 @@ class Scorer:
         self.settings = settings
         self.encoder = encoder
         self.run_dir = run_dir
-        self._calibrator = calibration.from_dict(settings["calibration"])
+        self._calibrator = calibrators.from_dict(settings["calibration"])
         self._corpus: tuple[pd.DataFrame, np.ndarray, str] | None = None
         self._lock = threading.Lock()
 
@@ -251,8 +251,8 @@ class Scorer:
         return reranker
 
     @cached_property
-    def _combination(self) -> calibration.Combination:
-        return calibration.Combination(**self.settings["reranker"]["combination"])
+    def _combination(self) -> calibrators.Combination:
+        return calibrators.Combination(**self.settings["reranker"]["combination"])
 
     def normal(self, text: str) -> str:
         """A text in the form of the run's texts: normalised, personal data masked."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.metrics import retrieval
-from bgetune.metrics.calibration import Calibrator, Combination
+from bgetune.metrics.calibrators import Calibrator, Combination
 from bgetune.metrics.separation import separation
 from bgetune.metrics.statistics import bootstrap, interval
 from bgetune.scoring.scorer import prompts_for

@@ -15,7 +15,7 @@ from bgetune.errors import InputError
 from bgetune.scoring import reference
 
 if TYPE_CHECKING:
-    from bgetune.metrics import calibration
+    from bgetune.metrics import calibrators
     from bgetune.models.encoder import Encoder
     from bgetune.models.reranker import Reranker
     from bgetune.scoring.thresholds import Thresholds
@@ -28,14 +28,14 @@ def make_settings(
     *,
     encoder: Encoder,
     normalization: dict[str, Any],
-    calibrator: calibration.Calibrator,
+    calibrator: calibrators.Calibrator,
     thresholds: Thresholds,
     dev: tuple[np.ndarray, np.ndarray],
     test: dict[str, Any],
     data: dict[str, Any],
     symmetric: bool = False,
     reranker: Reranker | None = None,
-    combination: calibration.Combination | None = None,
+    combination: calibrators.Combination | None = None,
 ) -> dict[str, Any]:
     """The content of `scoring.json`: everything `Scorer` needs, and what tells a reader where it comes from.
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bgetune.metrics.calibration import Calibrator
+from bgetune.metrics.calibrators import Calibrator
 from bgetune.metrics.statistics import clopper_pearson, prior_weights
 
 TWO_STARTS = 20

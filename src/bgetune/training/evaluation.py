@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.errors import InputError
+from bgetune.metrics import retrieval
 from bgetune.models.prompts import NO_PROMPTS, Prompts
 
 DRIFT_BAND = (0.6, 0.9)
@@ -126,15 +127,11 @@ def separation(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -
 
 def _mrr(rows: np.ndarray, query: np.ndarray, positive: np.ndarray, corpus: np.ndarray, depth: int = 10) -> float:
     """Mean reciprocal rank of the first positive of each query in the corpus (a query never finds itself)."""
-    total = 0.0
     queries = np.unique(query)
-    for q in queries:
-        others = corpus[corpus != q]
-        scores = rows[others] @ rows[q]
-        best = scores[np.isin(others, positive[query == q])].max()
-        rank = 1 + int((scores > best).sum())
-        total += 1 / rank if rank <= depth else 0
-    return total / len(queries)
+    found = retrieval.nearest(queries.astype(str), rows[queries], corpus.astype(str), rows[corpus], depth)
+    ranked = found.groupby("query_id")["text_id"].agg(list).to_dict()
+    relevance = {str(q): dict.fromkeys(positive[query == q].astype(str), 1) for q in queries}
+    return retrieval.evaluate(ranked, relevance, depth)["mrr"].mean()
 
 
 def require(metric: str, measured: Mapping[str, float]) -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.models import hub
+from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.training import checkpoints, evaluation, events
 from bgetune.training.groups import Group
@@ -36,6 +36,9 @@ from bgetune.training.sentence_transformers import (
 )
 
 MODULE = "FlagEmbedding.finetune.embedder.encoder_only.base"
+POOLINGS = {"cls": "cls", "mean": "mean", "lasttoken": "last_token"}
+"""Poolings of sentence-transformers that the official trainer has, in its words."""
+
 STEP = re.compile(rb"(\d+)/(\d+) \[")
 
 
@@ -58,13 +61,15 @@ def train(
     load its own checkpoints. Its log is `flagembedding.log` beside the checkpoints.
 
     Raises:
-        InputError: if the trainer stops with an error (with the end of its log), or its loss is not finite.
+        InputError: if the trainer has no such pooling as the model's, stops with an error (with the end of its log), or
+            its loss is not finite.
     """
     if events_in is not None:
         events.require()
     if pairs is not None and not evaluation.can_be_judged(pairs):
         pairs = None
     source = hub.fetch(base)
+    pooling_method(source)
     weights = sum(file.stat().st_size for file in source.glob(f"*{hub.WEIGHTS}"))
     key = checkpoint_key(base, groups, cluster_of, options, pairs, None)
     folder = checkpoints.prepare(folder, key, (options.epochs + 1) * weights / 1e9)
@@ -78,6 +83,10 @@ def train(
         _run(command(source, data, folder, options, steps), folder / "flagembedding.log", steps)
 
     states = {_state(path)["global_step"]: path for path in folder.glob("checkpoint-*")}
+    for path in states.values():
+        layout.copy_modules(
+            source, path
+        )  # the trainer saves the transformer alone, and it would be read with CLS pooling
     history = _state(states[max(states)])["log_history"]
     if any("loss" in entry and not math.isfinite(float(entry["loss"])) for entry in history):
         raise InputError(
@@ -97,6 +106,24 @@ def train(
     if events_in is not None:
         events.write(events_in, log)
     return Trained(_encoder(states[best], options).model, log, best)
+
+
+def pooling_method(source: Path) -> str:
+    """A model's pooling in the words of the official trainer.
+
+    Args:
+        source: the model's folder.
+
+    Raises:
+        InputError: if the trainer has none such: it would train another model.
+    """
+    pooling = layout.pooling(source)
+    if pooling not in POOLINGS:
+        raise InputError(
+            f"04_train: backend: flagembedding trains models with {', '.join(POOLINGS)} pooling only, and that of "
+            f"{source} is {pooling or 'made of several modules'}; set backend to sentence_transformers"
+        )
+    return POOLINGS[pooling]
 
 
 def fill(groups: Sequence[Group], cluster_of: Mapping[str, int], negatives: int, seed: int) -> list[Group]:
@@ -137,6 +164,7 @@ def command(source: Path, data: Path, folder: Path, options: Train, steps: int) 
     cuda = options.device != "cpu" and torch.cuda.is_available()
     arguments = {
         "model_name_or_path": source,
+        "trust_remote_code": False,
         "train_data": data,
         "cache_path": folder / "data",
         "train_group_size": options.negatives + 1,
@@ -146,7 +174,7 @@ def command(source: Path, data: Path, folder: Path, options: Train, steps: int) 
         "query_instruction_for_retrieval": "",
         "query_instruction_format": "{}{}",
         "temperature": 1 / options.scale,
-        "sentence_pooling_method": "cls",
+        "sentence_pooling_method": pooling_method(source),
         "normalize_embeddings": True,
         "output_dir": folder,
         "num_train_epochs": options.epochs,
