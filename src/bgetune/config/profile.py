@@ -86,11 +86,17 @@ def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Prof
 
 
 def find_file(path: str | Path) -> Path:
-    """A file given relative to the working directory or to the repository, as an absolute path."""
-    for candidate in (Path(path).expanduser(), ROOT / path):
+    """A file given relative to the working directory or to the repository, as an absolute path.
+
+    A plain name such as demo is `params/demo.yaml`.
+    """
+    candidates = [Path(path).expanduser(), ROOT / path]
+    if Path(path).name == str(path):
+        candidates.append(ROOT / "params" / f"{path}.yaml")
+    for candidate in candidates:
         if candidate.is_file():
             return candidate.resolve()
-    raise InputError(f"{path}: no such file (looked in {Path.cwd()} and {ROOT})")
+    raise InputError(f"{path}: no such file (looked for {', '.join(map(str, dict.fromkeys(candidates)))})")
 
 
 def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = None) -> tuple[Section, dict[str, str]]:
