@@ -7,6 +7,7 @@ import pytest
 from bgetune.paths import ROOT
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["LC_ALL"] = "C.UTF-8"  # pages in English, whoever runs the tests
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
 
 SHARED = ROOT.parent / "shared"

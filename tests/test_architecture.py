@@ -10,14 +10,16 @@ from bgetune.paths import ROOT
 SOURCES = ROOT / "src"
 STAGES = {"positives", "augment", "negatives", "training", "scoring"}
 FLOORS = [
-    {"errors"},
+    {"errors", "locale"},
     {"files", "paths"},
     {"config", "data"},
     {"runs"},
     {"models", "metrics", "reports"},
     {"graph"},
     STAGES,
+    {"checks"},
     {"pipeline"},
+    {"lab"},
 ]
 """From the ground up: a room uses rooms of its own floor or below."""
 MODULES = {

@@ -27,7 +27,7 @@ def repository(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "STAGES", {STAGE: STAGES[STAGE]})
     for module in (copies, execute, manifest, stage, paths):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(pipeline, "check", lambda profile: None)
+    monkeypatch.setattr(pipeline, "check", lambda profiles: [])
     monkeypatch.setattr(manifest, "code_hash", lambda stage: "code")
     make_notebook(
         tmp_path,

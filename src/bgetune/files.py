@@ -113,7 +113,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 def fingerprint(path: Path, known: dict[str, Any]) -> str:
     """The SHA-256 of a path; the known one while size and time of change are the known ones."""
-    return known["sha256"] if _stat(path).items() <= known.items() else sha256(path)
+    return known["sha256"] if _stat(path).items() <= known.items() and "sha256" in known else sha256(path)
 
 
 def sha256(path: Path) -> str:

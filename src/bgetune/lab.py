@@ -92,16 +92,17 @@ def start_from(run_dir: Path, lab_dir: Path) -> list[str]:
     origin = os.path.relpath(run_dir, lab_dir)
     equal = []
     for stage in manifest.stages(run_dir):
+        theirs["stages"].get(stage, {}).pop("executed", None)  # the executed notebook stays with the batch run
         entry, mine = theirs["stages"].get(stage), own["stages"].get(stage)
         if entry is None or manifest.changed_output(entry, run_dir):
             break
         if mine is not None and ("taken_from" not in mine or manifest.changed_output(mine, lab_dir)):
             break
-        if mine is None or mine["outputs"] != entry["outputs"]:
+        if mine is None or mine != {**entry, "taken_from": origin}:
             files.remove(lab_dir / stage)
-            for record in entry["outputs"].values():
+            for record in entry.get("outputs", {}).values():
                 _copy(run_dir / record["path"], lab_dir / record["path"])
-            own["stages"][stage] = {key: entry[key] for key in entry if key != "executed"} | {"taken_from": origin}
+            own["stages"][stage] = {**entry, "taken_from": origin}
         equal.append(stage)
     manifest.write_manifest(lab_dir, own | {"lab_of": origin, "rounds": theirs.get("rounds", 1)})
     return equal

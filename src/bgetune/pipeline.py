@@ -20,10 +20,11 @@ from pathlib import Path
 import yaml
 
 from bgetune import files, runs
-from bgetune.config.profile import Profile, load_profiles, model_locations, resolve
+from bgetune.checks import check, load
+from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, explain
-from bgetune.paths import cache_root, prepare_demo
+from bgetune.paths import cache_root
 from bgetune.reports import comparison, pages
 from bgetune.runs import manifest
 from bgetune.runs.copies import edits
@@ -59,15 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
     try:
-        # all profiles are checked before the first notebook of the first one starts
-        profiles = [profile for path in options.profiles for profile in load_profiles(path, options.set)]
-        names = [profile.name for profile in profiles]
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"two profiles are named {name}: their runs would overwrite each other; change `name`")
+        profiles = load(options.profiles, options.set)
         course = Course(stage_named("--from", options.start), stage_named("--until", options.until), options.force)
-        for profile in profiles:
-            check(profile)
+        for warning in check(profiles):
+            print(f"warning: {warning}", file=sys.stderr)
         for profile in profiles if options.check else ():
             print(f"{profile.name}: {profile.path} can run\n{_standing(profile)}")
         return 0 if options.check else run_batch(profiles, course)
@@ -155,28 +151,6 @@ def stage_named(option: str, number: str | None) -> str | None:
         if number in (stage, stage[:2], stage[:2].lstrip("0")):
             return stage
     raise InputError(f"{option} {number}: no such notebook; known: {', '.join(STAGES)}")
-
-
-def check(profile: Profile) -> None:
-    """Check everything that can be checked before the first notebook starts: values, files, models.
-
-    Raises:
-        InputError: naming the file, the line or the parameter and the remedy.
-    """
-    from bgetune import training
-    from bgetune.data import sources
-    from bgetune.models import export, hub
-
-    values = {stage: resolve(stage, profile)[0] for stage in STAGES}
-    sources.check_sources(values["01_positives"].sources)
-    training.check(values["04_train"])
-    locations = model_locations(values)
-    for world in sorted({location.split("/")[2] for location, _ in locations if location.startswith("demo://")}):
-        prepare_demo(world)
-    for location, parameter in locations:
-        hub.fetch(location, parameter)
-    if values["04_train"].onnx or values["03_hard_negatives"].precision == "int8":
-        export.require()
 
 
 def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence[Path] = ()) -> Path:

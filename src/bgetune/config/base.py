@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from bgetune.config.annotations import models_in
+from bgetune.config.secrets import find_secret
+
+SECRET = "secret"
+"""The type of pydantic's error for a value that looks like a secret: such a value is never shown."""
 
 
 class Section(BaseModel):
     """A part of a profile: unknown keys are errors, values never change after the check."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_secret(cls, value: Any, info: ValidationInfo) -> Any:
+        if not any(models_in(cls.model_fields[info.field_name].annotation)):  # these look at their own fields
+            for found in filter(None, map(find_secret, _texts(value))):
+                words = {"what": found, "remedy": cls._secret_remedy(info.field_name)}
+                raise PydanticCustomError(SECRET, "it holds {what}, and a profile is copied; {remedy}", words)
+
+        return value
+
+    @classmethod
+    def _secret_remedy(cls, field: str) -> str:
+        return "set it in the environment"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 ModelLocation = Annotated[str, "model"]

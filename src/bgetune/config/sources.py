@@ -38,10 +38,17 @@ class Source(Section):
             raise ValueError("with url, give either table or query")
         if self.path and self.query:
             raise ValueError("query needs url (duckdb:// queries files); a file has none")
-        # the profile is copied into the run's folder and the manifest
-        if self.url and re.search(r"//[^/@]*:(?!\$\{\w+\}@)[^/@]+@|(password|pwd|token)=(?!\$\{)", self.url, re.I):
-            raise ValueError("no password in url: write ${NAME} and set NAME in the environment")
+        if self.url and not re.match(r"\w[\w+]*://", self.url):
+            raise ValueError(
+                "url begins with the kind of database: sqlite:///..., duckdb://, postgres://...; a file: path"
+            )
+        if self.query is not None and not self.query.strip():
+            raise ValueError("query is empty; give a SELECT, or table")
         return self
+
+    @classmethod
+    def _secret_remedy(cls, field: str) -> str:
+        return "write ${NAME} in url and set NAME in the environment"
 
 
 class ClickSource(Source):
@@ -87,6 +94,12 @@ class GradedSource(PairSource):
     positive_grade: float | None = Field(
         1.0, gt=0, le=1, description="From this grade on, scaled, a pair is a positive too. Null: none is."
     )
+
+    @model_validator(mode="after")
+    def _a_range(self) -> GradedSource:
+        if self.grade_range and self.grade_range[0] >= self.grade_range[1]:
+            raise ValueError("grade_range: the lowest grade comes first, [0, 4]")
+        return self
 
 
 class SynonymSource(Source):

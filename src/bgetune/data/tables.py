@@ -128,6 +128,19 @@ SCHEMAS = {
         unique=["origin_id", "text"],
         strict=True,
     ),
+    # what the tuned model gets most wrong on test: `missed` (same meaning, rejected) and `accepted` (another meaning),
+    # with the cosines of both models and the calibrated probability
+    "mistakes": pa.DataFrameSchema(
+        {
+            "side": pa.Column(str, pa.Check.isin(["missed", "accepted"])),
+            "query": pa.Column(str),
+            "text": pa.Column(str),
+            "before": pa.Column("float64"),
+            "after": pa.Column("float64"),
+            "probability": pa.Column("float64"),
+        },
+        strict=True,
+    ),
     # rows that a stage did not use, counted by reason: nothing is lost in silence
     "dropped": pa.DataFrameSchema(
         {"source": pa.Column(str), "reason": pa.Column(str), "rows": pa.Column("int64"), "example": pa.Column(str)},

@@ -78,6 +78,7 @@ class Encoder:
         self.query_instruction = query_instruction
         self.max_length = max_length
         self.device = device
+        self.parameter = parameter
         self.folder = hub.fetch(location, parameter)
         self._precision = precision
         self._cache_dir = None if cache_dir is None else cache_root() / cache_dir
@@ -137,8 +138,8 @@ class Encoder:
     def model(self) -> SentenceTransformer:
         """The loaded model; for ``int8`` the one that its graph is made from."""
         if self.precision == "int8":
-            return _load(self.folder, "cpu", "float32")
-        return _load(self.folder, hub.torch_device(self.device), self.precision)
+            return _load(self.folder, "cpu", "float32", self.parameter)
+        return _load(self.folder, hub.torch_device(self.device), self.precision, self.parameter)
 
     @cached_property
     def _cache(self) -> RowCache | None:
@@ -224,20 +225,21 @@ def _first_token_last(model: SentenceTransformer) -> Iterator[None]:
             hook.remove()
 
 
-def _load(folder: Path, device: str, precision: str) -> SentenceTransformer:
+def _load(folder: Path, device: str, precision: str, parameter: str) -> SentenceTransformer:
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import modules
 
     options = {"use_safetensors": True, "dtype": getattr(torch, precision)}
-    try:
-        with hub.quiet():
-            if (folder / "modules.json").is_file():
-                model = SentenceTransformer(str(folder), device=device, model_kwargs=options, local_files_only=True)
-            else:
-                transformer = modules.Transformer(str(folder), model_kwargs=options)
-                pooling = modules.Pooling(transformer.get_embedding_dimension(), "cls")
-                model = SentenceTransformer(modules=[transformer, pooling, modules.Normalize()], device=device)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder}: the model cannot be loaded: {str(error).splitlines()[0]}") from None
+    safe = {"local_files_only": True, "trust_remote_code": False}
+    with hub.loading(folder, parameter):
+        if (folder / "modules.json").is_file():
+            model = SentenceTransformer(str(folder), device=device, model_kwargs=options, **safe)
+        else:
+            every = {"model_kwargs": options | safe, "processor_kwargs": safe, "config_kwargs": safe}
+            transformer = modules.Transformer(str(folder), **every)
+            pooling = modules.Pooling(transformer.get_embedding_dimension(), "cls")
+            model = SentenceTransformer(
+                modules=[transformer, pooling, modules.Normalize()], device=device, trust_remote_code=False
+            )
     return model.eval()

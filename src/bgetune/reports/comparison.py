@@ -14,15 +14,15 @@ import pandas as pd
 from bgetune import files
 from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES, Shared
-from bgetune.reports import report
+from bgetune.reports import numbers, report, verdict
 from bgetune.runs import manifest
 
 RANKED_BY = "average_precision"
-"""Of `report.HEADLINES`, on test pairs: what the runs are ordered by. It weighs no threshold more than another."""
+"""Of `verdict.MEASURES`, on test pairs: what the runs are ordered by. It weighs no threshold more than another."""
 
 MEASURES = {
-    RANKED_BY: report.HEADLINES[RANKED_BY],
-    **report.HEADLINES,
+    RANKED_BY: verdict.MEASURES[RANKED_BY],
+    **verdict.MEASURES,
     "calibration_error": ("Calibration error", "How far the calibrated probabilities are off (ECE)", "down"),
     "f1_at_own_threshold": ("F1 at dev's threshold", "At the threshold that is best on dev", "up"),
     "recall_at_0.95": (
@@ -168,7 +168,7 @@ def _text(rows: Sequence[Mapping[str, Any]]) -> str:
     keys = [RANKED_BY, "auc", "best_f1", "calibration_error", "training_seconds"]
     cells = [["rank", "run", *(MEASURES[key][0] for key in keys)]]
     for row in rows:
-        values = [report.number(row["values"][key]) for key in keys]
+        values = [numbers.number(row["values"][key]) for key in keys]
         cells.append(["" if row["rank"] is None else f"{row['rank']}{'≈' * row['tie']}", row["name"], *values])
         if row["failure"]:
             cells[-1][2:] = ["failed", *[""] * (len(keys) - 1)]

@@ -11,11 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bgetune.reports import tables
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
-    from pandas.io.formats.style import Styler
 
 COLORS = {
     "positive": "#2a9d5c",
@@ -26,6 +27,8 @@ COLORS = {
     "neutral": "#5c677d",
 }
 """One colour for one meaning in all figures (told apart in the common colour blindnesses too)."""
+
+table = tables.table  # notebooks take all that they show from this module
 
 KIND_LABELS = {"positive": "positives", "hard_negative": "hard negatives", "random": "random pairs"}
 
@@ -230,19 +233,6 @@ def kept_and_ungated(shares: pd.DataFrame) -> Figure:
     axis.invert_yaxis()
     axis.set_xlabel("share with the meaning of their origin")
     return figure
-
-
-def table(rows: pd.DataFrame) -> Styler:
-    """A table as the report shows it: no index, left-aligned texts that wrap, numbers with separators, no decimals in
-    columns of whole numbers. Texts are escaped."""
-    whole = [name for name in rows.select_dtypes("float").columns if (rows[name] % 1 == 0).all()]
-    rows = rows.astype(dict.fromkeys(whole, "int64"))
-    numbers = rows.select_dtypes("number").columns
-    texts = [name for name in rows.columns if name not in numbers]
-    styled = rows.reset_index(drop=True).style.hide(axis="index").format(precision=2, thousands=",", escape="html")
-    return styled.set_properties(subset=texts, **{"text-align": "left", "white-space": "normal"}).set_table_styles(
-        [{"selector": "th", "props": "text-align: left"}]
-    )
 
 
 # --- 05_calibrate -------------------------------------------------------------------------------------------------

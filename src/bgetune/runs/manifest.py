@@ -50,6 +50,8 @@ def out_of_date(stage: str, values: Any, run_dir: Path) -> str | None:
     entry = read_manifest(run_dir)["stages"].get(stage)
     if entry is None:
         return "never run"
+    if not entry.keys() >= {"parameters", "code", "inputs", "outputs", "metrics", "seconds"}:
+        return "recorded by another version"
     if entry["parameters"] != json.loads(values.model_dump_json()):
         old = entry["parameters"]
         new = json.loads(values.model_dump_json())
@@ -60,11 +62,11 @@ def out_of_date(stage: str, values: Any, run_dir: Path) -> str | None:
     for name, record in entry["inputs"].items():
         if "stage" in record:
             found = find(run_dir, name, before=stage)
-            if found is None or found[1]["sha256"] != record["sha256"]:
+            if found is None or found[1].get("sha256") != record.get("sha256"):
                 return f"changed input: {name}"
         elif "hub" not in record:
             file = locate(name)
-            if not file.exists() or fingerprint(file, record) != record["sha256"]:
+            if not file.exists() or fingerprint(file, record) != record.get("sha256"):
                 return f"changed input: {name}"
     changed = changed_output(entry, run_dir)
     return changed and f"changed output: {changed}"
@@ -72,9 +74,9 @@ def out_of_date(stage: str, values: Any, run_dir: Path) -> str | None:
 
 def changed_output(entry: dict[str, Any], run_dir: Path) -> str | None:
     """The first artifact of a stage's record that is no longer as the stage wrote it."""
-    for name, record in entry["outputs"].items():
+    for name, record in entry.get("outputs", {}).items():
         file = run_dir / record["path"]
-        if not file.exists() or fingerprint(file, record) != record["sha256"]:
+        if not file.exists() or fingerprint(file, record) != record.get("sha256"):
             return name
     return None
 
@@ -109,12 +111,12 @@ def verify(run_dir: str | Path, artifacts: Iterable[str] | None = None) -> None:
     """
     run_dir = Path(run_dir)
     entries = {stage: entry for stage, entry in read_manifest(run_dir)["stages"].items() if stage in stages(run_dir)}
-    written = [(stage, record) for stage, entry in entries.items() for record in entry["outputs"].values()]
+    written = [(stage, record) for stage, entry in entries.items() for record in entry.get("outputs", {}).values()]
     if artifacts is not None:
         written = [_found(run_dir, artifact) for artifact in artifacts]
     for stage, record in written:
         file = run_dir / record["path"]
-        if not file.exists() or sha256(file) != record["sha256"]:
+        if not file.exists() or sha256(file) != record.get("sha256"):
             raise InputError(f"{file} is not as {stage} wrote it; run again with --from {stage[:2]}")
 
 
@@ -148,7 +150,7 @@ def take_over(stage: str, values: Any, run_dir: Path, other: Path) -> bool:
     for name, record in entry["inputs"].items():
         if "stage" in record:
             found = find(run_dir, name, before=stage)
-            if found is None or found[1]["sha256"] != record["sha256"]:
+            if found is None or found[1].get("sha256") != record.get("sha256"):
                 return False
     remove(run_dir / stage)
     for file in [*(record["path"] for record in entry["outputs"].values()), f"notebooks/{stage}.ipynb"]:
@@ -160,7 +162,7 @@ def take_over(stage: str, values: Any, run_dir: Path, other: Path) -> bool:
 
 class _Output(BaseModel, extra="allow"):
     path: str
-    sha256: str
+    sha256: str = ""
 
     @field_validator("path")
     @classmethod
@@ -171,20 +173,20 @@ class _Output(BaseModel, extra="allow"):
 
 
 class _Entry(BaseModel, extra="allow"):
-    """What a stage's record must hold to be used; see `Stage.finish`."""
+    """A stage's record, as far as it is there; see `Stage.finish`."""
 
-    parameters: dict[str, Any]
-    code: str
-    inputs: dict[str, dict[str, Any]]
-    outputs: dict[str, _Output]
-    metrics: dict[str, Any]
-    seconds: float
+    parameters: dict[str, Any] = {}
+    code: str = ""
+    inputs: dict[str, dict[str, Any]] = {}
+    outputs: dict[str, _Output] = {}
+    metrics: dict[str, Any] = {}
+    seconds: float = 0.0
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:
     """The manifest of a run, `{"stages": {}}` where there is none yet.
 
-    A stage's record that lacks something, as an older version may have written it, is left out: the stage runs again.
+    A stage's record of another form than ours is left out: the stage runs again.
 
     Raises:
         InputError: if the file is damaged, or no manifest of ours.

@@ -147,15 +147,16 @@ def relevance(
 
 
 def balance(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Pairs by split: ``positives, negatives, share of positives``."""
+    """Pairs by split: ``positives, negatives, share of positives``, and ``clusters`` where the pairs name theirs."""
     counts = pairs.groupby("split")["label"].agg(["sum", "size"])
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "positives": counts["sum"],
             "negatives": counts["size"] - counts["sum"],
             "share of positives": counts["sum"] / counts["size"],
         }
     )
+    return table.assign(clusters=pairs.groupby("split")["cluster_id"].nunique()) if "cluster_id" in pairs else table
 
 
 def _fewest(pairs: pd.DataFrame) -> int:

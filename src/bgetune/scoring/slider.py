@@ -89,12 +89,9 @@ class ThresholdSlider:
             f"{accepted.sum():,} of {len(same):,} pairs are accepted, {(accepted & same).sum():,} of them rightly; "
             f"{(same & ~accepted).sum():,} with the same meaning are missed"
         )
-        words = {True: "yes", False: "no"}
-        shown = near.assign(accepted=near["accepted"].map(words), same=near["same"].map(words))
-        table = plots.table(shown).set_uuid("pairs").format(precision=3, escape="html")
-        table = table.apply(_mark_mistake, axis=1)
+        table = plots.table(near, digits=3, marked=near["accepted"] != near["same"])
         above = f"From a cosine of <b>{threshold:.3f}</b> on: {numbers}.<br>{counts}."
-        return f"<p>{above} The pairs on either side, mistakes in red:</p>{table.to_html()}"
+        return f"<p>{above} The pairs on either side, mistakes in red:</p>{table.html}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         curve = thresholds.curve(self.pairs["similarity"], self.pairs["same"].astype(int), self.prior)
@@ -108,8 +105,3 @@ class ThresholdSlider:
             "text/html": f'<img alt="What a threshold on the cosine would do" src="data:image/png;base64,{encoded}">',
             "text/plain": "precision, recall, coverage and F1 by threshold",
         }
-
-
-def _mark_mistake(row: pd.Series) -> list[str]:
-    """The style of each cell of a row."""
-    return [f"color: {plots.COLORS['hard_negative']}" if row["accepted"] != row["same"] else ""] * len(row)

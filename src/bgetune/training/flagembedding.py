@@ -133,6 +133,7 @@ def command(source: Path, data: Path, folder: Path, options: Train, steps: int) 
     cuda = options.device != "cpu" and torch.cuda.is_available()
     arguments = {
         "model_name_or_path": source,
+        "trust_remote_code": False,
         "train_data": data,
         "cache_path": folder / "data",
         "train_group_size": options.negatives + 1,
