@@ -97,6 +97,15 @@ def test_failure_in_a_notebook_names_the_cell(repository, capsys):
     assert "cell 4" in error
 
 
+def test_a_bug_in_a_notebook_is_not_called_bad_input(repository, capsys):
+    make_notebook(repository, "from bgetune.errors import InternalError\nraise InternalError('table edges: no type')")
+    assert command(repository) == 1
+    error = capsys.readouterr().err
+    assert "error: table edges: no type. This is a bug of bgetune" in error
+    assert "please report it" in error
+    assert "Traceback" not in error
+
+
 def test_bad_profile_stops_before_anything_is_written(repository, capsys):
     (repository / "bad.yaml").write_text("sede: 1\n")
     assert pipeline.main([str(repository / "one.yaml"), str(repository / "bad.yaml")]) == 2

@@ -23,7 +23,7 @@ from bgetune import files, runs
 from bgetune.checks import check, load
 from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES
-from bgetune.errors import InputError, explain
+from bgetune.errors import InputError, InternalError, explain
 from bgetune.paths import cache_root
 from bgetune.reports import comparison, pages
 from bgetune.runs import manifest
@@ -101,7 +101,7 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
             continue
         except InputError as error:
             status, message = 2, str(error)
-        except NotebookError as error:
+        except (InternalError, NotebookError) as error:
             status, message = 1, str(error)
         except OSError as error:
             explained = explain(error)

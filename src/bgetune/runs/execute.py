@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from bgetune.config.stages import STAGES
-from bgetune.errors import InputError
+from bgetune.errors import InputError, InternalError
 from bgetune.files import private_folder, remove, temporary_name
 from bgetune.paths import ROOT
 from bgetune.runs import manifest
@@ -98,6 +98,8 @@ def _execute(stage: str, profile: Path, run_dir: Path, target: Path, descriptor:
             place = f"in notebook {stage}, cell {error.cell_index + 1} (In [{error.exec_count}])"
             if error.ename == InputError.__name__:
                 raise InputError(f"{error.evalue}\n  {place}") from None
+            if error.ename == InternalError.__name__:
+                raise NotebookError(f"{error.evalue}\n  {place}") from None
             if "No space left on device" in error.evalue:
                 raise NotebookError(f"the disk is full; free some space and run again\n  {place}") from None
             raise NotebookError(f"{error.ename}: {error.evalue}\n  {place}") from None
