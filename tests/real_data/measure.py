@@ -37,7 +37,7 @@ def sogouq() -> None:
     """What a real click log yields: counts only, its queries are real people's."""
     profile = load_profile(HERE / "sogouq.yaml")
     run_dir = runs.run_folder(profile)
-    pipeline.check(profile)
+    pipeline.check([profile])
     pipeline.run_notebook("01_positives", profile.path, run_dir)
     print(manifest.read_manifest(run_dir)["stages"]["01_positives"]["metrics"])
 

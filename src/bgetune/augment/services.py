@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from bgetune.augment import chat, memo, remote
 from bgetune.augment.generate import read_prompt
 from bgetune.augment.remote import Failed, Limits, Request
-from bgetune.config.augmentation import Service
+from bgetune.config.augmentation import Endpoint, Service
 from bgetune.errors import InputError
 
 if TYPE_CHECKING:
@@ -231,6 +231,16 @@ KEYS = {
     "google": "GOOGLE_API_KEY",
 }
 """Environment variables that hold the keys."""
+LIBRARIES = {"deepl": "deepl", "tencent": "tencentcloud"}
+"""Packages of the extra `translate`."""
+
+
+def variables(service: Endpoint) -> list[str]:
+    """The environment variables that a service, or an endpoint that generates, cannot do without."""
+    name = getattr(service, "name", "openai")
+    if name == "openai":
+        return [service.key_variable]
+    return [] if name == "libretranslate" else KEYS[name].split(" and ")
 
 
 def _poster(service: Service, url: str, headers: dict[str, str] | None = None) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from bgetune.metrics import calibrators
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import Prompts
 from bgetune.paths import ROOT
-from bgetune.runs.manifest import artifact_path
+from bgetune.runs.manifest import artifact_path, verify
 from bgetune.scoring.settings import read_settings
 
 
@@ -81,8 +81,8 @@ class Scorer:
             device: ``auto``, ``cpu``, ``cuda``...
 
         Raises:
-            InputError: if the run is not finished, its `scoring.json` is damaged or of another version, or was made for
-                other weights: they are hashed here, whatever the manifest says.
+            InputError: if the run is not finished, a file of it was changed (whatever its size and time say), or its
+                `scoring.json` is damaged, of another version, or made for other weights.
         """
         folder = Path(run_dir) if Path(run_dir).is_dir() else ROOT / run_dir
         settings = read_settings(artifact_path(folder, "scoring.json"))
@@ -93,7 +93,9 @@ class Scorer:
             device=device,
             cache_dir=None,
         )
-        return cls(settings, encoder, folder)
+        scorer = cls(settings, encoder, folder)
+        verify(folder, ["scoring.json", "model"])
+        return scorer
 
     def score(
         self, queries: str | Sequence[str], documents: str | Sequence[str], *, symmetric: bool | None = None

@@ -84,9 +84,7 @@ def train(
 
     states = {_state(path)["global_step"]: path for path in folder.glob("checkpoint-*")}
     for path in states.values():
-        layout.copy_modules(
-            source, path
-        )  # the trainer saves the transformer alone, and it would be read with CLS pooling
+        layout.copy_modules(source, path)  # the trainer saves the transformer alone, which would be read as CLS
     history = _state(states[max(states)])["log_history"]
     if any("loss" in entry and not math.isfinite(float(entry["loss"])) for entry in history):
         raise InputError(
