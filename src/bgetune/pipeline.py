@@ -118,6 +118,8 @@ def run_profile(
         forced = force or (first is not None and number > stages.index(first))
         reason = "forced" if forced else manifest.out_of_date(stage, values, run_dir)
         label = f"  [{number}/{len(stages)}] {stage:<{max(map(len, stages))}}"
+        if number > 1:
+            require_judgeable(run_dir)
         if reason is None:
             print(f"{label} up to date", flush=True)
             continue
@@ -137,6 +139,20 @@ def run_profile(
         report.write_index(run_dir, profile.name)
     print(f"  report: {index}   ({time.monotonic() - started:.0f} s)", flush=True)
     return run_dir
+
+
+def require_judgeable(run_dir: Path) -> None:
+    """Stop before anything is trained where 01 found that dev and test cannot be judged.
+
+    Raises:
+        InputError: with its sentence, which says what to add.
+    """
+    metrics = manifest.read_manifest(run_dir)["stages"].get("01_positives", {}).get("metrics", {})
+    judging = metrics.get("judging", {"enough": True})
+    if not judging["enough"]:
+        raise InputError(
+            f"{judging['sentence']} Nothing was trained; what 01 found is in {run_dir / '01_positives.html'}"
+        )
 
 
 def run_notebook(stage: str, profile: Path, run_dir: Path) -> Path:
