@@ -87,7 +87,7 @@ class Bert:
             self._norm = _affine(weights, "embeddings.LayerNorm")
             self._layers = [_Layer(weights, f"encoder.layer.{n}.") for n in range(config["num_hidden_layers"])]
         except (SafetensorError, KeyError) as error:
-            raise InputError(f"{folder / WEIGHTS}: the model cannot be loaded: no BERT, {error}") from None
+            raise InputError(f"{folder / WEIGHTS}: the model cannot be loaded: no BERT, {error}; copy or download the model again") from None
 
     def tokenize(self, texts: list[str], max_length: int) -> Tokens:
         """Tokens of texts, cut to a maximum length."""

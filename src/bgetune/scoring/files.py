@@ -28,7 +28,7 @@ def read_pairs(location: str, columns: str = "query,document", label: str | None
     """
     name = "stdin" if location == "-" else location
     if location != "-" and not Path(location).is_file():
-        raise InputError(f"{location}: no such file")
+        raise InputError(f"{location}: no such file; correct the path")
     try:
         table = _read(location)
     except UnicodeDecodeError as error:
@@ -36,7 +36,9 @@ def read_pairs(location: str, columns: str = "query,document", label: str | None
     except pd.errors.EmptyDataError:
         raise InputError(f"{name}: empty; the first line names the columns, for example: query,document") from None
     except (pd.errors.ParserError, ValueError) as error:
-        raise InputError(f"{name}: cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"{name}: cannot be read: {str(error).splitlines()[0]}; save it as csv, tsv or jsonl"
+        ) from None
     query, _, document = (part.strip() for part in columns.partition(","))
     wanted = {query: "query", document: "document"} | ({label: "label"} if label else {})
     for column in wanted:

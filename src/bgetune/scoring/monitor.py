@@ -102,7 +102,7 @@ def compare(
     """
     new = np.sort(np.asarray(similarities, dtype=np.float64))
     if len(new) == 0:
-        raise InputError("there are no new pairs to compare")
+        raise InputError("there are no new pairs to compare; give a file with some")
     kinds = [known["positive"], known["negative"]]
     sizes = np.array([kind["pairs"] for kind in kinds], dtype=float)
     balance = float(sizes[0] / sizes.sum())
@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
             known_auc=scorer.settings["test"]["auc_interval"][0],
         )
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
         print(json.dumps(asdict(found)))

@@ -69,12 +69,14 @@ def _parse(line: str, place: str) -> Group:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise InputError(f"{place}: not JSON ({error})") from None
+        raise InputError(f"{place}: not JSON ({error}); run again with --from 03") from None
     if not isinstance(row, dict):
-        raise InputError(f"{place}: a group is an object with query, pos and neg")
+        raise InputError(f"{place}: a group is an object with query, pos and neg; run again with --from 03")
     for key, kind in (("query", str), ("pos", list), ("neg", list)):
         if not isinstance(row.get(key), kind):
-            raise InputError(f"{place}: {key} must be a {'text' if kind is str else 'list of texts'}")
+            raise InputError(
+                f"{place}: {key} must be a {'text' if kind is str else 'list of texts'}; run again with --from 03"
+            )
     texts = [row["query"], *row["pos"], *row["neg"]]
     if not row["pos"] or not all(isinstance(text, str) and text.strip() for text in texts):
         raise InputError(f"{place}: a group needs a query and at least one positive, and no text may be empty")
