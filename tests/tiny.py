@@ -51,3 +51,47 @@ def save_sentence_transformer(folder: Path, pooling: str = "cls", seed: int = 0)
     parts = [transformer, modules.Pooling(32, pooling), modules.Normalize()]
     SentenceTransformer(modules=parts, device="cpu").save_pretrained(str(folder))
     return folder
+
+
+def save_xlm_roberta(folder: Path, seed: int = 0, labels: int | None = None) -> Path:
+    """An XLM-RoBERTa as BGE M3 is one, without modules.json; with `labels`, a cross-encoder as bge-reranker is one."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import (
+        PreTrainedTokenizerFast,
+        XLMRobertaConfig,
+        XLMRobertaForSequenceClassification,
+        XLMRobertaModel,
+    )
+
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = [(word, 0.0) for word in special] + [(word, -5.0) for word in dict.fromkeys("▁" + CHARACTERS)]
+    pieces += [("支付密码", -4.0), ("密码", -4.5), ("abc", -4.0)] + [(f"extra{i}", -20.0) for i in range(100)]
+    inner = Tokenizer(models.Unigram(pieces, unk_id=3))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        model_max_length=64,
+        **dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), special, strict=True)),
+        cls_token="<s>",
+        sep_token="</s>",
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = XLMRobertaConfig(
+        vocab_size=len(pieces),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=66,
+        type_vocab_size=1,
+        initializer_range=0.16,
+        **({} if labels is None else {"num_labels": labels}),
+    )
+    model = XLMRobertaModel(config) if labels is None else XLMRobertaForSequenceClassification(config)
+    model.save_pretrained(folder)
+    return folder

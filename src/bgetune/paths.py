@@ -7,15 +7,23 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from platformdirs import user_cache_dir
+
 from bgetune.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The repository: relative paths in a profile are relative to it."""
+_SOURCES = Path(__file__).resolve().parents[2]
+IN_REPOSITORY = (_SOURCES / "notebooks").is_dir()
+"""Whether this is a clone of the repository, not an installed package."""
+
+ROOT = _SOURCES if IN_REPOSITORY else Path.cwd()
+"""What relative paths are relative to: the repository; outside of one the working folder."""
 
 
 def cache_root() -> Path:
-    """Where caches lie (`data/`, `models/`): the repository, or the folder that BGETUNE_CACHE names."""
-    return Path(os.environ.get("BGETUNE_CACHE", ROOT))
+    """Where caches lie (`data/`, `models/`): the folder that BGETUNE_CACHE names, else the repository, else the user's
+    cache folder."""
+    default = ROOT if IN_REPOSITORY else user_cache_dir("bgetune")
+    return Path(os.environ.get("BGETUNE_CACHE", default))
 
 
 def work_root() -> Path:
@@ -31,6 +39,8 @@ def locate(location: str | Path) -> Path:
     """
     if str(location).startswith("demo://"):
         return _demo().resolve(str(location))
+    if any(len(os.fsencode(part)) > 255 for part in Path(location).parts):
+        raise InputError(f"{str(location)[:60]}...: longer than any file's name; give a path")
     return ROOT / Path(location).expanduser()
 
 

@@ -75,6 +75,47 @@ def make_marian(folder: Path, seed: int = 0, codes: tuple[str, ...] = ()) -> Pat
     return folder
 
 
+def make_m2m100(folder: Path) -> Path:
+    """A tiny M2M100, whose target language is the first token it must say."""
+    import json
+
+    import sentencepiece
+    import torch
+    from transformers import M2M100Config, M2M100ForConditionalGeneration, M2M100Tokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus = folder / "corpus"
+    corpus.write_text("\n".join(SENTENCES), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus), model_prefix=str(folder / "spm"), vocab_size=120, hard_vocab_limit=False, minloglevel=2
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spm.model"))
+    words = ["<s>", "<pad>", "</s>", "<unk>"]
+    words += [pieces.id_to_piece(i) for i in range(len(pieces)) if pieces.id_to_piece(i) not in words]
+    (folder / "words.json").write_text(json.dumps({word: i for i, word in enumerate(words)}), encoding="utf-8")
+    tokenizer = M2M100Tokenizer(str(folder / "words.json"), str(folder / "spm.model"), model_max_length=48)
+    torch.manual_seed(0)
+    config = M2M100Config(
+        vocab_size=200,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=64,
+        decoder_start_token_id=2,
+        init_std=0.4,
+    )
+    model = M2M100ForConditionalGeneration(config)
+    for file in folder.iterdir():
+        file.unlink()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def marian(tmp_path_factory) -> Path:
     return make_marian(tmp_path_factory.mktemp("marian") / "zh-en")

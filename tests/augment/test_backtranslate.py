@@ -8,7 +8,7 @@ from bgetune.augment.decoding import Decoding
 from bgetune.config.augmentation import Pivot
 from bgetune.errors import InputError
 
-from .conftest import SENTENCES, make_marian
+from .conftest import SENTENCES, make_m2m100, make_marian
 
 SAMPLING = Decoding("sampling", candidates=3, top_p=0.95)
 
@@ -120,44 +120,7 @@ def test_marian_of_several_targets_wants_a_known_code(tmp_path):
 
 @pytest.fixture(scope="module")
 def m2m100(tmp_path_factory):
-    """A tiny M2M100, whose target language is the first token it must say."""
-    import json
-
-    import sentencepiece
-    import torch
-    from transformers import M2M100Config, M2M100ForConditionalGeneration, M2M100Tokenizer
-
-    folder = tmp_path_factory.mktemp("m2m100")
-    corpus = folder / "corpus"
-    corpus.write_text("\n".join(SENTENCES), encoding="utf-8")
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus), model_prefix=str(folder / "spm"), vocab_size=120, hard_vocab_limit=False, minloglevel=2
-    )
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spm.model"))
-    words = ["<s>", "<pad>", "</s>", "<unk>"]
-    words += [pieces.id_to_piece(i) for i in range(len(pieces)) if pieces.id_to_piece(i) not in words]
-    (folder / "words.json").write_text(json.dumps({word: i for i, word in enumerate(words)}), encoding="utf-8")
-    tokenizer = M2M100Tokenizer(str(folder / "words.json"), str(folder / "spm.model"), model_max_length=48)
-    torch.manual_seed(0)
-    config = M2M100Config(
-        vocab_size=400,
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        max_position_embeddings=64,
-        decoder_start_token_id=2,
-        init_std=0.4,
-    )
-    model = M2M100ForConditionalGeneration(config)
-    for file in folder.iterdir():
-        file.unlink()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return make_m2m100(tmp_path_factory.mktemp("m2m100"))
 
 
 def test_multilingual_models_are_told_both_languages(m2m100):

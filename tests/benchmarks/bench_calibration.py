@@ -19,7 +19,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import norm
 
-from bgetune.metrics import calibration
+from bgetune.metrics import calibration, calibrators
 from bgetune.metrics.separation import separation
 from bgetune.paths import ROOT
 from bgetune.scoring import thresholds
@@ -70,14 +70,14 @@ def small_samples(trials: int) -> dict[str, dict[int, float]]:
     new, _ = bunched(5000, rng)
     at = (new - 0.68) / 0.05
     truth = expit(2.2 * at - 2.2**2 / 2)
-    rows = {"cosine": {}} | {name: {} for name in calibration.METHODS}
+    rows = {"cosine": {}} | {name: {} for name in calibrators.METHODS}
     for count in (100, 300, 1000, 3000):
         errors = {name: [] for name in rows}
         for _ in range(trials):
             scores, labels = bunched(count, rng)
             errors["cosine"].append(new.clip(0, 1))
-            for name in calibration.METHODS:
-                errors[name].append(calibration.fit(name, scores, labels).predict(new))
+            for name in calibrators.METHODS:
+                errors[name].append(calibrators.fit(name, scores, labels).predict(new))
         for name, values in errors.items():
             rows[name][count] = float(np.median([np.sqrt(np.mean((value - truth) ** 2)) for value in values]))
     print(pd.DataFrame(rows).T.round(4).to_string())
@@ -194,8 +194,8 @@ def a_million_pairs() -> dict[str, float]:
     scores, labels = bunched(3000, rng)
     million, _ = bunched(1_000_000, rng)
     seconds = {}
-    for name in calibration.METHODS:
-        calibrator = calibration.fit(name, scores, labels)
+    for name in calibrators.METHODS:
+        calibrator = calibrators.fit(name, scores, labels)
         seconds[name] = min(_timed(calibrator.predict, million) for _ in range(5))
     print("\nSeconds for a million cached pairs:", {name: round(value, 3) for name, value in seconds.items()})
     return seconds
@@ -226,7 +226,7 @@ def bank(model: Path, limit: int | None) -> dict:
         chosen = race["method"].iloc[0]
         probabilities = {"cosine": similarities[test].clip(0, 1)}
         for name in race.loc[race["offered"], "method"]:
-            probabilities[name] = calibration.fit(name, similarities[dev], labels[dev]).predict(similarities[test])
+            probabilities[name] = calibrators.fit(name, similarities[dev], labels[dev]).predict(similarities[test])
         probabilities["chosen"] = probabilities[chosen]
         table = calibration.judge(probabilities, labels[test], np.arange(len(test)), count=100, seed=seed)
         table["f1_at_0.5"] = [thresholds.point(values, labels[test], 0.5)["f1"] for values in probabilities.values()]
@@ -285,13 +285,14 @@ def bank(model: Path, limit: int | None) -> dict:
 def scorer_overhead(model: Path, pairs: pd.DataFrame, similarities: np.ndarray, labels: np.ndarray) -> dict:
     """What `Scorer.score` adds to its encoder for 1,000 pairs: normalisation, cosines, calibration."""
     from bgetune.models.encoder import Encoder
-    from bgetune.scoring.scorer import Scorer, make_settings
+    from bgetune.scoring.scorer import Scorer
+    from bgetune.scoring.settings import make_settings
 
     encoder = Encoder(model, cache_dir=None)
     settings = make_settings(
         encoder=encoder,
         normalization={"opencc": None, "mask": ["phone"]},
-        calibrator=calibration.fit("platt", similarities, labels),
+        calibrator=calibrators.fit("platt", similarities, labels),
         thresholds=thresholds.choose(similarities, labels, precisions=[0.9]),
         dev=(similarities, labels),
         test={},

@@ -189,6 +189,7 @@ def test_ragged_rows_are_counted_with_a_masked_example(tmp_path):
     table, dropped = read_pairs(PairSource(path=path))
     assert table.a.tolist() == ["a", "f"]
     assert rows(dropped) == [(path, "not 2 fields in the line", 2, "c,d,e")]
+    assert dropped.attrs["rows"] == {path: 4}
     path = write(tmp_path / "q.csv", "text_a,text_b\na,b\n打13800138000\n")
     assert read_pairs(PairSource(path=path))[1].example.tolist() == ["打<电话>"]
 
@@ -201,6 +202,7 @@ def test_lines_that_cannot_be_decoded_are_counted(tmp_path):
     assert len(table) == 29
     assert "问题7" not in set(table.a)
     assert drops(dropped) == {"not utf-8": 1}
+    assert list(dropped.attrs["rows"].values()) == [30]
     assert dropped.example[0].startswith("line 9:")
 
 
@@ -373,7 +375,7 @@ def postgres(tmp_path_factory):
     if os.getuid() == 0:  # initdb refuses to run as root
         nobody = pwd.getpwnam("nobody")
         user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        folder = Path("/tmp") / f"bgetune-postgres-{os.getpid()}"
+        folder = Path("/tmp") / f"postgres-of-bgetune-{os.getpid()}"  # not among the private folders, which are swept
         folder.mkdir()
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
     secret = "s3cret/pass@word"
@@ -409,6 +411,7 @@ def test_postgres(postgres, tmp_path, monkeypatch):
     port = int(postgres.rsplit(":", 1)[1].split("/")[0])
     with psycopg.connect(host="127.0.0.1", port=port, user="tester", password=secret, dbname="postgres") as connection:
         connection.execute("CREATE SCHEMA logs")
+        connection.execute("CREATE SEQUENCE logs.counter")
         connection.execute(
             'CREATE TABLE logs.clicks ("when" timestamptz, who bigint, query text, url text, pos smallint)'
         )
@@ -435,6 +438,10 @@ def test_postgres(postgres, tmp_path, monkeypatch):
     )
     assert read_clicks(query)[0].url.execute().tolist() == ["a"]
     assert label(source) == f"postgres://127.0.0.1:{port}/postgres logs.clicks"
+
+    writing = query.model_copy(update={"query": "SELECT *, setval('logs.counter', 9) FROM logs.clicks"})
+    with pytest.raises(InputError, match="read-only transaction"):
+        read_clicks(writing)
 
     check_sources(Sources(clicks=[source, query]))
     with pytest.raises(InputError, match="no column nobody; it has when, who, query, url, pos"):
@@ -557,8 +564,8 @@ def test_check_sources_reads_the_beginning_only(tmp_path, monkeypatch):
         ({"url": "duckdb://"}, "either table or query"),
         ({"url": "duckdb://", "table": "t", "query": "q"}, "either table or query"),
         ({"path": "a.csv", "query": "q"}, "query needs url"),
-        ({"url": "postgres://me:secret@host/db", "table": "t"}, "no password in url"),
-        ({"url": "postgres://host/db?password=secret", "table": "t"}, "no password in url"),
+        ({"url": "postgres://me:secret@host/db", "table": "t"}, "a password or key in the address"),
+        ({"url": "postgres://host/db?password=secret", "table": "t"}, "a password or key in the address"),
     ],
 )
 def test_sources_that_contradict_themselves(values, message):

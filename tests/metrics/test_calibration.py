@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from betacal import BetaCalibration
 from hypothesis import given, settings, strategies as st
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.calibration import _sigmoid_calibration
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from bgetune.errors import InputError
-from bgetune.metrics import calibration, statistics
-from bgetune.metrics.calibration import METHODS, Beta, Combination, Isotonic, MinMax, Platt, Temperature
+from bgetune.metrics import calibration, calibrators, statistics
+from bgetune.metrics.calibrators import METHODS, Beta, Combination, Isotonic, MinMax, Platt
 
 
 def bunched(count, seed=0, share=0.5, gap=0.09):
@@ -28,7 +28,7 @@ def bunched(count, seed=0, share=0.5, gap=0.09):
 def test_ranking_and_auc_stay(method):
     scores, labels = bunched(3000)
     new, new_labels = bunched(3000, seed=1)
-    probabilities = calibration.fit(method, scores, labels).predict(new)
+    probabilities = calibrators.fit(method, scores, labels).predict(new)
     assert probabilities.min() >= 0
     assert probabilities.max() <= 1
     if method == "min_max":  # strictly increasing on the range it was fitted on
@@ -61,14 +61,14 @@ def test_never_falls_whatever_the_pairs(rows, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_json_keeps_every_bit(method):
     scores, labels = bunched(500)
-    calibrator = calibration.fit(method, scores, labels)
-    again = calibration.from_dict(json.loads(json.dumps(calibrator.to_dict())))
+    calibrator = calibrators.fit(method, scores, labels)
+    again = calibrators.from_dict(json.loads(json.dumps(calibrator.to_dict())))
     np.testing.assert_array_equal(again.predict(scores), calibrator.predict(scores))
 
 
-@pytest.mark.parametrize("method", calibration.METHODS)
+@pytest.mark.parametrize("method", calibrators.METHODS)
 def test_inverse_gives_the_cosine_of_a_probability(method):
-    calibrator = calibration.fit(method, *bunched(500, seed=4))
+    calibrator = calibrators.fit(method, *bunched(500, seed=4))
     wanted = calibrator.predict(np.array([0.66, 0.7, 0.75, 0.8]))
     np.testing.assert_allclose(calibrator.predict(calibrator.inverse(wanted)), wanted, atol=1e-3)
     assert calibrator.inverse(np.array([2.0])) == 1
@@ -113,13 +113,6 @@ def test_platt_finds_the_truth_and_survives_parted_kinds():
     np.testing.assert_allclose(parted, [0.25, 0.75], atol=0.03)  # Platt's targets for two pairs of either kind
 
 
-def test_temperature_is_the_best_single_number():
-    rng = np.random.default_rng(0)
-    scores = rng.uniform(-0.9, 0.9, 50_000)
-    labels = rng.random(len(scores)) < expit(logit((1 + scores) / 2) / 0.5)
-    assert Temperature().fit(scores, labels).temperature_ == pytest.approx(0.5, rel=0.03)
-
-
 def test_isotonic_follows_the_steps_of_scikit_learn():
     scores, labels = bunched(5000)
     ours = Isotonic().fit(scores, labels)
@@ -133,7 +126,7 @@ def test_isotonic_follows_the_steps_of_scikit_learn():
 def test_a_prior_moves_the_probabilities_to_the_balance_of_production():
     scores, labels = bunched(40_000, share=0.5)
     new, new_labels = bunched(40_000, seed=1, share=0.1)
-    plain, adapted = (calibration.fit("platt", scores, labels, prior).predict(new) for prior in (None, 0.1))
+    plain, adapted = (calibrators.fit("platt", scores, labels, prior).predict(new) for prior in (None, 0.1))
     assert abs(adapted.mean() - new_labels.mean()) < 0.01 < abs(plain.mean() - new_labels.mean())
     assert calibration.calibration_error(adapted, new_labels, count=100).value < 0.02
     weights = statistics.prior_weights(labels, 0.1)
@@ -151,9 +144,9 @@ def test_what_cannot_be_calibrated_is_said():
     with pytest.raises(InputError, match=r"all similarities are 0\.5"):
         MinMax().fit(np.full(4, 0.5), np.array([0, 1, 0, 1]))
     with pytest.raises(InputError, match="run 05_calibrate again"):
-        calibration.from_dict({"method": "platt", "slope_": 1.0})
+        calibrators.from_dict({"method": "platt", "slope_": 1.0})
     with pytest.raises(InputError, match="run 05_calibrate again"):
-        calibration.from_dict({"method": "magic"})
+        calibrators.from_dict({"method": "magic"})
 
 
 # --- measures -----------------------------------------------------------------------------------------------------
@@ -285,7 +278,7 @@ def test_judge_prefers_calibrated_scores():
     new, new_labels = bunched(4000, seed=1)
     clusters = np.arange(4000) // 4
     table = calibration.judge(
-        {name: calibration.fit(name, scores, labels).predict(new) for name in METHODS} | {"cosine": new},
+        {name: calibrators.fit(name, scores, labels).predict(new) for name in METHODS} | {"cosine": new},
         new_labels,
         clusters,
         count=100,

@@ -63,16 +63,6 @@ def test_flagembedding_reads_the_file(table, tmp_path):
         assert len(data[row][1]) == 8  # the passages: one positive, seven negatives
 
 
-def test_triplets(table):
-    pairs = groups.triplets(table)
-    assert list(pairs) == ["anchor", "positive", "negative"]
-    assert len(pairs) == table["pos"].str.len().sum()
-    wide = groups.triplets(table, negatives=3)
-    assert list(wide)[2:] == ["negative_1", "negative_2", "negative_3"]
-    assert (wide[["negative_1", "negative_2", "negative_3"]].nunique(axis=1) == 3).all()
-    assert groups.triplets(table, negatives=9).empty
-
-
 def test_heldout_pairs_are_right_and_balanced(toy, rules):
     rules = rules.model_copy(update={"heldout_per_cluster": 1})
     table = check("heldout", heldout.heldout(toy.world, toy.encoder, rules, toy.reranker))

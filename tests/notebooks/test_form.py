@@ -82,3 +82,35 @@ def test_every_code_cell_is_introduced(notebook):
     for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
         if cell.cell_type == "code":
             assert before.cell_type == "markdown" or is_parameters(before), cell.source
+
+
+def shown_values(cell):
+    """The expressions whose values a cell shows: its last one, and what it gives to `display`."""
+    body = ast.parse(cell.source).body
+    found = [body[-1].value] if isinstance(body[-1], ast.Expr) else []
+    for node in ast.walk(ast.parse(cell.source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "display":
+            found += node.args
+    while any(isinstance(node, ast.IfExp) for node in found):
+        found = [part for node in found for part in ([node.body, node.orelse] if hasattr(node, "orelse") else [node])]
+    return found
+
+
+def test_all_that_is_shown_goes_through_the_functions_that_escape(notebook):
+    """A bare data frame or `.style` shows texts of logs as markup; `Markdown` is for constants and our own advice."""
+    for cell in code_cells(notebook):
+        assert ".style" not in cell.source, cell.source
+        for node in shown_values(cell):
+            text = ast.unparse(node)
+            if isinstance(node, ast.Name):
+                assert text == "figure", text
+                continue
+            assert isinstance(node, ast.Call), text
+            name = ast.unparse(node.func)
+            if name == "Markdown":
+                (argument,) = node.args
+                assert isinstance(argument, ast.Constant) or ast.unparse(argument).startswith("forgetting.advice("), (
+                    text
+                )
+            else:
+                assert name.startswith(("plots.", "stage.")) or name in ("print", "display", "ThresholdSlider"), text

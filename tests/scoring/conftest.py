@@ -10,12 +10,13 @@ import tiny
 
 from bgetune import runs
 from bgetune.data.text import normalize, text_id
-from bgetune.metrics import calibration
-from bgetune.metrics.calibration import Combination
+from bgetune.metrics import calibrators
+from bgetune.metrics.calibrators import Combination
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.scoring import thresholds
-from bgetune.scoring.scorer import cosines, make_settings
+from bgetune.scoring.scorer import cosines
+from bgetune.scoring.settings import make_settings
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +55,7 @@ def world(tmp_path_factory):
     settings = make_settings(
         encoder=Encoder(stage.path("model"), cache_dir=None),
         normalization={"opencc": None, "mask": ["phone"]},
-        calibrator=calibration.fit("platt", similarities, labels),
+        calibrator=calibrators.fit("platt", similarities, labels),
         thresholds=thresholds.choose(similarities, labels, precisions=[0.8, 0.9999], recalls=[0.9]),
         dev=(similarities, labels),
         test={"auc": 0.9, "auc_interval": [0.88, 0.92]},

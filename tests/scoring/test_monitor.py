@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import ks_1samp
 
 from bgetune.errors import InputError
-from bgetune.metrics import calibration
+from bgetune.metrics import calibrators
 from bgetune.scoring import monitor, reference
 
 
@@ -70,7 +70,7 @@ def test_a_moved_balance_is_recognised(known):
 
 
 def test_verdicts_with_labels(known):
-    calibrator = calibration.fit("platt", *traffic(3000))
+    calibrator = calibrators.fit("platt", *traffic(3000))
     good = traffic(1500, seed=1)
     ask = {"known_auc": 0.93}
 

@@ -4,7 +4,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from bgetune.metrics.calibration import Platt
+from bgetune.metrics.calibrators import Platt
 from bgetune.scoring import search
 
 

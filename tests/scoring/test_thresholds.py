@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from bgetune.metrics import calibration, statistics
+from bgetune.metrics import calibrators, statistics
 from bgetune.scoring import thresholds
 
 
@@ -178,7 +178,7 @@ def test_curve_point_and_best_f1_agree():
     assert thresholds.point(scores, labels, 9.0)["precision"] == 0
     # on calibrated scores the best threshold is half of the F1 it reaches (arXiv 1402.1892)
     scores, labels = normal(100_000, np.random.default_rng(1))
-    probabilities = calibration.fit("platt", scores, labels).predict(scores)
+    probabilities = calibrators.fit("platt", scores, labels).predict(scores)
     best = thresholds.best_f1(probabilities, labels)
     assert best["threshold"] == pytest.approx(best["f1"] / 2, abs=0.03)
 
@@ -190,7 +190,7 @@ def test_the_table_shows_promises_beside_test_pairs():
     assert list(chosen.named) == ["best F1", "recall 95%", "precision 90%"]
     assert chosen.to_dict()["precision"][0]["threshold"] == chosen.named["precision 90%"]
     new, new_labels = normal(2000, rng)
-    calibrator = calibration.fit("platt", scores, labels)
+    calibrator = calibrators.fit("platt", scores, labels)
     table = thresholds.promise_table(chosen.promises, new, new_labels, calibrator, None)
     first, second = table.iloc[0], table.iloc[1]
     above = new >= first["cosine"]

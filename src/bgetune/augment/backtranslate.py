@@ -202,14 +202,10 @@ class Translator:
     def _loaded(self) -> tuple[Any, Any]:
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        try:
-            with hub.quiet():
-                tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-                model = AutoModelForSeq2SeqLM.from_pretrained(
-                    self.folder, use_safetensors=True, local_files_only=True, dtype="float32"
-                )
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{self._parameter}: not a translator: {str(error).splitlines()[0]}") from None
+        safe = {"local_files_only": True, "trust_remote_code": False}
+        with hub.loading(self.folder, self._parameter):
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, **safe)
+            model = AutoModelForSeq2SeqLM.from_pretrained(self.folder, use_safetensors=True, dtype="float32", **safe)
         if hasattr(tokenizer, "src_lang"):
             self._language_token(tokenizer, self.source_code)
             tokenizer.src_lang = self.source_code

@@ -9,6 +9,8 @@ import re
 from collections import Counter
 from decimal import Decimal
 
+from rapidfuzz.distance import Levenshtein
+
 # --- change -------------------------------------------------------------------------------------------------------
 
 _SIGNS = re.compile(r"[\W_]+")
@@ -25,15 +27,7 @@ def change(a: str, b: str) -> float:
     The edits are insertions, deletions and substitutions (Levenshtein).
     """
     a, b = (_SIGNS.sub("", text).lower() for text in (a, b))
-    if a == b:
-        return 0.0
-    previous = list(range(len(b) + 1))
-    for i, char in enumerate(a, 1):
-        current = [i]
-        for j, other in enumerate(b, 1):
-            current.append(min(previous[j] + 1, current[j - 1] + 1, previous[j - 1] + (char != other)))
-        previous = current
-    return previous[-1] / max(len(a), len(b))
+    return Levenshtein.normalized_distance(a, b)
 
 
 def length_ratio(a: str, b: str) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from bgetune.config.base import ModelLocation, Section
+from bgetune.config.base import SECRET, ModelLocation, Section
 
 
 class Endpoint(Section):
@@ -14,13 +17,39 @@ class Endpoint(Section):
 
     base_url: str | None = Field(None, description="https://.../v1 of the endpoint. Null: nothing is generated.")
     model: str | None = Field(None, description="The model's name there.")
-    key_variable: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key.")
+    key_variable: str = Field("OPENAI_API_KEY", description="Name of the environment variable that holds the key.")
     json_mode: bool = Field(True, description="Ask for response_format json_object; false where it is not known.")
     concurrency: int = Field(4, ge=1, le=64, description="Requests at a time.")
     max_requests: int = Field(1000, ge=1, description="Budget of a run, repeated requests included.")
     requests_per_minute: int | None = Field(None, ge=1, description="Rate limit. Null: none.")
     timeout: float = Field(60, gt=0, description="Seconds to wait for an answer.")
     retries: int = Field(3, ge=0, le=10, description="Further tries after a failed or malformed answer.")
+
+    @field_validator("key_variable")
+    @classmethod
+    def _a_name(cls, value: str) -> str:
+        # what mixes small letters and digits is a key
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*|[A-Za-z_]+", value) or len(value) > 64:
+            remedy = "the name of an environment variable, such as OPENAI_API_KEY, not the key itself; export it there"
+            raise PydanticCustomError(SECRET, remedy)
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                address = urlsplit(value)
+                known = address.scheme in ("http", "https") and address.hostname and address.port != 0
+            except ValueError:
+                known = False
+            if not known:
+                raise ValueError("an address begins with https:// or http:// and a host, such as https://host/v1")
+        return value
+
+    @classmethod
+    def _secret_remedy(cls, field: str) -> str:
+        return "set it in the environment variable that key_variable names"
 
 
 class Service(Endpoint):
@@ -83,6 +112,12 @@ class Generation(Endpoint):
     prompt_language: Literal["zh", "en"] = Field("zh", description="Language of the prompts.")
     temperature: float = Field(0.8, ge=0, le=2, description="Higher is more varied.")
 
+    @model_validator(mode="after")
+    def _complete(self) -> Generation:
+        if self.base_url and not self.model:
+            raise ValueError("with base_url, give model, the model's name there")
+        return self
+
 
 class Gate(Section):
     """What a paraphrase must hold to be kept; null or false turns a rule off."""
@@ -116,3 +151,11 @@ class Gate(Section):
     )
     min_reranker: float | None = Field(0.9, ge=0, le=1, description="The reranker's score with the origin.")
     max_per_text: int | None = Field(3, ge=1, description="Most paraphrases kept of one text, the most changed first.")
+
+    @model_validator(mode="after")
+    def _bands(self) -> Gate:
+        for name in ("length_ratio", "similarity"):
+            band = getattr(self, name)
+            if band and band[0] > band[1]:
+                raise ValueError(f"{name}: the lower bound comes first, not {list(band)}; nothing would pass")
+        return self

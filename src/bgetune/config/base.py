@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from bgetune.config.annotations import models_in
+from bgetune.config.secrets import find_secret
+
+SECRET = "secret"
+"""The type of pydantic's error for a value that looks like a secret: such a value is never shown."""
 
 
 class Section(BaseModel):
     """A part of a profile: unknown keys are errors, values never change after the check."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_secret(cls, value: Any, info: ValidationInfo) -> Any:
+        if not any(models_in(cls.model_fields[info.field_name].annotation)):  # these look at their own fields
+            for found in filter(None, map(find_secret, _texts(value))):
+                words = {"what": found, "remedy": cls._secret_remedy(info.field_name)}
+                raise PydanticCustomError(SECRET, "it holds {what}, and a profile is copied; {remedy}", words)
+
+        return value
+
+    @classmethod
+    def _secret_remedy(cls, field: str) -> str:
+        return "set it in the environment"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 ModelLocation = Annotated[str, "model"]
@@ -26,10 +56,15 @@ class Embeds(Section):
         "demo://standard/encoder",
         description="Embedding model to tune: a folder, a hub name such as BAAI/bge-small-zh-v1.5, or demo://...",
     )
-    query_instruction: str = Field(
-        "",
-        description="Put before a query that searches documents (not before query-to-query pairs). "
-        "BGE zh v1.5: 为这个句子生成表示以用于检索相关文章：",
+    query_instruction: str | None = Field(
+        None,
+        description="Prompt before a query that searches documents (not where queries are compared with queries). "
+        "Null: as the model says; '': none. BGE zh v1.5: 为这个句子生成表示以用于检索相关文章：",
+    )
+    document_instruction: str | None = Field(
+        None,
+        description="Prompt before a document that is searched. Null: as the model says; '': none. With one, texts of "
+        "one kind that are compared take the query's prompt, as E5 wants it ('query: ' and 'passage: ').",
     )
     max_length: int = Field(128, ge=8, le=8192, description="Tokens of a text that the encoder reads.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps.")

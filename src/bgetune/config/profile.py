@@ -11,20 +11,29 @@ import copy
 import difflib
 import itertools
 import json
+import math
 import re
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from bgetune.config.annotations import marks, models_in, plain_type
-from bgetune.config.base import Section
+from bgetune.config.base import SECRET, Section
+from bgetune.config.reading import read_mapping, read_value
+from bgetune.config.secrets import mask_secrets
 from bgetune.config.stages import STAGES, ProfileModel, Shared
 from bgetune.errors import InputError
 from bgetune.paths import ROOT
+
+MAX_RUNS = 1000
+"""Of a study."""
+MAX_NAME = 200
+"""Bytes of a folder's name: file systems take 255, and temporary names are longer."""
+MAX_LABEL = 160
+"""Characters of the name of a study's run."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +44,23 @@ class Profile:
         name: names the run's folder; of a study, the study's name and the values tried: study_temperature/scale=10.
         path: the file it was read from.
         values: what the file and its base say, with `--set` applied: shared values and one dictionary per section.
+        places: where each key stands, ("04_train", "epochs") -> "FILE, line 12".
     """
 
     name: str
     path: Path
     values: dict[str, Any]
+    places: dict[tuple, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def rounds(self) -> int:
         """How often 03 and 04 run."""
         return self.values.get("rounds", 1)
+
+    def place(self, parameter: str) -> str:
+        """File and line of a parameter, or of the section it is in; the file alone where the profile has neither."""
+        key = tuple(int(part) if part.isdigit() else part for part in parameter.split("."))
+        return _place(key, self.places, self.path)
 
 
 def load_profiles(path: str | Path, overrides: typing.Sequence[str] = ()) -> list[Profile]:
@@ -64,14 +80,14 @@ def load_profiles(path: str | Path, overrides: typing.Sequence[str] = ()) -> lis
         _apply_override(values, override)
     _check(values, places, file)
     name = values.get("name") or file.stem
-    if any(not part or part.startswith(".") or part != Path(part).name for part in name.split("/")):
-        raise InputError(f"{file}: name must be a plain folder name, not {name!r}")
+    _check_name(name, _place(("name",), places, file))
     study = values.pop("study", {})
     if not study:
-        return [Profile(name, file, values)]
-    return [
-        Profile(f"{name}/{label}", file, variant) for label, variant in _variants(values, study, places, file).items()
-    ]
+        return [Profile(name, file, values, places)]
+    at = {key: _place(("study", key), places, file) for key in study}
+    variants = _variants(values, study, at, places, file)
+    places = places | {tuple(key.split(".")): place for key, place in at.items()}
+    return [Profile(f"{name}/{label}", file, variant, places) for label, variant in variants.items()]
 
 
 def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Profile:
@@ -86,11 +102,25 @@ def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Prof
 
 
 def find_file(path: str | Path) -> Path:
-    """A file given relative to the working directory or to the repository, as an absolute path."""
-    for candidate in (Path(path).expanduser(), ROOT / path):
-        if candidate.is_file():
-            return candidate.resolve()
-    raise InputError(f"{path}: no such file (looked in {Path.cwd()} and {ROOT})")
+    """A file given relative to the working directory or to the repository, as an absolute path.
+
+    A plain name such as demo is `params/demo.yaml`.
+    """
+    candidates = [Path(path).expanduser(), ROOT / path]
+    if Path(path).name == str(path):
+        candidates.append(ROOT / "params" / f"{path}.yaml")
+    for candidate in candidates:
+        try:
+            if candidate.is_file():
+                return candidate.resolve()
+            found = "a folder; give a file in it" if candidate.is_dir() else None
+        except (OSError, ValueError):  # no name that a file can have
+            found = None
+        if found:
+            raise InputError(f"{path}: {found}")
+    raise InputError(
+        f"{_shown(path, quoted=False)}: no such file (looked in {Path.cwd()}, {ROOT} and {ROOT / 'params'}); correct it"
+    )
 
 
 def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = None) -> tuple[Section, dict[str, str]]:
@@ -115,11 +145,11 @@ def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = Non
         "profile (shared)": {key: value for key, value in profile.values.items() if key not in STAGES},
     }
     values, origins = {}, {}
-    for field in model.model_fields:
-        origin = next((name for name, layer in layers.items() if field in layer), "default")
-        origins[field] = origin
+    for name in model.model_fields:
+        origin = next((label for label, layer in layers.items() if name in layer), "default")
+        origins[name] = origin
         if origin != "default":
-            values[field] = layers[origin][field]
+            values[name] = layers[origin][name]
     try:
         return model.model_validate(values), origins
     except ValidationError as error:
@@ -127,14 +157,14 @@ def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = Non
 
 
 def model_locations(values: typing.Mapping[str, Section]) -> list[tuple[str, str]]:
-    """Every model that the notebooks of a profile will load: location and parameter, each location once."""
-    found: dict[str, str] = {}
+    """Every model that the notebooks of a profile will load: location and parameter, each such pair once."""
+    found: dict[tuple[str, str], None] = {}
     for stage, section in values.items():
         if getattr(section, "enabled", True):
             for location, parameter in _locations(section, stage):
                 shared = parameter.removeprefix(f"{stage}.")
-                found.setdefault(location, shared if shared in Shared.model_fields else parameter)
-    return list(found.items())
+                found[location, shared if shared in Shared.model_fields else parameter] = None
+    return list(found)
 
 
 def _locations(value: Any, name: str) -> typing.Iterator[tuple[str, str]]:
@@ -155,7 +185,7 @@ def _locations(value: Any, name: str) -> typing.Iterator[tuple[str, str]]:
 
 def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[tuple, str]]:
     """The mapping in a file laid over that of its base, and of every key in it the place: "FILE, line N"."""
-    values, lines = _read_yaml(file)
+    values, lines = read_mapping(file)
     places = {key: f"{file}, line {line}" for key, line in lines.items()}
     base = values.pop("base", None)
     if base is None:
@@ -167,7 +197,7 @@ def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, A
     except InputError as error:
         raise InputError(f"{places[('base',)]}: base: {error}") from None
     if found in (*above, file):
-        raise InputError(f"{places[('base',)]}: base: {found} is based on this file itself")
+        raise InputError(f"{places[('base',)]}: base: {found} is based on this file itself; leave one base out")
     merged, merged_places = _read_profile(found, (*above, file))
     merged.pop("name", None)
     _merge(merged, values, (), merged_places)
@@ -186,58 +216,32 @@ def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: d
                 del places[old]
 
 
-def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple, int]]:
-    """The mapping in a file, and the line (from 1) of every key in it."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{file}{line}: not YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{file}: a profile is a mapping of parameters; see params/template.yaml")
-    lines: dict[tuple, int] = {}
-    _collect_lines(node, (), lines, file)
-    return values, lines
-
-
-def _collect_lines(node: yaml.Node, prefix: tuple, lines: dict[tuple, int], file: Path) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            place = (*prefix, key.value)
-            line = key.start_mark.line + 1
-            if place in lines:
-                raise InputError(f"{file}, line {line}: {key.value} is given twice (first in line {lines[place]})")
-            lines[place] = line
-            _collect_lines(value, place, lines, file)
-    elif isinstance(node, yaml.SequenceNode):
-        for position, item in enumerate(node.value):
-            lines[(*prefix, position)] = item.start_mark.line + 1
-            _collect_lines(item, (*prefix, position), lines, file)
+def _check_name(name: str, place: str) -> None:
+    """Raise for a name that is no folder's on some system, or leads out of `runs/`."""
+    for part in name.split("/"):
+        plain = part == Path(part).name and part == part.strip() and part.isprintable()
+        if not part or not plain or part.startswith(".") or re.search(r'[<>:"\\|?*]', part):
+            raise InputError(f"{place}: name must be a plain folder name, not {_shown(name)}")
+        if len(part.encode("utf-8")) > MAX_NAME:
+            raise InputError(f"{place}: name of {len(part)} characters is too long for a folder; shorten it")
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
+    given = f"--set {_shown(override, quoted=False)}"
     key, equals, text = override.partition("=")
     key = key.strip()
-    if not equals:
-        raise InputError(f"--set {override}: write --set section.parameter=value, for example 04_train.epochs=2")
+    if not equals or not all(re.fullmatch(r"\w+", part) for part in key.split(".")):
+        raise InputError(f"{given}: write --set section.parameter=value, for example 04_train.epochs=2")
     if key == "base":
-        raise InputError(f"--set {override}: the base of a profile is given in its file")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--set {override}: the value is not YAML; quote it") from None
+        raise InputError(f"{given}: the base of a profile is given in its file; write it there")
+    value = read_value(text, given)
     study = values.get("study")
     if _is_study(key, value):
-        _assign(values, "study", (study if isinstance(study, dict) else {}) | {key: value}, f"--set {override}")
+        _assign(values, "study", (study if isinstance(study, dict) else {}) | {key: value}, given)
         return
     if isinstance(study, dict):
         study.pop(key, None)
-    _assign(values, key, value, f"--set {override}")
+    _assign(values, key, value, given)
 
 
 def _assign(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
@@ -248,7 +252,9 @@ def _assign(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
             values[part] = {}
         values = values[part]
         if not isinstance(values, dict):
-            raise InputError(f"{origin}: {part} is not a section")
+            raise InputError(
+                f"{origin}: {part} is not a section; write section.parameter=value, as in params/template.yaml"
+            )
     values[name] = value
 
 
@@ -268,12 +274,18 @@ def _is_study(key: str, value: Any) -> bool:
 
 
 def _variants(
-    values: dict[str, Any], study: dict[str, list[Any]], places: dict[tuple, str], file: Path
+    values: dict[str, Any], study: dict[str, list[Any]], at: dict[str, str], places: dict[tuple, str], file: Path
 ) -> dict[str, dict[str, Any]]:
-    """The values of each run of a study, checked, by the run's label."""
-    at = {key: _place(("study", key), places, file) for key in study}
+    """The values of each run of a study, checked, by the run's label; `at`: the place of each key of the study."""
     for key in study.keys() & {"name", "base", "study"}:
-        raise InputError(f"{at[key]}: study: {key} is no parameter to try values of")
+        raise InputError(f"{at[key]}: study: {key} is no parameter to try values of; take it out")
+    runs = math.prod(map(len, study.values()))
+    if runs > MAX_RUNS:
+        sizes = " x ".join(str(len(tried)) for tried in study.values())
+        raise InputError(
+            f"{next(iter(at.values()))}: study: {runs:,} runs ({sizes} values), {MAX_RUNS:,} is the most; try fewer "
+            "values, or one parameter after the other"
+        )
     # a complaint about a value that is tried names its line in the study
     steps = {key: tuple(key.split(".")) for key in study}
     sections = {place[:depth]: at[key] for key, place in steps.items() for depth in range(1, len(place))}
@@ -297,7 +309,7 @@ def _labels(combinations: list[dict[str, Any]]) -> list[str]:
             key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in chosen.items()
         }
         safe = {key: re.sub(r"[^A-Za-z0-9_.+-]+", "-", text).strip("-.")[:40] for key, text in texts.items()}
-        labels.append(",".join(f"{names[key]}={text}" for key, text in safe.items()))
+        labels.append(",".join(f"{names[key]}={text}" for key, text in safe.items())[:MAX_LABEL])
     return [label if labels.count(label) == 1 else f"{label},{n}" for n, label in enumerate(labels, start=1)]
 
 
@@ -339,8 +351,17 @@ def _describe(issue: typing.Mapping[str, Any], model: type[BaseModel]) -> str:
             hint = f"did you mean {near[0]}?"
         else:
             hint = f"known here: {', '.join(known)}"
-        return f": unknown key {name}; {hint}"
-    given = json.dumps(issue["input"], ensure_ascii=False, default=str)
-    given = re.sub(r"//[^/@\s]*@|((?:password|pwd|token)=)[^&\s\"]*", r"//\1***", given)  # a URL's secrets
-    given = given if len(given) <= 80 else given[:77] + "..."
-    return f": {name}: {issue['msg'].removeprefix('Value error, ')}, not {given}"
+        return f": unknown key {_shown(name, quoted=False)}; {hint}"
+    if issue["type"] == SECRET:
+        return f": {name}: {issue['msg']}"
+    told = issue["msg"].removeprefix("Value error, ")
+    if issue["type"] == "value_error" and isinstance(issue["input"], dict):  # values that do not go together
+        return f": {name}: {told}"
+    return f": {name}: {told}, not {_shown(issue['input'])}"
+
+
+def _shown(value: Any, *, quoted: bool = True) -> str:
+    """A value for a message: in a line, without secrets, cut."""
+    text = mask_secrets(json.dumps(value, ensure_ascii=False, default=str) if quoted else str(value))
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= 80 else text[:77] + "..."

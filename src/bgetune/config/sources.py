@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -15,10 +15,13 @@ class Source(Section):
 
     model_config = ConfigDict(coerce_numbers_to_str=True)  # a column of a file without a header line is named 2
 
+    LISTS: ClassVar[tuple[str, ...]] = ()
+    """Parameters whose columns may hold lists: each item is a value."""
+
     path: str | None = Field(
         None,
-        description="File (csv, tsv, jsonl, json, parquet, arrow, xlsx, xls, ods; also .gz, .bz2, .zst, .xz, .zip), folder "
-        "of parts, pattern (data/*.csv, data/**/*.parquet) or address (s3://, https://, hdfs://).",
+        description="File (csv, tsv, jsonl, json, parquet, arrow, xlsx, xls, ods; also .gz, .bz2, .zst, .xz, .zip), "
+        "folder of parts, pattern (data/*.csv, data/**/*.parquet) or address (s3://, https://, hdfs://).",
     )
     format: Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow", "xlsx"] | None = Field(
         None, description="Null: from the file's name. json is a list of objects; xlsx is any workbook."
@@ -27,8 +30,8 @@ class Source(Section):
     encoding: str | None = Field(None, description="utf-8, gb18030... Null: UTF-8 or GB18030, recognised.")
     escape: bool | None = Field(
         None,
-        description="Whether a backslash makes a delimiter, quote or line break part of a csv field, as Spark, Hive and "
-        "MySQL write it. Null: recognised.",
+        description="Whether a backslash makes a delimiter, quote or line break part of a csv field, as Spark, Hive "
+        "and MySQL write it. Null: recognised.",
     )
     skip_rows: int = Field(0, ge=0, description="Lines or rows to leave out above the header line, such as a title.")
     header: bool = Field(True, description="False: the file has no header line; columns are named by number, 0 first.")
@@ -50,10 +53,17 @@ class Source(Section):
             raise ValueError("with url, give either table or query")
         if self.path and self.query:
             raise ValueError("query needs url (duckdb:// queries files); a file has none")
-        # the profile is copied into the run's folder and the manifest
-        if self.url and re.search(r"//[^/@]*:(?!\$\{\w+\}@)[^/@]+@|(password|pwd|token)=(?!\$\{)", self.url, re.I):
-            raise ValueError("no password in url: write ${NAME} and set NAME in the environment")
+        if self.url and not re.match(r"\w[\w+]*://", self.url):
+            raise ValueError(
+                "url begins with the kind of database: sqlite:///..., duckdb://, postgres://...; a file: path"
+            )
+        if self.query is not None and not self.query.strip():
+            raise ValueError("query is empty; give a SELECT, or table")
         return self
+
+    @classmethod
+    def _secret_remedy(cls, field: str) -> str:
+        return "write ${NAME} in url and set NAME in the environment"
 
 
 class ClickSource(Source):
@@ -86,6 +96,8 @@ class ClickSource(Source):
 class PairSource(Source):
     """Pairs of texts, labelled or not."""
 
+    LISTS = ("b_column",)
+
     a_column: str = Field("text_a", description="First text (a question, a query).")
     b_column: str = Field("text_b", description="Second text (an answer, a document).")
     label_column: str | None = Field(None, description="Null: every row is a positive pair.")
@@ -107,9 +119,17 @@ class GradedSource(PairSource):
         1.0, gt=0, le=1, description="From this grade on, scaled, a pair is a positive too. Null: none is."
     )
 
+    @model_validator(mode="after")
+    def _a_range(self) -> GradedSource:
+        if self.grade_range and self.grade_range[0] >= self.grade_range[1]:
+            raise ValueError("grade_range: the lowest grade comes first; write [0, 4]")
+        return self
+
 
 class GroupSource(Source):
     """Queries with lists of positives and negatives: FlagEmbedding's training files."""
+
+    LISTS = ("positives_column", "negatives_column")
 
     query_column: str = Field("query", description="The query.")
     positives_column: str = Field("pos", description="Texts that mean the same or answer it: a list, or one text.")
@@ -119,6 +139,8 @@ class GroupSource(Source):
 
 class TripletSource(Source):
     """Triplets: an anchor, a positive and a negative."""
+
+    LISTS = ("positive_column", "negative_column")
 
     anchor_column: str = Field("anchor", description="The anchor.")
     positive_column: str = Field("positive", description="Text that means the same or answers it.")
@@ -149,6 +171,8 @@ class QrelsSource(Source):
 class SynonymSource(Source):
     """Lists of expressions of one meaning."""
 
+    LISTS = ("words_column",)
+
     words_column: str = Field("words", description="All expressions of one meaning in one cell, or a list of them.")
     separator: str = Field("|", min_length=1, description="Between them in a cell of text.")
 
@@ -156,12 +180,16 @@ class SynonymSource(Source):
 class CorpusSource(Source):
     """Further texts."""
 
+    LISTS = ("text_column",)
+
     text_column: str = Field("text", description="One text a row.")
     kind: Literal["query", "document"] = Field("document", description="What these texts are.")
 
 
 class GeneralSource(Source):
     """Labelled or graded pairs of general text, which training should not make worse."""
+
+    LISTS = ("b_column",)
 
     a_column: str = Field("text_a", description="First text.")
     b_column: str = Field("text_b", description="Second text.")
@@ -220,6 +248,17 @@ SOURCE_EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
             "query": "SELECT q.text AS text_a, d.text AS text_b, score FROM 'data/qrels.csv' r "
             "JOIN 'data/queries.jsonl' q ON q.id = r.query_id JOIN 'data/docs.jsonl' d ON d.id = r.doc_id",
             "label_column": "score",
+        },
+    },
+    "groups": {
+        "a training file of FlagEmbedding, one {query, pos, neg} a line": {"path": "data/train.jsonl"},
+    },
+    "triplets": {
+        "a data set of Hugging Face's datasets, as save_to_disk leaves it": {"path": "data/triplets/train"},
+    },
+    "qrels": {
+        "a folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv": {
+            **{"path": "data/beir", "use": "heldout"},
         },
     },
     "corpus": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from bgetune.config.augmentation import Gate, Generation, Pivot
 from bgetune.config.base import Embeds, ModelLocation, Reranks, Section, Seeded
@@ -72,6 +72,16 @@ class Positives(Reranks, Embeds, Seeded):
     max_cluster_size: int = Field(60, ge=2, description="Larger clusters are cut at their weakest edges.")
     dev_fraction: float = Field(0.1, gt=0, lt=0.5, description="Share of the texts to validate and calibrate on.")
     test_fraction: float = Field(0.1, gt=0, lt=0.5, description="Share of the texts that only the last judgement sees.")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Positives:
+        if self.dev_fraction + self.test_fraction > 0.9:
+            raise ValueError("dev_fraction and test_fraction together leave less than a tenth to train on; lower them")
+        if (self.veto_reranker_score or 0) > self.recall_reranker_score:
+            raise ValueError(
+                "veto_reranker_score is above recall_reranker_score: what confirms a pair would veto it; lower the veto"
+            )
+        return self
 
 
 class Backtranslate(Reranks, Embeds, Seeded):
@@ -141,6 +151,18 @@ class HardNegatives(Reranks, Embeds, Seeded):
     heldout_per_cluster: int = Field(20, ge=1, description="Positive pairs of a dev or test cluster that are judged.")
     review_limit: int = Field(200, ge=0, description="Doubtful pairs written to review.csv for a person to judge.")
     review_file: str | None = Field(None, description="Judged review file of another run, to honour here too.")
+
+    @model_validator(mode="after")
+    def _agree(self) -> HardNegatives:
+        if self.rank_min > self.rank_max:
+            raise ValueError("rank_min is above rank_max: no candidate would be left; 1 is the top rank")
+        if None not in (self.window_low, self.window_high) and self.window_low >= self.window_high:
+            raise ValueError("window_low is not below window_high: no candidate would be left; null lifts a bound")
+        if None not in (self.veto_score, self.promote_score) and self.promote_score < self.veto_score:
+            raise ValueError(
+                "promote_score is below veto_score: what may still be a negative would become a positive; raise it"
+            )
+        return self
 
 
 class Train(Embeds, Seeded):
@@ -258,6 +280,12 @@ class Train(Embeds, Seeded):
     onnx: list[Literal["float32", "int8"]] = Field(
         [], description="Also write the tuned model as ONNX in these precisions (pip install 'bgetune[onnx]')."
     )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Train:
+        if self.backend == "flagembedding" and self.negatives < 1:
+            raise ValueError("backend flagembedding needs negatives of 1 or more, or take sentence_transformers")
+        return self
 
 
 # --- 05_calibrate -------------------------------------------------------------------------------------------------

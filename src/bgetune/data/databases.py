@@ -15,9 +15,9 @@ import sqlglot
 
 from bgetune import paths
 from bgetune.config.sources import Source
-from bgetune.data.engine import BATCH, identifier, literal
+from bgetune.data import queries
+from bgetune.data.engine import BATCH, identifier, literal, workspace
 from bgetune.errors import InputError
-from bgetune.paths import ROOT
 
 Reader = Callable[[list[str]], pa.RecordBatchReader]
 
@@ -59,7 +59,9 @@ def opened(source: Source) -> Iterator[tuple[list[str], Reader]]:
                     raise InputError(f"{label(source)}: no such file ({file}); {scheme}:////... is absolute")
             if scheme == "duckdb":
                 connection = stack.enter_context(duckdb.connect(str(file or ":memory:"), read_only=file is not None))
-                connection.execute(f"SET file_search_path = {literal(str(ROOT))}")
+                # it spills beside the database, else
+                connection.execute(f"SET temp_directory = {literal(str(workspace()))}")
+                queries.confine(connection, source.query)
                 yield _from_duckdb(connection, source)
             else:
                 if scheme in ELSEWHERE or (scheme not in EXTRAS and scheme != "sqlite"):
@@ -67,9 +69,16 @@ def opened(source: Source) -> Iterator[tuple[list[str], Reader]]:
                     raise InputError(f"{label(source)}: {scheme}:// is not read; {remedy}")
                 backend = ibis.sqlite.connect(file) if file else _connected(url, scheme)
                 stack.callback(backend.disconnect)
+                queries.forbid_writing(backend)
                 yield _from_ibis(backend, source)
-    except InputError:
-        raise
+    except InputError as error:
+        name = label(source)
+        raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from None
+    except duckdb.PermissionException as error:
+        raise InputError(
+            f"{label(source)}: {queries.refused_file(error) or 'something outside'} is not there, or query does not name "
+            "it as a plain text; a query reads files that it names, FROM 'data/pairs.csv', and nothing else"
+        ) from None
     except ImportError as error:  # of Ibis, without the module's name, where its cause is one of Ibis's extras
         extra = EXTRAS.get(scheme, scheme)
         raise InputError(f"{label(source)}: needs {_module(error)}: pip install 'bgetune[{extra}]'") from None
@@ -109,23 +118,19 @@ def _connected(url: str, scheme: str) -> ibis.BaseBackend:
 
 def _from_duckdb(connection: duckdb.DuckDBPyConnection, source: Source) -> tuple[list[str], Reader]:
     # not by way of Ibis: its 12.0 calls what DuckDB 2.0 no longer has
-    rows = f"(\n{_statement(source)}\n)" if source.query else ".".join(map(identifier, source.table.split(".")))
+    rows = connection.sql(f"FROM {'.'.join(map(identifier, source.table.split('.')))}" if source.table else source.query)
 
     def read(names: list[str]) -> pa.RecordBatchReader:
-        return connection.sql(f"SELECT {', '.join(map(identifier, names))} FROM {rows}").to_arrow_reader(BATCH)
+        return rows.project(", ".join(map(identifier, names))).to_arrow_reader(BATCH)
 
-    return connection.sql(f"SELECT * FROM {rows}").columns, read
-
-
-def _statement(source: Source) -> str:
-    return source.query.rstrip("; \n\t")
+    return rows.columns, read
 
 
 def _from_ibis(backend: ibis.BaseBackend, source: Source) -> tuple[list[str], Reader]:
-    if source.query:
+    if source.query is not None:
         # Ibis would infer the types by a temporary view, which not everyone may make. The names are enough: all columns
         # are cast to text by the database, whatever type is said here.
-        query = sqlglot.parse_one(_statement(source), read=backend.dialect)
+        query = queries.one_select(source.query, backend.dialect)
         empty = sqlglot.select("*").from_(query.subquery("q")).limit(0).sql(backend.dialect)
         with closing(backend.raw_sql(empty)) as cursor:
             names = [column[0] for column in cursor.description]

@@ -87,19 +87,20 @@ class Opened:
         return tuple(self.parts[0].columns)
 
     def require(self, names: Iterable[str]) -> None:
-        """Raise InputError for a column that is not there, or there twice."""
+        """Raise InputError for a column that is not there, or there twice, or holds no single values."""
         for part, name in itertools.product(self.parts, list(names)):
             if name in part.doubled:
                 raise InputError(f"{part.name}: column {name} is there twice; rename or remove one of them")
+            parameters = [key for key in type(self.source).model_fields if getattr(self.source, key) == name]
             if name not in part.columns:
                 there = ", ".join(part.columns)
                 near = difflib.get_close_matches(name, part.columns, n=1, cutoff=0.6)
                 hint = f"; did you mean {near[0]}?" if near else "."
-                parameter = next(k for k in type(self.source).model_fields if getattr(self.source, k) == name)
                 raise InputError(
-                    f"{part.name}: no column {name}; it has {there}{hint} {part.hint(name)}Map the columns "
-                    f"in the profile, for example {parameter}: {near[0] if near else next(iter(part.columns))}"
+                    f"{part.name}: no column {name}; it has {there}{hint} {part.hint(name)}Map the columns in the "
+                    f"profile, for example {parameters[0]}: {near[0] if near else next(iter(part.columns))}"
                 )
+            _require_values(part, name, lists=not set(parameters).isdisjoint(self.source.LISTS))
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def reading(name: str) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise InputError(f"{name}: cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{name}: cannot be read: {str(error).splitlines()[0]}; is the format right?") from None
 
 
 def wanted(source: Source) -> list[str]:
@@ -298,7 +299,7 @@ def _json_column(path: str, types: Collection[str]) -> Column:
     value, kind = f"json_extract(fields, {where})", f"json_type(fields, {where})"
     text = f"json_extract_string(fields, {where})"
     items = f"CASE WHEN {kind} = 'ARRAY' THEN from_json({value}, '[\"VARCHAR\"]') ELSE [{text}] END"
-    type_ = next(iter(types)) if len(types) == 1 else "scalar"
+    type_ = next((kind for kind in ("object", "list") if set(types) == {kind}), "scalar")
     return Column(text, items, f"{kind} IN ('ARRAY', 'OBJECT')", type_)
 
 
@@ -442,8 +443,6 @@ def view(
     source = opened.source
     given = {name: column for name, column in columns.items() if column is not None}
     opened.require(given.values())
-    for part, (name, column) in itertools.product(opened.parts, given.items()):
-        _require_values(part, column, lists=name in lists)
     lost, selects = [], []
     for part in opened.parts:
         rows, bad = part.rows(given.values())

@@ -65,7 +65,7 @@ def files(location: str) -> list[Path]:
         found = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
         known = [file for file in found if _suffix(file.name) in FORMATS or _suffix(file.name) == ".zip"]
         if not found:
-            raise InputError(f"{location}: the folder holds no files")
+            raise InputError(f"{location}: the folder holds no files; correct path")
         return _one_split(location, known or found)
     if any(letter in location for letter in "*?["):
         found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
@@ -88,12 +88,12 @@ def places(location: str) -> list[Place]:
         name = name or (location if alone else _named(file))
         if file.stat().st_size == 0:
             if alone:
-                raise InputError(f"{name}: the file is empty")
+                raise InputError(f"{name}: the file is empty; export it again")
             continue  # Spark and Hive write empty parts
         stat = file.stat()
         found += _unpacked(file, name, stat.st_size, stat.st_mtime_ns)
     if not found:
-        raise InputError(f"{location}: all its files are empty")
+        raise InputError(f"{location}: all its files are empty; export them again")
     return found
 
 
@@ -180,7 +180,7 @@ def _members(file: Path, name: str) -> list[Place]:
     except (zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
         raise InputError(f"{name}: damaged zip archive ({error}); pack it again") from None
     if not found:
-        raise InputError(f"{name}: the archive holds no file that can be read ({', '.join(filter(None, FORMATS))})")
+        raise InputError(f"{name}: no file in the archive can be read; give it {', '.join(FORMATS)}")
     return found
 
 
@@ -210,13 +210,13 @@ def _fetched(location: str) -> list[tuple[Path, str]]:
             copies.append((target, system.unstrip_protocol(one)))
     except (ImportError, ValueError) as error:
         extra = EXTRAS.get(scheme)
-        remedy = f"pip install 'bgetune[{extra}]'" if extra else "known are s3, https, hdfs, webhdfs, gs and abfs"
-        raise InputError(f"{location}: {str(error).splitlines()[0]}; {remedy}") from None
+        remedy = f"pip install 'bgetune[{extra}]'" if extra else "see s3://, https://, hdfs://, gs:// and abfs://"
+        raise InputError(f"{location}: cannot be fetched ({str(error).splitlines()[0]}); {remedy}") from None
     except FileNotFoundError:
         raise InputError(f"{location}: no such file; correct path") from None
     except Exception as error:  # every file system has its own
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{location.split('?')[0]}: cannot be fetched: {message}") from None
+        raise InputError(f"{location.split('?')[0]}: cannot be fetched: {message}; correct path, or give its credentials in the environment") from None
     if not copies:
         raise InputError(f"{location}: no file fits the pattern; correct path")
     return copies

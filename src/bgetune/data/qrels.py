@@ -9,7 +9,8 @@ import pandas as pd
 
 from bgetune import paths
 from bgetune.config.sources import CorpusSource, QrelsSource
-from bgetune.data import opening, places, sources
+from bgetune.data import opening, places
+from bgetune.data.drops import dropped_rows
 from bgetune.data.engine import connect
 from bgetune.data.opening import Opened
 from bgetune.errors import InputError
@@ -22,8 +23,16 @@ _TREC = {"0": "query", "2": "document", "3": "relevance"}
 """Columns of TREC's judgements, which have no header line: query, iteration, document, relevance."""
 
 
-def read(source: QrelsSource) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """See `sources.read_qrels`."""
+def read_qrels(source: QrelsSource) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Relevance judgements as labelled pairs, all documents, and the table `dropped`.
+
+    Returns:
+        Pairs a, b, label (1.0 from positive_relevance on, 0.0 at 0 and below); the documents, with the column text, a
+        title before it; `dropped`.
+
+    Raises:
+        InputError: naming the file and the column, and the remedy.
+    """
     judgements, queries, corpus = _open(source)
     lost = []
     judged = _table(judgements, _judgement_columns(source, judgements), lost)
@@ -50,7 +59,7 @@ def read(source: QrelsSource) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
         told = "; ".join(f"{reason}: {rows} rows" for _, reason, rows, _ in lost)
         raise InputError(f"{name}: no judgement can be used ({told}); are these the ids of queries and corpus?")
     documents = pd.DataFrame({"text": texts[1].to_numpy()})
-    return pairs.reset_index(drop=True), documents, sources.dropped_rows(lost)
+    return pairs.reset_index(drop=True), documents, dropped_rows(lost)
 
 
 def check(source: QrelsSource) -> None:

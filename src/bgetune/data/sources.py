@@ -7,8 +7,6 @@ them beside its table as `dropped`, and with them the values that were read as m
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from typing import Any
 
 import ibis
 import pandas as pd
@@ -25,11 +23,11 @@ from bgetune.config.sources import (
     SynonymSource,
     TripletSource,
 )
-from bgetune.data import databases, labels, missing, opening, places, times
+from bgetune.data import databases, labels, missing, opening, places, qrels, times
 from bgetune.data.databases import label
+from bgetune.data.drops import dropped_rows
 from bgetune.data.engine import connect, identifier, literal
 from bgetune.data.opening import Opened, Raw, reading, wanted
-from bgetune.data.text import mask_personal_data, normalize
 from bgetune.errors import InputError
 
 IDS = ("user_id", "session_id", "time", "url", "title", "rank", "dwell")
@@ -138,20 +136,6 @@ def _labelled_lists(source: Source, query: str, lists: dict[str, str | None]) ->
     return _frame(_select(raw, values, {"no text": "a IS NULL OR b IS NULL"}))
 
 
-def read_qrels(source: QrelsSource) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Relevance judgements as labelled pairs (see `read_pairs`), all documents, and the table `dropped`.
-
-    Returns:
-        Pairs a, b, label (1.0 from positive_relevance on, 0.0 at 0); the documents, with the column text; `dropped`.
-
-    Raises:
-        InputError: naming the file and the column, and the remedy.
-    """
-    from bgetune.data import qrels
-
-    return qrels.read(source)
-
-
 def read_synonyms(source: SynonymSource) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Lists of expressions that mean the same.
 
@@ -250,6 +234,8 @@ def _require_no_labels(raw: Raw, columns: dict[str, str]) -> None:
 def _select(raw: Raw, values: dict[str, str], rules: dict[str, str], unnest: str = "") -> tuple[ibis.Table, pd.DataFrame]:
     """The rows that no rule objects to, as a lazy table, and what was dropped.
 
+    `attrs["rows"]` of the latter says how many rows the source has in all: {name of the source: rows}.
+
     Args:
         values: name -> SQL of the view's columns.
         rules: reason -> SQL test of the values.
@@ -284,9 +270,10 @@ def _select(raw: Raw, values: dict[str, str], rules: dict[str, str], unnest: str
         spelled = [row[3 + 2 * number : 5 + 2 * number] for row in counts if row[0] is None]
         dropped += [(name, f"{column} read as missing (the row is used)", rows, value) for rows, value in spelled]
     table = dropped_rows(dropped)
+    table.attrs["rows"] = {name: sum(row[1] for row in counts) + sum(rows for *_, rows, _ in raw.lost)}
     if all(why for why, *_ in counts):
         reasons = "; ".join(f"{row.reason}: {row.rows} rows, such as {row.example!r}" for row in table.itertuples())
-        raise InputError(f"{name}: no row can be used ({reasons or 'there are none'})")
+        raise InputError(f"{name}: no row can be used ({reasons or 'there are none'}); correct the file, or the columns")
     return connection.table(used), table
 
 
@@ -314,8 +301,6 @@ def check_source(source: Source, name: str) -> None:
     """Check one source; `name` is the parameter that a message names."""
     try:
         if isinstance(source, QrelsSource):
-            from bgetune.data import qrels
-
             qrels.check(source)
             return
         if isinstance(source, ClickSource):
@@ -346,15 +331,3 @@ def external_file(source: Source) -> str | None:
     """The path of a source that is a file or folder, as the profile gives it; None for a server."""
     found = _external(source)
     return found[0] if found else None
-
-
-def dropped_rows(rows: Iterable[tuple[str, str, int, Any]]) -> pd.DataFrame:
-    """A `dropped` table (see `tables.SCHEMAS`) of (source, reason, rows, example), examples masked and shortened."""
-    rows = [(source, reason, int(count), _shown(example)) for source, reason, count, example in rows if count]
-    table = pd.DataFrame(rows, columns=["source", "reason", "rows", "example"])
-    return table.astype({"source": str, "reason": str, "rows": "int64", "example": str})
-
-
-def _shown(example: Any) -> str:
-    text = mask_personal_data(normalize("" if example is None else str(example)))[0]
-    return text if len(text) <= 60 else text[:59] + "…"

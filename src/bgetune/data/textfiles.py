@@ -99,7 +99,7 @@ def head(file: TextFile, *_version: int) -> tuple[str, ...]:
         raise InputError(f"{file.name}: encoding {encoding} is unknown; for example utf-8, gb18030, big5") from None
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if not any(line.strip() for line in lines):
-        raise InputError(f"{file.name}: the file is empty")
+        raise InputError(f"{file.name}: the file is empty; export it again")
     return tuple(lines[:HEAD_LINES])
 
 
@@ -126,7 +126,7 @@ def recognise(file: TextFile, data: bytes) -> str:
     sample = b"\n".join(telling)[:CHUNK]
     if _is_gb18030(sample):
         return "gb18030"
-    raise InputError(f"{file.name}: neither UTF-8 nor GB18030;{guess(data)} set encoding")
+    raise InputError(f"{file.name}: neither UTF-8 nor GB18030;{guess(data)} set encoding, such as big5")
 
 
 def _is_gb18030(data: bytes) -> bool:

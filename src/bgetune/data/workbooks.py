@@ -49,7 +49,7 @@ def read(path: Path, name: str, sheet: str | None = None, *, header: bool = True
     while rows and not any(rows[0]):
         rows = rows[1:]
     if not rows[header:]:
-        raise InputError(f"{name}: sheet {sheet} has no rows")
+        raise InputError(f"{name}: sheet {sheet} has no rows; name another in table")
     names = [" ".join(cell.split()) for cell in rows[0]] if header else [str(n) for n in range(len(rows[0]))]
     while names and not names[-1] and not any(row[len(names) - 1] for row in rows):
         names = names[:-1]

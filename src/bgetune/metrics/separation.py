@@ -49,8 +49,9 @@ def separation(
     Returns:
         Measure -> (r,) float64: ``auc`` (ties count half), ``average_precision`` (as scikit-learn's), ``overlap`` of
         the two densities in [0, 1], ``ks`` (Kolmogorov-Smirnov distance), ``d_prime`` (distance of the means in
-        standard deviations), ``share_0.6_0.9``, ``f1_at_0.8``, ``best_f1`` and its ``best_threshold`` (the same
-        meaning when similarity >= it), ``mean_positive``, ``mean_negative``.
+        standard deviations), ``share_0.6_0.9``, ``f1_at_0.8`` and ``accepted_at_0.8`` (share of the pairs at or above
+        it), ``best_f1`` and its ``best_threshold`` (the same meaning when similarity >= it), ``mean_positive``,
+        ``mean_negative``.
 
     Raises:
         InputError: if a kind is missing.
@@ -83,6 +84,7 @@ def separation(
     for name, threshold in {"f1_at_0.8": FIXED_THRESHOLD, **(thresholds or {})}.items():
         accepted = np.searchsorted(-scores[last], -threshold, side="right")
         result[name] = f1[:, accepted - 1] if accepted else np.zeros(len(f1))
+    result["accepted_at_0.8"] = weights @ (scores >= FIXED_THRESHOLD) / weights.sum(1)
     inside = (scores >= BUNCH[0]) & (scores <= BUNCH[1])
     result["share_0.6_0.9"] = weights @ inside / weights.sum(1)
     means, variances, densities = zip(
@@ -124,8 +126,41 @@ def _moments(scores: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def mean_squared_cosine(similarities: np.ndarray) -> float:
-    """Drift in one number, of random pairs: 1/d if vectors use the whole sphere of d dimensions, 1 if all are equal."""
-    return float(np.square(np.asarray(similarities, dtype=np.float64)).mean())
+    """Drift in one number, of random pairs: 1/d if vectors use the whole sphere of d dimensions, 1 if all are equal.
+
+    NaN without pairs.
+    """
+    return (
+        float("nan") if len(similarities) == 0 else float(np.square(np.asarray(similarities, dtype=np.float64)).mean())
+    )
+
+
+def drift(
+    random: pd.DataFrame, models: Sequence[str], clusters: Sequence, *, count: int = 500, seed: int = 42
+) -> dict[str, dict[str, Any]]:
+    """`mean_squared_cosine` of random pairs for two models, and the difference (second minus first), with intervals.
+
+    Args:
+        random: one column of similarities a model.
+        models: names of the two columns, the base first.
+        clusters: (n,) what is resampled.
+
+    Returns:
+        One entry a model and ``difference``, as `headline` writes them; NaN where there are no pairs.
+    """
+    key = "mean_squared_cosine_random"
+    squares = {name: np.square(random[name].to_numpy(dtype=np.float64)) for name in models}
+    if not len(random):
+        empty = {key: float("nan"), f"{key}_interval": [float("nan")] * 2}
+        return {name: dict(empty) for name in [*models, "difference"]}
+    first, second = models
+    squares["difference"] = squares[second] - squares[first]
+    drawn = bootstrap(
+        lambda w: {name: w @ values / w.sum(1) for name, values in squares.items()}, clusters, count, seed
+    )
+    return {
+        name: {key: float(values.mean()), f"{key}_interval": interval(drawn[name])} for name, values in squares.items()
+    }
 
 
 def report(

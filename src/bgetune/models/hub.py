@@ -1,30 +1,26 @@
-"""Where models come from, and how their inputs are batched: shared by the encoder, the reranker and the translators."""
+"""Where models come from and what they compute on: shared by the encoder, the reranker and the translators."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from bgetune.errors import InputError
-from bgetune.paths import is_hub_name, locate
 from bgetune.files import sha256
-
-if TYPE_CHECKING:
-    import torch
+from bgetune.paths import is_hub_name, locate
 
 WEIGHTS = ".safetensors"
 """The only weights that are read: they hold numbers, while a pickle could hold a program."""
 
-
-
 _READ = (WEIGHTS, ".json", ".txt", ".model", ".spm", ".jinja")
+
+_SMALL = 1 << 20
+"""Bytes of a JSON file below which it is a configuration, not a vocabulary."""
 
 
 def fetch(location: str | Path, parameter: str = "model") -> Path:
@@ -35,24 +31,48 @@ def fetch(location: str | Path, parameter: str = "model") -> Path:
         parameter: the parameter that named the model, for the message of an error.
 
     Raises:
-        InputError: if there is no such folder, the hub cannot be reached, or the weights are not safetensors.
+        InputError: if there is no such folder, the hub cannot be reached, the weights are not safetensors, the
+            configuration is broken, or the model wants code of its own to be run.
     """
     location = str(location)
     folder = _download(location, parameter) if is_hub_name(location) else locate(location)
     if not folder.is_dir():
         raise InputError(
-            f"{parameter}: there is no model at {location}; give a folder, a hub name such as BAAI/bge-small-zh-v1.5, "
-            f"or demo://standard/encoder"
+            f"{parameter}: there is no model at {location}; give a folder or a hub name such as {_example(parameter)}"
+            f"{_without(parameter)}"
         )
     if not (folder / "config.json").is_file():
-        raise InputError(f"{parameter}: {location} has no config.json, so it is no folder of a model")
+        raise InputError(f"{parameter}: {location} has no config.json, so it is no folder of a model; give the folder that holds it")
     if not any(folder.glob(f"*{WEIGHTS}")):
         raise InputError(
             f"{parameter}: {location} has no *{WEIGHTS} weights, and pickled weights are not read because they can run "
             f"code; convert them once with transformers: "
             f"AutoModel.from_pretrained(...).save_pretrained(FOLDER), and give that folder"
         )
+    for file in files(folder):
+        if file.suffix == ".json" and file.stat().st_size < _SMALL:
+            _refuse_code(file, read_json(file, parameter), parameter)
     return folder
+
+
+def read_json(file: Path, parameter: str) -> Any:
+    """What a JSON file of a model's folder holds.
+
+    Raises:
+        InputError: naming parameter and file, if it is no JSON.
+    """
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{parameter}: {file} is broken ({error}); copy or download the model again") from None
+
+
+def _refuse_code(file: Path, settings: Any, parameter: str) -> None:
+    if isinstance(settings, dict) and settings.get("auto_map"):
+        raise InputError(
+            f"{parameter}: {file} asks to run code that comes with the model (auto_map), which is never done; "
+            f"choose a model whose architecture transformers has built in, such as BAAI/bge-small-zh-v1.5"
+        )
 
 
 @cache
@@ -69,13 +89,26 @@ def _download(name: str, parameter: str) -> Path:
             folder = Path(snapshot_download(name, revision=revision, **wanted))
         return folder
     except (OSError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
-            f"{parameter}: the model {name} could not be had from {ENDPOINT} ({type(error).__name__}: {reason}).\n"
-            f"Ways out: set the environment variable HF_ENDPOINT to a mirror that you can reach; or download the model "
-            f"elsewhere and write its folder, `{parameter}: /path/to/{name.split('/')[-1]}`; or try "
-            f"params/demo.yaml, which needs no network."
+            f"{parameter}: {name} could not be had from {ENDPOINT} ({type(error).__name__}: {reason}); set HF_ENDPOINT "
+            f"to a mirror that you can reach, or download it elsewhere and give its folder, {parameter}: "
+            f"/path/to/{name.split('/')[-1]}{_without(parameter)}"
         ) from None
+
+
+def _example(parameter: str) -> str:
+    examples = {"reranker": "BAAI/bge-reranker-base", "to_pivot": "Helsinki-NLP/opus-mt-zh-en"}
+    examples["from_pivot"] = "Helsinki-NLP/opus-mt-en-zh"
+    return examples.get(parameter.rsplit(".", 1)[-1], "BAAI/bge-small-zh-v1.5")
+
+
+def _without(parameter: str) -> str:
+    """How to do without a model, as the end of a message."""
+    name = parameter.rsplit(".", 1)[-1]
+    if name in ("to_pivot", "from_pivot"):
+        return ", or leave back-translation out (02_backtranslate: pivots: [])"
+    return f", or do without ({name}: null)" if name in ("reranker", "guide") else ""
 
 
 def _converted(name: str) -> str | None:
@@ -96,16 +129,16 @@ def fingerprint(folder: Path) -> str:
     Read from the files, so the answer is the same under whatever name or path a model lies, and another one after
     training.
     """
-    files = [
-        file
-        for pattern in ("*", "[0-9]*_*/*")
-        for file in folder.glob(pattern)
-        if file.suffix in _READ and file.is_file()
-    ]
     digest = hashlib.sha256()
-    for file in sorted(files):
+    for file in files(folder):
         digest.update(f"{file.relative_to(folder)}\0{sha256(file)}\n".encode())
     return digest.hexdigest()
+
+
+def files(folder: Path) -> list[Path]:
+    """The files that decide a model's results: weights, tokenizer and the configuration of its modules."""
+    found = [file for pattern in ("*", "[0-9]*_*/*") for file in folder.glob(pattern)]
+    return sorted(file for file in found if file.suffix in _READ and file.is_file())
 
 
 def torch_device(device: str = "auto") -> str:
@@ -119,10 +152,34 @@ def torch_device(device: str = "auto") -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def check_device(device: str, parameter: str = "device") -> None:
+    """Check that a device is there.
 
+    Args:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps``.
+        parameter: the parameter that named it, for the message.
 
+    Raises:
+        InputError: if this machine, or the installed torch, has no such device.
+    """
+    if device in ("auto", "cpu"):
+        return
+    import torch
 
-
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        wanted = torch.device("meta")
+    backend = torch.backends.mps if wanted.type == "mps" else getattr(torch, wanted.type, None)
+    count = 0
+    if backend is not None and wanted.type != "meta" and backend.is_available():
+        count = getattr(torch, wanted.type).device_count()
+    if (wanted.index or 0) >= count:
+        has = [name for name in ("cuda", "mps") if torch_device() == name]
+        raise InputError(
+            f"{parameter}: there is no device {device} on this machine, as torch {torch.__version__} sees it; "
+            f"set {parameter} to auto or {' or '.join([*has, 'cpu'])}"
+        )
 
 
 def precision(wanted: str, device: str) -> str:
@@ -139,13 +196,37 @@ def precision(wanted: str, device: str) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the bars that transformers shows while it loads weights: they would end up in the reports."""
+    """Without the bars and load reports of transformers: they would end up in the reports."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def loading(folder: Path, parameter: str) -> Iterator[None]:
+    """Around the libraries' loading of a model: quiet, and what goes wrong is said in one line.
+
+    The libraries raise nearly everything for files that are damaged or do not fit together (a plain Exception for a
+    tokenizer, RuntimeError for shapes), so everything but too little memory is taken for the files' fault.
+
+    Raises:
+        InputError: naming parameter and folder.
+    """
+    import torch
+
+    try:
+        with quiet():
+            yield
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise InputError(f"{parameter}: {folder} cannot be loaded: {type(error).__name__}: {lines[0]}; copy or download it again") from error

@@ -51,6 +51,7 @@ class Reranker:
         self.location = str(location)
         self.max_length = max_length
         self.device = device
+        self.parameter = parameter
         self.folder = hub.fetch(location, parameter)
         self._precision = precision
         self._cache_dir = None if cache_dir is None else cache_root() / cache_dir
@@ -104,16 +105,15 @@ class Reranker:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        try:
-            with hub.quiet():
-                tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-                model = AutoModelForSequenceClassification.from_pretrained(
-                    self.folder, use_safetensors=True, local_files_only=True, dtype=getattr(torch, self.precision)
-                )
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{self.folder}: the reranker cannot be loaded: {str(error).splitlines()[0]}") from None
+        safe = {"local_files_only": True, "trust_remote_code": False}
+        with hub.loading(self.folder, self.parameter):
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, **safe)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                self.folder, use_safetensors=True, dtype=getattr(torch, self.precision), **safe
+            )
         if model.config.num_labels > 2:
-            raise InputError(f"{self.location}: a reranker has one output or two, this model {model.config.num_labels}")
+            count = model.config.num_labels
+            raise InputError(f"{self.location}: a reranker has one output or two, this one {count}; give another model")
         return tokenizer, model.to(hub.torch_device(self.device)).eval()
 
     @cached_property

@@ -15,7 +15,7 @@ from pathlib import Path
 from bgetune.paths import ROOT
 
 PACKAGES = ("bgetune", "bgetune_demo")
-LEFT_OUT = ("bgetune.reports", "bgetune.config")
+LEFT_OUT = ("bgetune.reports", "bgetune.config", "bgetune.locale")
 SOURCES = Path(__file__).parents[2]
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bgetune.reports import plots
+from bgetune.reports import figures, plots
 from bgetune.scoring import thresholds
 
 EXAMPLES = 5
@@ -89,27 +89,19 @@ class ThresholdSlider:
             f"{accepted.sum():,} of {len(same):,} pairs are accepted, {(accepted & same).sum():,} of them rightly; "
             f"{(same & ~accepted).sum():,} with the same meaning are missed"
         )
-        words = {True: "yes", False: "no"}
-        shown = near.assign(accepted=near["accepted"].map(words), same=near["same"].map(words))
-        table = plots.table(shown).set_uuid("pairs").format(precision=3, escape="html")
-        table = table.apply(_mark_mistake, axis=1)
+        table = plots.table(near, digits=3, marked=near["accepted"] != near["same"])
         above = f"From a cosine of <b>{threshold:.3f}</b> on: {numbers}.<br>{counts}."
-        return f"<p>{above} The pairs on either side, mistakes in red:</p>{table.to_html()}"
+        return f"<p>{above} The pairs on either side, mistakes in red:</p>{table.html}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         curve = thresholds.curve(self.pairs["similarity"], self.pairs["same"].astype(int), self.prior)
-        picture = io.BytesIO()
-        plots.threshold_curves(curve, self.marks).savefig(picture, format="png")
+        figure = plots.threshold_curves(curve, self.marks)
         bundle = self.widget._repr_mimebundle_()
         bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-        encoded = base64.b64encode(picture.getvalue()).decode()
+        encoded = base64.b64encode(figures.picture(figure)).decode()
+        message = escape(figure.get_label())
         # the report drops widgets and shows what else there is
         return bundle | {
-            "text/html": f'<img alt="What a threshold on the cosine would do" src="data:image/png;base64,{encoded}">',
-            "text/plain": "precision, recall, coverage and F1 by threshold",
+            "text/html": f'<img alt="{message}" width="880" src="data:image/png;base64,{encoded}">',
+            "text/plain": figure.get_label(),
         }
-
-
-def _mark_mistake(row: pd.Series) -> list[str]:
-    """The style of each cell of a row."""
-    return [f"color: {plots.COLORS['hard_negative']}" if row["accepted"] != row["same"] else ""] * len(row)

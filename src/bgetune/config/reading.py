@@ -1,0 +1,127 @@
+"""YAML as profiles are written in: values, and the line of every key. What is odd is one line that says where."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from bgetune.errors import InputError
+
+MAX_BYTES = 1 << 20
+"""Of a profile's file."""
+MAX_VALUES = 20_000
+"""Of a profile, what its aliases repeat counted each time."""
+MAX_DEPTH = 20
+"""Of mappings and lists in one another."""
+DATE = "tag:yaml.org,2002:timestamp"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain values; a date stays the text that it is."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != DATE]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, IndexError) as error:  # !!int abc, !!timestamp 2026-13-45
+            kind = node.tag.rsplit(":", 1)[-1]
+            raise yaml.MarkedYAMLError(problem=f"no {kind} ({error})", problem_mark=node.start_mark) from None
+
+
+def read_mapping(file: Path) -> tuple[dict[str, Any], dict[tuple, int]]:
+    """The mapping in a file, and the line (from 1) of every key and list item in it.
+
+    Raises:
+        InputError: naming the file, the line and the remedy: it cannot be read, is not UTF-8, not YAML, no mapping, or
+            larger or deeper than any profile; a key is given twice or is no text; a value is no text that can be
+            written.
+    """
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise InputError(f"{file}: {file.stat().st_size:,} bytes; a profile has at most {MAX_BYTES:,}")
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); a profile is a file of YAML") from None
+    values, node = _load(text, str(file))
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: a profile is a mapping of parameters (key: value); see params/template.yaml")
+    lines: dict[tuple, int] = {}
+    _collect_lines(node, (), lines, file)
+    return values, lines
+
+
+def read_value(text: str, where: str) -> Any:
+    """A single value, as given after `--set key=`; `where` begins the message of an `InputError`."""
+    return _load(text, where)[0]
+
+
+def _load(text: str, where: str) -> tuple[Any, yaml.Node | None]:
+    loader = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        _measure(node, where)
+        return loader.construct_document(node), node
+    except RecursionError:
+        raise InputError(f"{where}: lists and mappings deeper than {MAX_DEPTH} in one another; write it flat") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+        hint = "; indent with blanks, not tabs" if "'\\t'" in problem else ""
+        raise InputError(f"{where}{line}: not YAML: {problem}{hint or '; put texts with : # { [ in quotes'}") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _measure(root: yaml.Node, where: str) -> None:
+    """Refuse what would take long to walk: an alias may repeat a value that repeats others, a million times."""
+    count, nodes = 0, [(root, 1)]
+    while nodes:
+        node, depth = nodes.pop()
+        count += 1
+        line = node.start_mark.line + 1
+        if count > MAX_VALUES:
+            raise InputError(f"{where}: more than {MAX_VALUES:,} values, aliases (*name) counted; write fewer")
+        if depth > MAX_DEPTH:
+            raise InputError(
+                f"{where}, line {line}: lists and mappings deeper than {MAX_DEPTH} in one another; write it flat"
+            )
+        if isinstance(node, yaml.ScalarNode):
+            if re.search("[\0\ud800-\udfff]", node.value):
+                raise InputError(f"{where}, line {line}: a NUL or half a character in a text; take it out")
+        elif isinstance(node, yaml.MappingNode):
+            nodes += [(part, depth + 1) for pair in node.value for part in pair]
+        else:
+            nodes += [(item, depth + 1) for item in node.value]
+
+
+def _collect_lines(node: yaml.Node, prefix: tuple, lines: dict[tuple, int], file: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise InputError(f"{file}, line {line}: a key is a text, not a list or a mapping")
+            place = (*prefix, key.value)
+            if place in lines:
+                raise InputError(
+                    f"{file}, line {line}: {key.value} is given twice (first in line {lines[place]}); keep one"
+                )
+            lines[place] = line
+            _collect_lines(value, place, lines, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            lines[(*prefix, position)] = item.start_mark.line + 1
+            _collect_lines(item, (*prefix, position), lines, file)

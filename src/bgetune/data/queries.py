@@ -1,0 +1,144 @@
+"""The `query` of a source: one SELECT, run where it can read what it names and change nothing.
+
+A profile may come from somebody else. Its query is parsed before anything runs, and the connection it runs on is read
+only: in DuckDB the only files it reaches are those that the query names as plain text.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import ibis
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from bgetune.errors import InputError
+from bgetune.paths import ROOT
+
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # what it does not know is refused below, with a reason
+
+READ_ONLY = {
+    "sqlite": "PRAGMA query_only = ON",
+    "postgres": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "mysql": "SET SESSION TRANSACTION READ ONLY",
+}
+"""What makes a session of a database refuse to write, by Ibis's name of the database."""
+ONE_SELECT = "query must be one SELECT that changes nothing (WITH and UNION may be part of it)"
+
+
+def one_select(query: str, dialect: Any) -> exp.Query:
+    """The parsed query of a database other than DuckDB.
+
+    Raises:
+        InputError: if it is no SQL, several statements, or anything else than a SELECT.
+    """
+    try:
+        statements = [statement for statement in sqlglot.parse(query, read=dialect) if statement is not None]
+    except SqlglotError as error:
+        reason = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0].rstrip(". ")
+        raise InputError(f"query is not SQL that can be read: {reason}; correct it") from None
+    if len(statements) != 1:
+        raise InputError(f"{ONE_SELECT}, not {len(statements)} statements")
+    statement = statements[0]
+    # a SELECT may hold others: WITH gone AS (DELETE ... RETURNING *) SELECT, or SELECT ... INTO
+    inner = (part for part in statement.find_all(exp.DML, exp.DDL, exp.Into, exp.Command) if not _reads(part))
+    changing = next(inner, None)
+    if not isinstance(statement, exp.Query) or changing is not None:
+        raise InputError(f"{ONE_SELECT}, not {(changing or statement).key.upper()}")
+    return statement
+
+
+def _reads(part: exp.Expression) -> bool:
+    return isinstance(part, exp.Query | exp.Values)
+
+
+def forbid_writing(backend: ibis.BaseBackend) -> None:
+    """Make the session of a database read only, where there is a way to."""
+    if statement := READ_ONLY.get(backend.name):
+        with closing(backend.raw_sql(statement)):
+            pass
+
+
+def confine(connection: duckdb.DuckDBPyConnection, query: str | None) -> None:
+    """Check a query of DuckDB and let the connection reach the files that it names, and nothing else.
+
+    A file is named by a text in the query (`FROM 'data/qrels.csv'`, `read_csv('data/*.csv')`), relative to the
+    repository or absolute. Nothing can be installed, attached, written or fetched from the network afterwards.
+
+    Raises:
+        InputError: if the query is no SQL, several statements, or anything else than a SELECT.
+    """
+    connection.execute(f"SET file_search_path = {_sql(str(ROOT))}")
+    named = [] if query is None else sorted(_named_files(one_duckdb_select(query)))
+    connection.execute(f"SET allowed_paths = [{', '.join(map(_sql, named))}]")
+    connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+
+
+def one_duckdb_select(query: str) -> dict[str, Any]:
+    """DuckDB's own parse of a query, as JSON.
+
+    Raises:
+        InputError: if it is no SQL, several statements, or anything else than a SELECT.
+    """
+    with duckdb.connect(":memory:") as connection:
+        try:
+            kinds = [statement.type.name for statement in connection.extract_statements(query)]
+        except duckdb.Error as error:
+            raise InputError(f"query is not SQL that can be read: {str(error).splitlines()[0]}; correct it") from None
+        if len(kinds) != 1:
+            raise InputError(f"{ONE_SELECT}, not {len(kinds)} statements")
+        found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchone()
+    parsed = json.loads(found[0])
+    if kinds != ["SELECT"] or parsed["error"]:
+        raise InputError(f"{ONE_SELECT}, not {kinds[0]}")
+    # since 2.0 a CTE may be COPY, INSERT, UPDATE or DELETE: COPY_QUERY_NODE and so on
+    for text in _texts(parsed):
+        if changing := re.fullmatch(r"([A-Z]+)_QUERY_NODE", text):
+            raise InputError(f"{ONE_SELECT}, not {changing[1]} in a WITH")
+    return parsed
+
+
+def refused_file(error: duckdb.Error) -> str | None:
+    """The file that a confined connection did not open, by its error."""
+    match = re.search(r'Cannot access (?:file|directory) "(.+?)"', str(error))
+    return match[1] if match else None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def _named_files(parsed: dict[str, Any]) -> set[str]:
+    """Every text of a query that names files, as written and with the repository before it, and the files."""
+    named = set()
+    for text in set(_texts(parsed)):
+        if not text or "\0" in text or "://" in text:
+            continue
+        place = str(ROOT / Path(text).expanduser())
+        files = [place] if Path(place).is_file() else _matches(place)
+        if files:
+            named.update((text, place, *files))
+    return named
+
+
+def _matches(pattern: str) -> list[str]:
+    if not glob.has_magic(pattern):
+        return []
+    return [file for file in glob.glob(pattern, recursive=True) if Path(file).is_file()]
+
+
+def _sql(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,264 @@
+"""Similarities to probabilities: four monotone maps with scikit-learn's habits.
+
+A calibrator is fitted on similarities and labels and then holds a few numbers; `predict` needs NumPy and SciPy. All
+rise strictly, so that ranking, AUC and average precision stay what they were (min-max up to the ends of the range it
+was fitted on). Where a map wants something between 0 and 1, it gets u = (1 + similarity) / 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.special import expit, logit
+
+from bgetune.errors import InputError
+from bgetune.metrics.statistics import prior_weights
+
+EDGE = 1e-6
+"""How near u comes to 0 and 1: logarithms stay finite, and texts that are equal get a high but finite score."""
+
+
+class Calibrator:
+    """What all maps share.
+
+    Attributes:
+        name: as it is written in `scoring.json`.
+        fitted: names of the fitted attributes, which `to_dict` keeps.
+    """
+
+    name: ClassVar[str]
+    fitted: ClassVar[tuple[str, ...]]
+
+    def fit(self, similarities: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
+        """Learn the map.
+
+        Args:
+            similarities: (n,) cosines.
+            labels: (n,) 1 = same meaning, 0 = not; both must occur.
+            sample_weight: (n,); see `statistics.prior_weights`.
+
+        Raises:
+            InputError: if only one label occurs, or higher similarities do not mean more positives.
+        """
+        similarities = np.asarray(similarities, dtype=np.float64)
+        labels = np.asarray(labels, dtype=np.float64)
+        if not 0 < labels.sum() < len(labels):
+            raise InputError(
+                f"calibration needs pairs of both kinds; {labels.sum():.0f} of the {len(labels)} pairs are positive"
+            )
+        weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        self._fit(similarities, labels, weight)
+        return self
+
+    def predict(self, similarities: np.ndarray) -> np.ndarray:
+        """(n,) float64 probabilities in [0, 1] of "same meaning", in the order of the similarities."""
+        return self._predict(np.asarray(similarities, dtype=np.float64))
+
+    def inverse(self, probabilities: np.ndarray) -> np.ndarray:
+        """(n,) float64 similarities that get these probabilities (to 1e-6), -1 or 1 where none does: for those who
+        decide by a probability and search by cosine."""
+        grid = np.linspace(-1, 1, 2001)
+        return np.interp(probabilities, self.predict(grid), grid)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Method and fitted numbers, as JSON takes them."""
+        return {"method": self.name} | {key: np.asarray(getattr(self, key)).tolist() for key in self.fitted}
+
+    def _fit(self, similarities: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def _predict(self, similarities: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+class MinMax(Calibrator):
+    """The simple linear map: the lowest similarity seen becomes 0, the highest 1. It only looks like a probability."""
+
+    name = "min_max"
+    fitted = ("low_", "high_")
+
+    def _fit(self, similarities, labels, weight):
+        self.low_, self.high_ = float(similarities.min()), float(similarities.max())
+        if self.low_ == self.high_:
+            raise InputError(f"calibration: all similarities are {self.low_}; is the model the right one?")
+
+    def _predict(self, similarities):
+        return ((similarities - self.low_) / (self.high_ - self.low_)).clip(0, 1)
+
+
+class Platt(Calibrator):
+    """A logistic curve of the similarity, fitted to Platt's targets (N+ + 1)/(N+ + 2) and 1/(N- + 2).
+
+    These keep the curve finite where the kinds are parted completely (Platt, 1999).
+    """
+
+    name = "platt"
+    fitted = ("slope_", "intercept_")
+
+    def _fit(self, similarities, labels, weight):
+        (self.slope_,), self.intercept_ = _logistic(similarities[:, None], _platt_targets(labels), weight)
+        _must_rise(self.slope_)
+
+    def _predict(self, similarities):
+        return expit(self.slope_ * similarities + self.intercept_)
+
+
+class Beta(Calibrator):
+    """Beta calibration of u: log-odds a ln(u) - b ln(1 - u) + c, with a, b >= 0 (Kull et al., AISTATS 2017).
+
+    A coefficient that would be negative is set to 0 and the other fitted alone, as the authors do.
+    """
+
+    name = "beta"
+    fitted = ("a_", "b_", "c_")
+
+    def _fit(self, similarities, labels, weight):
+        features = self._features(similarities)
+        self.a_ = self.b_ = 0.0
+        (a, b), c = _logistic(features, labels, weight)
+        if a < 0:
+            (self.b_,), self.c_ = _logistic(features[:, 1:], labels, weight)
+        elif b < 0:
+            (self.a_,), self.c_ = _logistic(features[:, :1], labels, weight)
+        else:
+            self.a_, self.b_, self.c_ = a, b, c
+        _must_rise(min(self.a_, self.b_) if min(self.a_, self.b_) < 0 else max(self.a_, self.b_))
+
+    def _predict(self, similarities):
+        return expit(self._features(similarities) @ [self.a_, self.b_] + self.c_)
+
+    @staticmethod
+    def _features(similarities: np.ndarray) -> np.ndarray:
+        u = _unit(similarities)
+        return np.column_stack([np.log(u), -np.log1p(-u)])
+
+
+class Isotonic(Calibrator):
+    """The monotone steps of pool-adjacent-violators, joined by straight lines from centre to centre.
+
+    The steps of plain isotonic regression give equal scores to unequal pairs, which changes the ranking, and reach 0
+    and 1, which no finite sample can promise; the lines rise everywhere, and the ends stay within Platt's targets.
+    """
+
+    name = "isotonic"
+    fitted = ("similarities_", "probabilities_")
+
+    def _fit(self, similarities, labels, weight):
+        from sklearn.isotonic import IsotonicRegression
+
+        steps = IsotonicRegression().fit(similarities, labels, weight).predict(similarities)
+        low, high = _platt_targets(np.array([0.0, 1.0]), positives=labels.sum(), negatives=(1 - labels).sum())
+        values, step = np.unique(steps, return_inverse=True)
+        if len(values) < 2:
+            _must_rise(0.0)
+        centres = np.bincount(step, weight * similarities) / np.bincount(step, weight)
+        values, first = np.unique(values.clip(low, high), return_index=True)
+        # beyond the outermost centres the curve goes on to half and to half the missing rest
+        self.similarities_ = np.r_[-1.0, centres[first], 1.0]
+        self.probabilities_ = np.r_[values[0] / 2, values, (1 + values[-1]) / 2]
+        inside = np.r_[True, (centres[first] > -1) & (centres[first] < 1), True]
+        self.similarities_, self.probabilities_ = self.similarities_[inside], self.probabilities_[inside]
+
+    def _predict(self, similarities):
+        return np.interp(similarities, self.similarities_, self.probabilities_)
+
+
+METHODS: dict[str, type[Calibrator]] = {kind.name: kind for kind in (MinMax, Platt, Beta, Isotonic)}
+
+
+def fit(method: str, similarities: np.ndarray, labels: np.ndarray, prior: float | None = None) -> Calibrator:
+    """A map of `METHODS` fitted to pairs, re-weighted to the balance of production; see `statistics.prior_weights`."""
+    return METHODS[method]().fit(similarities, labels, prior_weights(labels, prior))
+
+
+def from_dict(values: Mapping[str, Any]) -> Calibrator:
+    """The fitted calibrator that `Calibrator.to_dict` wrote.
+
+    Raises:
+        InputError: if the method is unknown or a number is missing.
+    """
+    kind = METHODS.get(values.get("method"))
+    if kind is None or any(key not in values for key in kind.fitted):
+        raise InputError(f"no calibration of this version: {sorted(values)}; run 05_calibrate again")
+    calibrator = kind()
+    for key in kind.fitted:
+        setattr(calibrator, key, np.asarray(values[key]) if isinstance(values[key], list) else values[key])
+    return calibrator
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The probability by bi-encoder and cross-encoder together: a logistic regression on the log-odds of both.
+
+    Attributes:
+        similarity: weight of the log-odds of the calibrated similarity, >= 0.
+        reranker: weight of the log-odds of the cross-encoder's score, >= 0.
+        intercept: what is added.
+    """
+
+    similarity: float
+    reranker: float
+    intercept: float
+
+    @classmethod
+    def fit(cls, probabilities: np.ndarray, reranker: np.ndarray, labels: np.ndarray) -> Self:
+        """Fit to (n,) calibrated probabilities, cross-encoder scores in [0, 1] and labels 0 or 1."""
+        labels = np.asarray(labels, dtype=np.float64)
+        features = np.column_stack([_odds(probabilities), _odds(reranker)])
+        slopes, intercept = _logistic(features, _platt_targets(labels), np.ones(len(labels)))
+        for kept in (0, 1):
+            # a score that would count against a pair is left out
+            if slopes[1 - kept] < 0:
+                slope, intercept = _logistic(features[:, [kept]], _platt_targets(labels), np.ones(len(labels)))
+                slopes = np.eye(2)[kept] * max(slope[0], 0)
+        return cls(float(slopes[0]), float(slopes[1]), intercept)
+
+    def predict(self, probabilities: np.ndarray, reranker: np.ndarray) -> np.ndarray:
+        """(n,) float64 in [0, 1]."""
+        return expit(self.similarity * _odds(probabilities) + self.reranker * _odds(reranker) + self.intercept)
+
+
+def _unit(similarities: np.ndarray) -> np.ndarray:
+    return ((1 + similarities) / 2).clip(EDGE, 1 - EDGE)
+
+
+def _odds(probabilities: np.ndarray) -> np.ndarray:
+    p = np.asarray(probabilities, dtype=np.float64).clip(EDGE, 1 - EDGE)
+    return logit(p)
+
+
+def _platt_targets(labels: np.ndarray, positives: float | None = None, negatives: float | None = None) -> np.ndarray:
+    positives = labels.sum() if positives is None else positives
+    negatives = (1 - labels).sum() if negatives is None else negatives
+    return np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+
+def _logistic(features: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, float]:
+    """Maximum-likelihood logistic regression on targets in [0, 1]: coefficients and intercept.
+
+    A target t is a positive of weight t and a negative of weight 1 - t. The penalty is the one betacal uses: it only
+    stops parted kinds from making the coefficients infinite.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    count = len(targets)
+    twice = np.r_[targets * weight, (1 - targets) * weight]
+    used = twice > 0
+    # centred features: the solver's steps are well scaled on bunched similarities
+    centre, scale = features.mean(0), np.maximum(features.std(0), 1e-12)
+    scaled = np.vstack([(features - centre) / scale] * 2)[used]
+    model = LogisticRegression(C=99999999999, solver="newton-cholesky", tol=1e-12, max_iter=1000)
+    model.fit(scaled, np.repeat([1, 0], count)[used], twice[used])
+    slopes = model.coef_[0] / scale
+    return slopes.astype(float), float(model.intercept_[0] - slopes @ centre)
+
+
+def _must_rise(slope: float) -> None:
+    if slope <= 0:
+        raise InputError(
+            "calibration: more similar pairs are not more often positives, so no threshold can work; the model has "
+            "learnt nothing of these labels, or the labels are swapped (1 = same meaning)"
+        )

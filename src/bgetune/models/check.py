@@ -1,0 +1,176 @@
+"""Whether a model is what its parameter needs, found out before anything is computed with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from bgetune.errors import InputError
+from bgetune.files import sha256
+from bgetune.models import hub
+from bgetune.models.cache import content_key
+from bgetune.paths import cache_root
+
+Role = Literal["encoder", "reranker", "translator"]
+
+ROLES: dict[str, Role] = {
+    "model": "encoder",
+    "guide": "encoder",
+    "reranker": "reranker",
+    "to_pivot": "translator",
+    "from_pivot": "translator",
+}
+"""What the parameters want that name models, by the last part of a parameter's name."""
+
+UNKNOWN = 0.2
+"""Share of unknown tokens in a team's texts above which a model cannot read them."""
+
+SAMPLE = 500
+"""Texts that are looked at, at most."""
+
+FOLDER = Path("data/cache/checks")
+
+_LAYER = re.compile(r"\blayers?\.\d+\.")
+
+
+def check_model(location: str | Path, parameter: str, role: Role, texts: Sequence[str] | None = None) -> None:
+    """Check that a model has the role's architecture, all its weights, finite ones, and the tokenizer it was made with.
+
+    Loads the model once; a model that passed is not loaded again while its files are unchanged.
+
+    Args:
+        location: a folder, a hub name, or ``demo://...``.
+        parameter: the parameter that named the model, for the message.
+        role: an encoder of sentences, a reranker (cross-encoder with one output or two), or a translator.
+        texts: what the model will have to read; of more than `SAMPLE`, the first. None: not checked.
+
+    Raises:
+        InputError: one line that names parameter, folder or file, and the remedy: no such model, no safetensors, a
+            broken file, code of its own, another role, missing weights or layers, weights that are not finite, no
+            tokenizer, one that does not fit the weights, more than `UNKNOWN` of the texts' tokens unknown.
+    """
+    folder = hub.fetch(location, parameter)
+    texts = list(dict.fromkeys(text[:200] for text in texts or ()))[:SAMPLE]
+    stats = [(file, file.stat()) for file in hub.files(folder)]
+    passed = content_key(
+        *(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats),
+        *(role, version("transformers"), sha256(Path(__file__)), *texts),
+    )
+    mark = cache_root() / FOLDER / passed
+    if mark.is_file():
+        return
+    for file, _ in stats:
+        if file.suffix == ".json":
+            hub.read_json(file, parameter)
+    _check_role(folder, parameter, role)
+    rows = _check_weights(folder, parameter, role)
+    _check_tokenizer(folder, parameter, rows, texts)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
+def _check_role(folder: Path, parameter: str, role: Role) -> None:
+    """By the architecture that config.json names."""
+    config = hub.read_json(folder / "config.json", parameter)
+    name = (config.get("architectures") or [""])[0]
+    if name.endswith("ForSequenceClassification"):
+        found, label = "reranker", f"a classifier of pairs (cross-encoder, {name})"
+    elif name.endswith(("ForConditionalGeneration", "MTModel")):
+        found, label = "translator", f"a translator ({name})"
+    else:
+        found, label = "encoder", f"an encoder of single texts ({name})"
+    wanted = {
+        "encoder": "an encoder of sentences, such as BAAI/bge-small-zh-v1.5",
+        "reranker": "a cross-encoder with one output, such as BAAI/bge-reranker-base",
+        "translator": "a translator, such as Helsinki-NLP/opus-mt-zh-en",
+    }[role]
+    if name and found != role:
+        raise InputError(f"{parameter}: {folder} is {label}; what is needed is {wanted}")
+    outputs = len(config.get("id2label") or ()) or config.get("num_labels", 2)
+    if role == "reranker" and outputs > 2:
+        raise InputError(f"{parameter}: {folder} has {outputs} outputs; what is needed is {wanted}")
+
+
+def _check_weights(folder: Path, parameter: str, role: Role) -> int:
+    """Whether the weights are those of the configuration, and finite; returns the rows of the embedding matrix."""
+    import torch
+
+    with hub.loading(folder, parameter):
+        model, info = _class(folder, parameter, role).from_pretrained(
+            folder,
+            output_loading_info=True,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype="auto",
+        )
+    # an encoder's pooler is not read; position_ids are counted anew
+    unused = ("pooler", "position_ids") if role == "encoder" else ("position_ids",)
+    missing = sorted(key for key in info["missing_keys"] if not set(unused) & set(key.split(".")))
+    if missing:
+        raise InputError(
+            f"{parameter}: {folder} lacks {len(missing)} weights of a {type(model).__name__} ({_shown(missing)}), which "
+            f"would be random numbers; copy or download the model again, or give one made for this role"
+        )
+    surplus = sorted(key for key in info["unexpected_keys"] if _LAYER.search(key))
+    if surplus:
+        raise InputError(
+            f"{parameter}: {folder} holds {len(surplus)} weights of layers ({_shown(surplus)}) that its config.json does "
+            f"not know: config.json belongs to another model; copy or download the model again"
+        )
+    wrong = sorted(name for name, weights in model.named_parameters() if not torch.isfinite(weights).all())
+    if wrong:
+        raise InputError(
+            f"{parameter}: {folder} has weights that are not finite ({_shown(wrong)}): its training has diverged, or "
+            f"the file is damaged; give another model"
+        )
+    return model.get_input_embeddings().weight.shape[0]
+
+
+def _class(folder: Path, parameter: str, role: Role) -> Any:
+    """What the pipeline loads such a model by."""
+    import transformers
+
+    if role == "reranker":
+        return transformers.AutoModelForSequenceClassification
+    if role == "translator":
+        return transformers.AutoModelForSeq2SeqLM
+    name = (hub.read_json(folder / "config.json", parameter).get("architectures") or [""])[0]
+    # the encoder half of T5: AutoModel would look for the decoder, too
+    return getattr(transformers, name) if name.endswith("EncoderModel") else transformers.AutoModel
+
+
+def _check_tokenizer(folder: Path, parameter: str, rows: int, texts: list[str]) -> None:
+    from transformers import AutoTokenizer
+
+    with hub.loading(folder, parameter):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    names = [name for name in tokenizer.vocab_files_names.values() if not name.endswith("_config.json")]
+    if names and not any((folder / name).is_file() for name in names):
+        raise InputError(
+            f"{parameter}: {folder} has no tokenizer (none of {', '.join(sorted(names))}), so that it could read no text; copy "
+            f"it from the model that this one was made of"
+        )
+    highest, size = max(tokenizer.get_vocab().values()), len(tokenizer)
+    if highest >= rows or size < rows / 4:
+        raise InputError(
+            f"{parameter}: {folder}: the tokenizer has {size} tokens, the weights {rows}: they belong to two models; "
+            f"copy or download the model again"
+        )
+    if texts and tokenizer.unk_token_id is not None:
+        ids = np.concatenate([np.array(row, int) for row in tokenizer(texts, add_special_tokens=False)["input_ids"]])
+        share = float(np.mean(ids == tokenizer.unk_token_id)) if len(ids) else 0.0
+        if share > UNKNOWN:
+            raise InputError(
+                f"{parameter}: {folder} does not know {share:.0%} of the tokens of your texts; choose a model of their "
+                f"language (BAAI/bge-small-zh-v1.5 for Chinese, BAAI/bge-m3 for many)"
+            )
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:2]) + ("..." if len(names) > 2 else "")

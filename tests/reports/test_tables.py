@@ -1,0 +1,74 @@
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from bgetune.reports import tables
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</td></table><h1>out</h1>",
+    "$\\href{javascript:alert(1)}{x}$ \\(y\\)",
+    "\x1b]0;title\x07\x1b[31mred",
+    "\u202egnp.exe",
+    "[a](javascript:alert(1)) **b** `c`",
+]
+
+
+def texts_of(html):
+    """The texts between the tags."""
+    found, parser = [], HTMLParser()
+    parser.handle_data = found.append
+    parser.feed(html)
+    return found
+
+
+def test_whole_numbers_have_no_decimals():
+    rows = pd.DataFrame({"queries": [5668.0, 12.0], "share": [1.0, 0.25], "seen": [1.0, None], "text": ["<b>", "x"]})
+    html = tables.table(rows, digits=4).html
+    assert ">5,668<" in html
+    assert ">0.2500<" in html
+    assert ">1.0000<" in html, "the share beside 0.25"
+    assert ">1<" in html, "beside none"
+    assert ">–<" in html
+    assert "&lt;b&gt;" in html
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_has_power_wherever_it_stands(text):
+    frame = pd.DataFrame({"plain": [text], text: [1.5]}, index=pd.Index([text], name=text))
+    for made in (tables.table(frame, caption=text), tables.table(frame[text]), tables.table(frame.iloc[:0])):
+        html = made.html
+        assert html.count("<table") == 1
+        for markup in ("<script", "<img", "<h1", "javascript:alert(1)</a>", "\x1b", "\x07", "\u202e"):
+            assert markup not in html
+        assert not [text for text in texts_of(html) if len(text) > 1 and {"$", "\\"} & set(text)], "no formula is left"
+        assert not {"\x1b", "\x07", "\u202e"} & set(made.text), "nor on a terminal"
+    assert "x1b" in tables.clean("\x1b"), "shown, not dropped"
+
+
+def test_an_index_with_a_name_or_texts_heads_its_rows():
+    named = tables.table(pd.Series([3, 4], index=pd.Index(["a", "b"], name="kind"), name="pairs")).html
+    assert '<th scope="row" style="text-align: left">a</th>' in named
+    assert ">kind</th>" in named
+    pairs = pd.DataFrame({"kind": ["a", "a"], "label": [0, 1], "n": 2}).groupby(["kind", "label"]).sum()
+    assert tables.table(pairs).html.count('scope="row"') == 4
+    counted = pd.DataFrame({"n": [1, 2, 3]})[lambda rows: rows.n > 1]
+    assert 'scope="row"' not in tables.table(counted).html
+
+
+def test_percent_missing_best_and_marked():
+    frame = pd.DataFrame({"share": [0.125, None], "loss": [0.5, 0.25], "same": [True, False]})
+    made = tables.table(frame, percent=["share"], missing="none", best={"loss": min}, marked=[False, True])
+    assert "12.5%" in made.html
+    assert ">none<" in made.html
+    assert "<strong>0.25</strong>" in made.html
+    assert made.html.count('class="marked"') == 1
+    assert ">yes<" in made.html
+    assert made.text.splitlines()[0].split() == ["share", "loss", "same"]
+
+
+def test_chinese_columns_of_a_terminal_are_in_line():
+    lines = tables.table(pd.DataFrame({"text": ["支付", "pay"], "n": [1, 2]})).text.splitlines()
+    assert [line.index(digit) for line, digit in zip(lines[1:], "12", strict=True)] == [4, 6]
