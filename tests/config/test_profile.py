@@ -294,3 +294,14 @@ def test_model_locations_finds_optional_and_nested_models_once():
     assert found["demo://standard/encoder"] == "model"
     assert found["demo://standard/reranker"] == "reranker"
     assert len(found) == len(model_locations(values))
+
+
+def test_the_language_is_of_the_run_and_no_parameter_of_a_stage(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text("model: a/b\nlanguage: zh\n")
+    profile = load_profile(file)
+    assert profile.language == "zh"
+    assert all("language" not in type(resolve(stage, profile)[0]).model_fields for stage in STAGES)
+    file.write_text("model: a/b\nlanguage: de\n")
+    with pytest.raises(InputError, match="language"):
+        load_profile(file)
