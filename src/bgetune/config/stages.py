@@ -110,16 +110,30 @@ class HardNegatives(Reranks, Embeds, Seeded):
     truth: str | None = Positives.model_fields["truth"]
     num_negatives: int = Field(5, ge=1, le=100, description="Hard negatives of a query, at most.")
     rank_min: int = Field(1, ge=1, description="First rank of the search that may become a negative.")
-    rank_max: int = Field(100, ge=1, le=2000, description="Last rank: how deep the search goes.")
-    window_low: float | None = Field(0.6, ge=-1, le=1, description="Similarity a negative must reach. Null: any.")
+    rank_max: int = Field(
+        100,
+        ge=1,
+        le=2000,
+        description="Last rank: how deep the search goes. With max_false_negatives it goes deeper by itself where too "
+        "few texts within this rank are safe.",
+    )
+    window_low: float | None = Field(None, ge=-1, le=1, description="Similarity a negative must reach. Null: any.")
     window_high: float | None = Field(None, ge=-1, le=1, description="Similarity a negative must not pass. Null: any.")
+    max_false_negatives: float | None = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Highest probability of being an unknown positive with which a text may become a negative. It is "
+        "estimated from the known positives, and lower where a reranker vetoes. Larger: harder negatives, more of them "
+        "false. Null: no limit.",
+    )
     margin: float | None = Field(
         None,
         ge=0,
         lt=1,
         description="A negative stays this share below the positives, similarity measured after what all texts have in "
-        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule: the nearest teach more"
-        ", even where a third of them are unknown positives; 0.05 keeps those out.",
+        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule, except that 0.05 "
+        "applies where the probability of max_false_negatives cannot be estimated.",
     )
     cluster_rule: bool = Field(True, description="No text of the query's cluster is a negative. False: no direct edge.")
     veto_score: float | None = Field(

@@ -12,7 +12,7 @@ from bgetune.config.stages import HardNegatives
 from bgetune.errors import InputError
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
-from bgetune.negatives.mining import mine, with_margin
+from bgetune.negatives.mining import for_judging, mine
 from bgetune.negatives.world import World, lot
 
 MACHINE_MADE = ("back_translation", "generated")
@@ -36,8 +36,7 @@ def heldout(
     Returns:
         The table `heldout`.
     """
-    free = {"window_low": None, "window_high": None, "sampling": "top", "too_few": "fewer", "rank_min": 1}
-    rules = with_margin(rules).model_copy(update=free)
+    rules = for_judging(rules)
     machine = world.positives["source"].isin(MACHINE_MADE)
     natural = set(world.positives.loc[~machine, "anchor"]) | set(world.positives.loc[~machine, "positive"])
     made = (set(world.positives["anchor"]) | set(world.positives["positive"])) - natural

@@ -44,6 +44,11 @@ class Space:
             sought[prompted] = encoder.encode(world.text[queries["anchor"][prompted]], query=True)
         return cls(texts, sought, Whitening.fit(texts), row)
 
+    @property
+    def whitened_texts(self) -> np.ndarray:
+        """`texts` after whitening."""
+        return self._whitened[1]
+
     def similarity(self, query: np.ndarray, text: np.ndarray, whitened: bool = False) -> np.ndarray:
         """Cosine of rows of `queries` and text numbers, pair by pair: (p,) float64, rounded."""
         left, right = self._whitened if whitened else (self.queries, self.texts)
