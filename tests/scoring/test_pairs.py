@@ -66,7 +66,7 @@ def test_a_pair_in_both_directions_counts_once():
 
 
 def test_pairs_of_one_kind_are_an_error_with_a_remedy():
-    with pytest.raises(InputError, match=r"dev and test each need positive and negative pairs.*Give labelled pairs"):
+    with pytest.raises(InputError, match=r"each need two positive and two negative pairs.*Give labelled pairs"):
         pairs.judged_pairs(heldout_pairs(("positive", "random")), None)
 
 

@@ -102,8 +102,14 @@ def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Prof
 
 
 def find_file(path: str | Path) -> Path:
-    """A file given relative to the working directory or to the repository, as an absolute path."""
-    for candidate in (Path(path).expanduser(), ROOT / path):
+    """A file given relative to the working directory or to the repository, as an absolute path.
+
+    A plain name such as demo is `params/demo.yaml`.
+    """
+    candidates = [Path(path).expanduser(), ROOT / path]
+    if Path(path).name == str(path):
+        candidates.append(ROOT / "params" / f"{path}.yaml")
+    for candidate in candidates:
         try:
             if candidate.is_file():
                 return candidate.resolve()
@@ -112,7 +118,9 @@ def find_file(path: str | Path) -> Path:
             found = None
         if found:
             raise InputError(f"{path}: {found}")
-    raise InputError(f"{_shown(path, quoted=False)}: no such file (looked in {Path.cwd()} and {ROOT})")
+    raise InputError(
+        f"{_shown(path, quoted=False)}: no such file (looked in {Path.cwd()}, {ROOT} and {ROOT / 'params'})"
+    )
 
 
 def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = None) -> tuple[Section, dict[str, str]]:

@@ -284,7 +284,10 @@ class _Raw:
     dropped: list[tuple[str, str, int, str]]
 
     def select(self, values: dict[str, str], rules: dict[str, str]) -> tuple[ibis.Table, pd.DataFrame]:
-        """The rows that no rule (reason -> SQL test) objects to, as a lazy table, and what was dropped."""
+        """The rows that no rule (reason -> SQL test) objects to, as a lazy table, and what was dropped.
+
+        `attrs["rows"]` of the latter says how many rows the source has in all: {name of the source: rows}.
+        """
         connection = connect()
         cases = " ".join(f"WHEN {test} THEN {_sql(reason)}" for reason, test in rules.items())
         reason = f"CASE WHEN broken IS NOT NULL THEN broken {cases} END"
@@ -298,6 +301,7 @@ class _Raw:
         name = label(self.source)
         dropped = [*self.dropped, *((name, why, rows, example) for why, rows, example in counts if why)]
         table = dropped_rows(dropped)
+        table.attrs["rows"] = {name: sum(rows for _, rows, _ in counts) + sum(rows for *_, rows, _ in self.dropped)}
         if all(why for why, *_ in counts):
             reasons = "; ".join(f"{row.reason}: {row.rows} rows, such as {row.example!r}" for row in table.itertuples())
             raise InputError(f"{name}: no row can be used ({reasons or 'there are none'})")

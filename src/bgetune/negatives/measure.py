@@ -235,7 +235,7 @@ def ablation(
         mined = mine(world, encoder, changed, reranker, verdicts=verdicts, sample=sample)
         row = {"setting": name, **coverage(mined, changed)}
         if reranker is not None:
-            row["doubted"] = float((ask(world, mined.queries, mined.negatives, reranker) >= 0.5).mean())
+            row["doubted"] = float(pd.Series(ask(world, mined.queries, mined.negatives, reranker)).ge(0.5).mean())
         if meanings is not None:
             row["false_negatives"] = false_negatives(world, mined, meanings)
         rows.append(row)

@@ -316,7 +316,8 @@ def _with_random(
 ) -> pd.DataFrame:
     """Random texts of other clusters, of rank 0, for the queries whose candidates cannot fill `num_negatives`."""
     passed = pairs[pairs["rule"].eq("")].groupby("query").size().reindex(range(len(queries)), fill_value=0)
-    seen = pairs.groupby("query")["candidate"].agg(set)
+    # a small corpus is searched whole: what was only too easy may come back as a random text
+    seen = pairs[pairs["rule"].ne("below_window")].groupby("query")["candidate"].agg(set)
     by_kind = {kind: np.flatnonzero((space.row >= 0) & (world.kind == kind)) for kind in ("document", "query")}
     rows = []
     for query in np.flatnonzero(passed < rules.num_negatives):

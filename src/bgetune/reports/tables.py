@@ -198,14 +198,26 @@ def _look(number: bool, more: str = "") -> str:
 
 
 def _text(header: Sequence[str], lines: Sequence[Sequence[Cell]]) -> str:
-    """Columns padded to one width; a Chinese character takes two places of a terminal."""
-    cells = [[name.replace("\n", " ") for name in header]]
-    cells += [[cell.text.replace("\n", " ") for cell in line] for line in lines]
+    return columns([header, *([cell.text for cell in line] for line in lines)])
+
+
+def columns(lines: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+    """Lines of cells as text in columns; a Chinese character takes two places of a terminal.
+
+    Args:
+        right: numbers of the columns that are aligned to the right.
+    """
+    cells = [[clean(text).replace("\n", " ") for text in line] for line in lines]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(text + " " * (width - _width(text)) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    )
+    padded = []
+    for line in cells:
+        blanks = [" " * (width - _width(text)) for text, width in zip(line, widths, strict=True)]
+        parts = [
+            blank + text if place in right else text + blank
+            for place, (text, blank) in enumerate(zip(line, blanks, strict=True))
+        ]
+        padded.append("  ".join(parts).rstrip())
+    return "\n".join(padded)
 
 
 def _width(text: str) -> int:

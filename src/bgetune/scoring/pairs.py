@@ -45,10 +45,15 @@ def judged_pairs(
         if _fewest(people) >= min_labelled:
             return _ordered(people), "labelled"
     if _fewest(mined) < 2:
-        counts = mined.groupby(["split", "label"]).size().to_dict()
+        counts = mined.groupby(["split", "label"]).size()
+        there = "; ".join(
+            f"{split}: {counts.get((split, 1), 0)} positive, {counts.get((split, 0), 0)} negative"
+            for split in ("dev", "test")
+        )
         raise InputError(
-            f"05_calibrate: dev and test each need positive and negative pairs; there are {counts or 'none'} "
-            f"(split, label). Give labelled pairs (01_positives: sources: pairs), or more data to mine them from"
+            f"05_calibrate: dev and test each need two positive and two negative pairs, or min_labelled "
+            f"({min_labelled}) labelled ones of each; held out are {there}. Give labelled pairs (01_positives: "
+            f"sources: pairs), more data to mine them from, or larger dev_fraction and test_fraction"
         )
     return _ordered(mined), "held out"
 
@@ -70,6 +75,8 @@ def similarities(encoder: Encoder, pairs: pd.DataFrame, texts: pd.DataFrame) -> 
     Raises:
         InputError: if a text of a pair is not in `texts`.
     """
+    if pairs.empty:
+        return np.empty(0)
     by_id = texts.set_index("text_id")
     missing = set(pairs["query_id"]).union(pairs["text_id"]) - set(by_id.index)
     if missing:

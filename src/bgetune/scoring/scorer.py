@@ -19,7 +19,7 @@ from bgetune.errors import InputError
 from bgetune.metrics import calibrators
 from bgetune.models.encoder import Encoder
 from bgetune.paths import ROOT
-from bgetune.runs.manifest import artifact_path
+from bgetune.runs.manifest import artifact_path, verify
 from bgetune.scoring import reference
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ class Scorer:
             device: ``auto``, ``cpu``, ``cuda``...
 
         Raises:
-            InputError: if the run is not finished, or its `scoring.json` was made for other weights.
+            InputError: if the run is not finished, a file of it was changed, or its `scoring.json` was made for other
+                weights.
         """
         folder = Path(run_dir) if Path(run_dir).is_dir() else ROOT / run_dir
         file = artifact_path(folder, "scoring.json")
@@ -107,7 +108,9 @@ class Scorer:
             device=device,
             cache_dir=None,
         )
-        return cls(settings, encoder, folder)
+        scorer = cls(settings, encoder, folder)
+        verify(folder, ["scoring.json", "model"])
+        return scorer
 
     def score(self, queries: str | Sequence[str], documents: str | Sequence[str], **options: bool) -> np.ndarray:
         """The probability that the texts of each pair mean the same.

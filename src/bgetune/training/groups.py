@@ -46,7 +46,10 @@ def read_groups(file: str | Path) -> list[Group]:
             if line.strip():
                 groups.append(_parse(line, f"{file}, line {number}"))
     if not groups:
-        raise InputError(f"{file} holds no training group: no positives were found; see the report of 01_positives")
+        raise InputError(
+            f"{file} holds no training group: 03_hard_negatives found no hard negative for any query. Its report says "
+            f"which rule rejected them: lower window_low, or fill up with too_few: random; or give more data"
+        )
     return groups
 
 
