@@ -17,7 +17,7 @@ from bgetune.runs import manifest, run_folder
 KEYS = ("OPENAI_API_KEY", "DEEPL_AUTH_KEY", "BAIDU_APPID", "BAIDU_APPKEY", "TENCENTCLOUD_SECRET_ID")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """Models and data of a small team."""
     root = tmp_path_factory.mktemp("team")
@@ -224,8 +224,8 @@ def test_a_study_says_each_thing_once_and_checks_a_model_once(write, monkeypatch
     [
         ({"max_length": 4096}, "max_length: 4096 tokens, of which model reads the first 64 only"),
         (
-            {"04_train.backend": "flagembedding", "04_train.lora_rank": 8, "04_train.spread": 0.1},
-            "04_train.backend: flagembedding ignores lora_rank, spread",
+            {"04_train.backend": "flagembedding", "04_train.lora_rank": 8, "04_train.orthogonality_weight": 0.1},
+            "04_train.backend: flagembedding ignores lora_rank, orthogonality_weight",
         ),
         ({"04_train.guide_margin": 0.1}, "04_train.guide_margin: has no effect without loss: gist"),
         ({"reranker": None, "03_hard_negatives.veto_score": 0.4}, "veto_score: has no effect without a reranker"),

@@ -167,3 +167,14 @@ def test_a_run_that_fails_does_not_stop_the_others(counting, capsys):
     page = (counting / "runs/comparison.html").read_text("utf-8")
     assert "unlucky &lt;b&gt;" in page
     assert re.search("two +failed", output.out)
+
+
+def test_a_run_that_cannot_be_judged_stops_before_training(tmp_path):
+    pipeline.require_judgeable(tmp_path)
+    for enough in (True, False):
+        judging = {"enough": enough, "sentence": "Too few: give more data."}
+        manifest.write_manifest(tmp_path, {"stages": {"01_positives": {"metrics": {"judging": judging}}}})
+        if enough:
+            pipeline.require_judgeable(tmp_path)
+    with pytest.raises(InputError, match=r"Too few: give more data\. Nothing was trained; .*01_positives\.html"):
+        pipeline.require_judgeable(tmp_path)

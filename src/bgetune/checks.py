@@ -23,7 +23,7 @@ from bgetune.paths import locate, prepare_demo
 from bgetune.runs import manifest
 
 IGNORED_BY_FLAGEMBEDDING = (
-    "loss", "compare", "symmetric", "spread", "matryoshka", "guide", "guide_margin", "graded_loss", "mixing",
+    "loss", "compare", "symmetric", "orthogonality_weight", "matryoshka", "guide", "guide_margin", "graded_loss", "mixing",
     "positives", "mini_batch_size", "lora_rank", "eval_steps", "patience",
 )  # fmt: skip
 """Parameters of 04_train that the official trainer has nothing for."""
@@ -273,7 +273,9 @@ def _truth(file: Path, parameter: str) -> None:
     except UnicodeDecodeError:
         columns = []
     if not {"text", "meaning"} <= set(columns):
-        raise InputError(f"{parameter}: {file} is no table of text and meaning (CSV in UTF-8 with these two columns)")
+        raise InputError(
+            f"{parameter}: {file} is no table of text and meaning; save it as CSV in UTF-8 with these columns"
+        )
 
 
 def _opencc(part: Part, found: Findings) -> None:

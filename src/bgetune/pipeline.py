@@ -182,6 +182,8 @@ def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence
             forced = course.force or (course.first is not None and number > stages.index(course.first))
             reason = "forced" if forced else _reason(stage, profile, run_dir)
             label = f"  [{number}/{len(stages)}] {stage:<{max(map(len, stages))}}"
+            if number > 1:
+                require_judgeable(run_dir)
             if reason is None:
                 print(f"{label} up to date", flush=True)
             else:
@@ -200,6 +202,20 @@ def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence
                 break
     print(f"  report: {run_dir / 'index.html'}   ({time.monotonic() - started:.0f} s)", flush=True)
     return run_dir
+
+
+def require_judgeable(run_dir: Path) -> None:
+    """Stop before anything is trained where 01 found that dev and test cannot be judged.
+
+    Raises:
+        InputError: with its sentence, which says what to add.
+    """
+    metrics = manifest.read_manifest(run_dir)["stages"].get("01_positives", {}).get("metrics", {})
+    judging = metrics.get("judging", {"enough": True})
+    if not judging["enough"]:
+        raise InputError(
+            f"{judging['sentence']} Nothing was trained; what 01 found is in {run_dir / '01_positives.html'}"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

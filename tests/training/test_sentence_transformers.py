@@ -40,7 +40,13 @@ def assert_same(first, second):
 def test_learns_to_separate_and_spreads_the_scores(base, groups, cluster_of, dev_pairs, tmp_path):
     seen = []
     trained = train(
-        base, groups, cluster_of, options(base, epochs=5, spread=2.0), tmp_path, pairs=dev_pairs, watch=seen.append
+        base,
+        groups,
+        cluster_of,
+        options(base, epochs=5, orthogonality_weight=2.0),
+        tmp_path,
+        pairs=dev_pairs,
+        watch=seen.append,
     )
     log = trained.log.set_index("step")
     before, after = log.loc[0], log.loc[trained.best_step]
@@ -49,7 +55,7 @@ def test_learns_to_separate_and_spreads_the_scores(base, groups, cluster_of, dev
     assert after["mean_squared_cosine_random"] < before["mean_squared_cosine_random"] / 2
     assert after["average_precision"] == log["average_precision"].iloc[1:].max()
     assert log["loss"].dropna().iloc[-1] < log["loss"].dropna().iloc[0] / 2
-    assert {"ranking", "spread", "learning_rate"} <= set(log.columns)
+    assert {"ranking", "orthogonality", "learning_rate"} <= set(log.columns)
     assert len(seen) == 10
     assert seen[-1]["step"].max() == log.index.max()
 

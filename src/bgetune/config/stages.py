@@ -201,12 +201,19 @@ class Train(Embeds, Seeded):
     symmetric: bool = Field(
         True, description="With compare: query, positives must find their query, too, not only the query its positive."
     )
-    spread: float = Field(
+    orthogonality_weight: float = Field(
         0.5,
         ge=0,
         le=100,
-        description="Weight of a term that spreads the scores of unrelated texts around 0; 1 spreads them further, and "
-        "tells near-misses apart a little worse.",
+        description="Weight of the orthogonality regularisation, which spreads the scores of unrelated texts around 0. "
+        "Where dev shows more drift than before training, the weight doubles until it is gone. 0: no regularisation.",
+    )
+    drift_price: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="How much better in metric a checkpoint must be to be chosen although its scores bunch more than "
+        "those of the model before training. 0: drift does not count; 1: never.",
     )
     matryoshka: list[Annotated[int, Field(ge=2)]] = Field(
         [],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -35,14 +37,14 @@ def find_candidates(
     rows = np.arange(len(queries)) if rows is None else rows
     kinds_of = queries["kinds"].to_numpy()[rows]
     similarities, candidates = [np.empty((len(rows), 0))], [np.empty((len(rows), 0), dtype=np.int64)]
-    for kind in ("document", "query"):
-        wanted = np.flatnonzero([kind in kinds for kinds in kinds_of])
+    for kind, start in product(("document", "query"), np.unique(space.start)):
+        wanted = np.flatnonzero((space.start[rows] == start) & np.array([kind in kinds for kinds in kinds_of]))
         corpus = np.flatnonzero((space.row >= 0) & (world.kind == kind))
         if len(wanted) and len(corpus):
             # one more than asked for: a query is among its own neighbours
             found, position = search(
                 space.queries[rows[wanted]],
-                space.texts[space.row[corpus]],
+                space.corpus(start, corpus),
                 depth + 1,
                 rules.index,
                 search_params=rules.search_params,

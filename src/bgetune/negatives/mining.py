@@ -72,7 +72,8 @@ class Mined:
     """What a search and its rules gave.
 
     Attributes:
-        queries: one row a query and prompt: anchor (number), prompt, source, positives (lists of numbers),
+        queries: one row a query and its prompts: anchor (number), prompt, text_prompt (of the texts that it is compared
+            with), source, positives (lists of numbers),
             similarities and whitened (lists: the positives compared with the query).
         candidates: one row a query and candidate: query (row of `queries`), candidate (number), rank (from 1,
             0 for what the search did not find), similarity, whitened (similarity after whitening), label (people's
@@ -122,7 +123,7 @@ def mine(
     Raises:
         InputError: if the split has no query with a positive.
     """
-    queries = queries_of(world, split, encoder.query_instruction)
+    queries = queries_of(world, split, encoder.prompts)
     if sample is not None and len(queries) > sample:
         order = [lot(rules.seed, "sample", world.id[anchor]) for anchor in queries["anchor"]]
         queries = queries.iloc[np.sort(np.argsort(order)[:sample])].reset_index(drop=True)

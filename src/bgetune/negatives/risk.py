@@ -337,17 +337,17 @@ def _support(world: World, queries: pd.DataFrame, pairs: pd.DataFrame, space: Sp
     flat = np.concatenate([*members, np.zeros(0, dtype=np.int64)]).astype(np.int64)
     texts = space.whitened_texts
     sums = np.zeros((len(queries), texts.shape[1]), dtype=np.float32)
-    np.add.at(sums, np.repeat(np.arange(len(queries)), count), texts[space.row[flat]])
+    owner = np.repeat(np.arange(len(queries)), count)
+    np.add.at(sums, owner, texts[space.start[owner] + space.row[flat]])
     query, candidate = pairs["query"].to_numpy(), pairs["candidate"].to_numpy()
-    found = pd.Index(world.pair_key(np.repeat(np.arange(len(queries)), count), flat)).get_indexer(
-        world.pair_key(query, candidate)
-    )
+    found = pd.Index(world.pair_key(owner, flat)).get_indexer(world.pair_key(query, candidate))
     left_out = np.where(found >= 0, found, start[query] + candidate % count[query].clip(min=1))
     support = pairs["whitened"].to_numpy(dtype=np.float64).copy()
     asked = np.flatnonzero(count[query] > 1)
     for part in np.array_split(asked, len(asked) // 1024 + 1):
-        others = sums[query[part]] - texts[space.row[flat[left_out[part]]]]
-        total = np.einsum("pd,pd->p", others, texts[space.row[candidate[part]]])
+        start_of = space.start[query[part]]
+        others = sums[query[part]] - texts[start_of + space.row[flat[left_out[part]]]]
+        total = np.einsum("pd,pd->p", others, texts[start_of + space.row[candidate[part]]])
         support[part] = (support[part] + total) / count[query[part]]
     return support
 
