@@ -10,6 +10,9 @@ from bgetune.config.augmentation import Gate, Generation, Pivot
 from bgetune.config.base import Embeds, ModelLocation, Reranks, Section, Seeded
 from bgetune.config.sources import GeneralSource, Sources
 
+RENAMED = {("04_train", "spread"): "orthogonality_weight"}
+"""Section and old name of a parameter -> its name now. Profiles with the old one are read, with a warning."""
+
 
 class Positives(Reranks, Embeds, Seeded):
     """01_positives: click logs, rewrites, QA, synonyms, labelled pairs and recall become the positive graph."""
