@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line of `python -m bgetune.scoring.monitor`; the exit status is 1 if something needs doing."""
     import json
 
-    from bgetune.scoring.files import read_pairs
+    from bgetune.scoring.files import read_pairs, without_text
     from bgetune.scoring.scorer import Scorer
 
     parser = argparse.ArgumentParser(prog="python -m bgetune.scoring.monitor", description=__doc__)
@@ -222,11 +222,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         scorer = Scorer.load(options.run)
         pairs = read_pairs(options.pairs, options.columns, options.label)
+        pairs = pairs[~without_text(pairs, scorer.normal)]
         similarities = scorer.similarity(pairs["query"], pairs["document"])
         known = scorer.settings["reference"]
         if options.reference:
             # unlabelled pairs stand for both kinds: then only a move as such can be seen, not one of the balance
             earlier = read_pairs(options.reference, options.columns)
+            earlier = earlier[~without_text(earlier, scorer.normal)]
             seen = quantiles(scorer.similarity(earlier["query"], earlier["document"]))
             known = {"positive": seen, "negative": seen}
         found = compare(
