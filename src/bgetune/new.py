@@ -68,10 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for guess in guesses:
         print(f"\n{told(guess)}")
     doubts = file.read_text("utf-8").count("  # ?")
-    print(
-        f"\nwrote {file.relative_to(ROOT)}"
-        + (f"; {doubts} lines with `# ?` are guesses: look at them" if doubts else "")
-    )
+    print(f"\nwrote {file.relative_to(ROOT)}" + (f"; look at the lines with `# ?` ({doubts})" if doubts else ""))
     print(f"next: ./run_all.sh {options.name} --until 01   (then without --until)")
     return 0
 
