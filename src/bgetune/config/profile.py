@@ -81,7 +81,7 @@ def load_profiles(path: str | Path, overrides: typing.Sequence[str] = ()) -> lis
         _apply_override(values, override)
     _check(values, places, file)
     name = values.get("name") or file.stem
-    _check_name(name, _place(("name",), places, file))
+    check_name(name, _place(("name",), places, file))
     study = values.pop("study", {})
     if not study:
         return [Profile(name, file, values, places)]
@@ -243,7 +243,7 @@ def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: d
                 del places[old]
 
 
-def _check_name(name: str, place: str) -> None:
+def check_name(name: str, place: str) -> None:
     """Raise for a name that is no folder's on some system, or leads out of `runs/`."""
     for part in name.split("/"):
         plain = part == Path(part).name and part == part.strip() and part.isprintable()
