@@ -63,7 +63,7 @@ def files(location: str) -> list[Path]:
         return [path]
     if path.is_dir():
         found = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
-        known = [file for file in found if _suffix(file.name) in FORMATS or _suffix(file.name) == ".zip"]
+        known = [file for file in found if suffix_of(file.name) in FORMATS or suffix_of(file.name) == ".zip"]
         if not found:
             raise InputError(f"{location}: the folder holds no files; correct path")
         return _one_split(location, known or found)
@@ -101,7 +101,8 @@ def _named(file: Path) -> str:
     return str(file.relative_to(paths.ROOT)) if file.is_relative_to(paths.ROOT) else str(file)
 
 
-def _suffix(name: str) -> str:
+def suffix_of(name: str) -> str:
+    """The end of a file's name, lower case, without what it is packed by."""
     pure = PurePosixPath(name.lower())
     return PurePosixPath(pure.stem).suffix if pure.suffix in PACKED else pure.suffix
 
@@ -143,14 +144,14 @@ def _unpacked(file: Path, name: str, *_version: int) -> list[Place]:
     if suffix in (".tar", ".tgz", ".rar", ".7z") or ".tar" in file.suffixes:
         raise InputError(f"{name}: a {suffix[1:]} archive; unpack it, or pack it as .zip")
     if suffix not in (".bz2", ".zst", ".xz"):
-        return [Place(file, name, _suffix(file.name))]
-    target = engine.workspace() / f"unpacked_{next(engine.numbers)}{_suffix(file.name)}"
+        return [Place(file, name, suffix_of(file.name))]
+    target = engine.workspace() / f"unpacked_{next(engine.numbers)}{suffix_of(file.name)}"
     try:
         with _decompressed(file, suffix) as packed, target.open("wb") as out:
             shutil.copyfileobj(packed, out, 1 << 20)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{name}: damaged {suffix[1:]} file ({error}); copy or pack it again") from None
-    return [Place(target, name, _suffix(file.name))]
+    return [Place(target, name, suffix_of(file.name))]
 
 
 def _decompressed(file: Path, suffix: str):
@@ -169,7 +170,7 @@ def _members(file: Path, name: str) -> list[Place]:
                 inner = PurePosixPath(member.filename)
                 if member.is_dir() or member.file_size == 0 or inner.name.startswith((".", "_")) or "__MACOSX" in inner.parts:
                     continue
-                suffix = _suffix(inner.name)
+                suffix = suffix_of(inner.name)
                 target = engine.workspace() / f"unpacked_{next(engine.numbers)}{suffix}"  # never the name given inside
                 with archive.open(member) as packed, target.open("wb") as out:
                     shutil.copyfileobj(packed, out, 1 << 20)

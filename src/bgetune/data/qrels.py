@@ -12,7 +12,7 @@ from bgetune.config.sources import CorpusSource, QrelsSource
 from bgetune.data import opening, places
 from bgetune.data.drops import dropped_rows
 from bgetune.data.engine import connect
-from bgetune.data.opening import Opened
+from bgetune.data.parts import Opened
 from bgetune.errors import InputError
 
 _IDS = ("_id", "id", "qid", "pid", "docid", "query_id", "doc_id")

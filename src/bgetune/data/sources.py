@@ -27,7 +27,8 @@ from bgetune.data import databases, labels, missing, opening, places, qrels, tim
 from bgetune.data.databases import label
 from bgetune.data.drops import dropped_rows
 from bgetune.data.engine import connect, identifier, literal
-from bgetune.data.opening import Opened, Raw, reading, wanted
+from bgetune.data.opening import Raw
+from bgetune.data.parts import Opened, reading, wanted
 from bgetune.errors import InputError
 
 IDS = ("user_id", "session_id", "time", "url", "title", "rank", "dwell")

@@ -269,7 +269,7 @@ def _rewrite(file: TextFile, encoding: str, dialect: Dialect | None, width: int,
 
     texts = lines()
     if dialect:
-        texts = (_one_line(text, dialect) for text in delimited.records(texts, dialect, width))
+        texts = (one_line(text, dialect) for text in delimited.records(texts, dialect, width))
     with target.open("w", encoding="utf-8", newline="", errors="surrogatepass") as out:
         for text in texts:
             if rows and text.strip():
@@ -284,7 +284,8 @@ def _rewrite(file: TextFile, encoding: str, dialect: Dialect | None, width: int,
     return Clean(target, 0, dialect.delimiter if dialect else "", lost)
 
 
-def _one_line(text: str, dialect: Dialect) -> str:
+def one_line(text: str, dialect: Dialect) -> str:
+    """A record as one line without escapes."""
     if "\n" in text or (dialect.escape and ("\\" in text or '"' in text)):
         return delimited.written(delimited.cut(text, dialect), dialect.delimiter)
     return text

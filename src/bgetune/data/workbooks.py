@@ -23,6 +23,12 @@ def sheet_names(path: Path, name: str) -> list[str]:
     return _open(path, name).sheet_names
 
 
+def filled_sheets(path: Path, name: str) -> list[str]:
+    """The names of the sheets that hold anything."""
+    workbook = _open(path, name)
+    return [sheet for sheet in workbook.sheet_names if workbook.get_sheet_by_name(sheet).total_height]
+
+
 def read(path: Path, name: str, sheet: str | None = None, *, header: bool = True, skip_rows: int = 0) -> pd.DataFrame:
     """A sheet as text: numbers without a trailing .0, dates as ISO 8601, true and false; merged cells all filled.
 
