@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from bgetune.config.stages import HardNegatives
-from bgetune.data.text import normalize
-from bgetune.errors import InputError
+from bgetune.metrics.truth import same_meaning
 from bgetune.models.encoder import Encoder
 from bgetune.models.index import recall, search
 from bgetune.models.reranker import Reranker
@@ -129,29 +127,15 @@ def examples(world: World, mined: Mined, count: int = 8) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["query", "a positive (similarity)", "hard negatives (similarity)"])
 
 
-def read_truth(file: Path) -> pd.Series:
-    """Known meanings: index text (normalised), value meaning; "" is junk, which means nothing.
-
-    Raises:
-        InputError: if the file has no columns text and meaning.
-    """
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    if not {"text", "meaning"} <= set(table.columns):
-        raise InputError(f"truth: {file} needs the columns text and meaning")
-    table["text"] = table["text"].map(normalize)
-    return table.drop_duplicates("text").set_index("text")["meaning"]
-
-
-def false_negatives(world: World, mined: Mined, meanings: pd.Series) -> float:
+def false_negatives(world: World, mined: Mined, truth: Mapping[str, str]) -> float:
     """The share of the negatives that truly mean the same as their query; NaN where no truth is known.
 
     Args:
-        meanings: index text, value meaning ("" for junk, which means nothing).
+        truth: text_id -> meaning; see `bgetune.metrics.truth`.
     """
-    query = pd.Series(world.text[mined.queries["anchor"].to_numpy()[mined.negatives["query"]]]).map(meanings)
-    negative = pd.Series(world.text[mined.negatives["candidate"]]).map(meanings)
-    known = query.notna() & negative.notna() & query.ne("")
-    return float((query == negative)[known].mean())
+    query = world.id[mined.queries["anchor"].to_numpy()[mined.negatives["query"]]]
+    negative = world.id[mined.negatives["candidate"]]
+    return float(same_meaning(pd.Series(query, dtype=str), pd.Series(negative, dtype=str), truth).mean())
 
 
 def ablation(
@@ -159,7 +143,7 @@ def ablation(
     encoder: Encoder,
     rules: HardNegatives,
     reranker: Reranker | None,
-    meanings: pd.Series | None = None,
+    truth: Mapping[str, str] | None = None,
     verdicts: Mapping[tuple[str, str], str] | None = None,
     sample: int = 300,
 ) -> pd.DataFrame:
@@ -187,7 +171,7 @@ def ablation(
         row = {"setting": name, **coverage(mined, changed)}
         if reranker is not None:
             row["doubted"] = float(pd.Series(ask(world, mined.queries, mined.negatives, reranker)).ge(0.5).mean())
-        if meanings is not None:
-            row["false_negatives"] = false_negatives(world, mined, meanings)
+        if truth is not None:
+            row["false_negatives"] = false_negatives(world, mined, truth)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from bgetune.data.text import mask_personal_data, normalize
+from bgetune.data.text import Normalizer
 from bgetune.errors import InputError
 from bgetune.metrics import calibrators
 from bgetune.models.encoder import Encoder
@@ -79,6 +79,8 @@ class Scorer:
         self.encoder = encoder
         self.run_dir = run_dir
         self._calibrator = calibrators.from_dict(settings["calibration"])
+        form = settings["normalization"]
+        self._normalizer = Normalizer(tuple(form["mask"]), form["opencc"])
         self._corpus: tuple[pd.DataFrame, np.ndarray] | None = None
         self._lock = threading.Lock()
 
@@ -257,14 +259,13 @@ class Scorer:
         return self.encoder.encode([self._normal(text) for text in texts], query=query, progress=False)
 
     def _normal(self, text: str) -> str:
-        settings = self.settings["normalization"]
-        return mask_personal_data(normalize(text, settings["opencc"]), settings["mask"])[0]
+        return self._normalizer(text)
 
 
 def make_settings(
     *,
     encoder: Encoder,
-    normalization: dict[str, Any],
+    normalizer: Normalizer,
     calibrator: calibrators.Calibrator,
     thresholds: Thresholds,
     dev: tuple[np.ndarray, np.ndarray],
@@ -277,7 +278,7 @@ def make_settings(
 
     Args:
         encoder: the tuned model; its fingerprint is what the file is bound to.
-        normalization: ``opencc`` and ``mask`` of 01_positives: new texts are brought into the same form.
+        normalizer: of the run: new texts are brought into the same form.
         dev: similarities and labels of the calibration pairs, kept as quantiles for monitoring.
         test: measures of the test pairs; ``auc_interval`` is read by the monitoring.
         data: what the calibration pairs are: source, numbers, balance, prior.
@@ -297,7 +298,7 @@ def make_settings(
             "max_length": encoder.max_length,
             "query_instruction": encoder.query_instruction,
         },
-        "normalization": normalization,
+        "normalization": asdict(normalizer),
         "calibration": calibrator.to_dict(),
         "thresholds": thresholds.to_dict(),
         "reranker": reranking,
