@@ -19,6 +19,7 @@ FLOORS = [
     STAGES,
     {"checks"},
     {"pipeline"},
+    {"lab"},
 ]
 """From the ground up: a room uses rooms of its own floor or below."""
 MODULES = {

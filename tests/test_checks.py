@@ -17,7 +17,7 @@ from bgetune.runs import manifest, run_folder
 KEYS = ("OPENAI_API_KEY", "DEEPL_AUTH_KEY", "BAIDU_APPID", "BAIDU_APPKEY", "TENCENTCLOUD_SECRET_ID")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """Models and data of a small team."""
     root = tmp_path_factory.mktemp("team")

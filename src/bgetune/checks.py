@@ -273,7 +273,9 @@ def _truth(file: Path, parameter: str) -> None:
     except UnicodeDecodeError:
         columns = []
     if not {"text", "meaning"} <= set(columns):
-        raise InputError(f"{parameter}: {file} is no table of text and meaning (CSV in UTF-8 with these two columns)")
+        raise InputError(
+            f"{parameter}: {file} is no table of text and meaning; save it as CSV in UTF-8 with these columns"
+        )
 
 
 def _opencc(part: Part, found: Findings) -> None:

@@ -302,5 +302,5 @@ def test_model_locations_finds_optional_and_nested_models_once():
 )
 def test_the_grade_threshold_says_where_it_is_now(tmp_path, text):
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(InputError, match="give (it|positive_grade) at the top of the profile"):
+    with pytest.raises(InputError, match=r"give (it|positive_grade) at the top of the profile"):
         load_profiles(tmp_path / "mine.yaml")

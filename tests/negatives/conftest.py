@@ -6,6 +6,7 @@ import pytest
 
 from bgetune.config.stages import HardNegatives
 from bgetune.data.text import text_id
+from bgetune.models.prompts import NO_PROMPTS, Prompts
 from bgetune.negatives.world import World
 
 
@@ -14,14 +15,14 @@ class FakeEncoder:
 
     precision = "float32"
 
-    def __init__(self, vectors: dict[str, np.ndarray], query_instruction: str = ""):
+    def __init__(self, vectors: dict[str, np.ndarray], prompts: Prompts = NO_PROMPTS):
         self.vectors = vectors
-        self.query_instruction = query_instruction
+        self.prompts = prompts
 
-    def encode(self, texts, *, query=False, progress=True):
+    def encode(self, texts, *, prompt=None, progress=True):
         rows = np.array([self.vectors[text] for text in texts], dtype=np.float32).reshape(len(texts), -1)
-        if query and self.query_instruction:
-            rows = rows + 0.05
+        if self.prompts.symmetric if prompt is None else prompt:
+            rows = rows + 0.05 * len(self.prompts.symmetric if prompt is None else prompt)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from bgetune.data.text import text_id
 from bgetune.errors import InputError
+from bgetune.models.prompts import Prompts
 from bgetune.negatives import groups, measure, mining, promotion
 from bgetune.negatives.world import World, queries_of
 
@@ -103,7 +104,7 @@ def test_rows_of_one_query_are_one_group(toy, rules):
     extra = (*sorted((text_id(query), text_id(document))), "qa", 1, 0.8)
     toy.edges = pd.DataFrame([*toy.edges.itertuples(index=False), extra], columns=toy.edges.columns)
     assert not queries_of(toy.world, "train").duplicated("anchor").any()
-    tasks = queries_of(toy.world, "train", "查询：")
+    tasks = queries_of(toy.world, "train", Prompts("查询："))
     own = tasks[tasks["anchor"] == toy.world.numbers(text_id(query))[0]]
     assert own["prompt"].tolist() == ["", "查询："]
     assert own["kinds"].tolist() == [("query",), ("document",)]
@@ -113,6 +114,27 @@ def test_rows_of_one_query_are_one_group(toy, rules):
     row = groups.groups(toy.world, mined, rules, toy.reranker).set_index("query").loc[query]
     assert set(row["pos"]) == {"meaning 0 text 1", "meaning 0 text 2", document}
     assert not set(row["pos"]) & set(row["neg"])
+
+
+def test_prompts_on_both_sides(toy, rules):
+    """A model that wants a prompt before every text encodes a query and its documents otherwise than two queries."""
+    documents = ["meaning 0 text 4", "meaning 3 text 4", "meaning 6 text 4"]
+    toy.texts.loc[toy.texts["text"].isin(documents), "kind"] = "document"
+    query = "meaning 0 text 0"
+    extra = (*sorted((text_id(query), text_id(documents[0]))), "qa", 1, 0.8)
+    toy.edges = pd.DataFrame([*toy.edges.itertuples(index=False), extra], columns=toy.edges.columns)
+    encoder = type(toy.encoder)(toy.vectors, Prompts("query: ", "text: ", "query: "))
+    mined = mining.mine(toy.world, encoder, rules, toy.reranker)
+    rows = groups.groups(toy.world, mined, rules).set_index("query").loc[[query]]
+    assert rows["prompt"].tolist() == ["query: ", "query: "]
+    assert rows["text_prompt"].tolist() == ["query: ", "text: "]
+    asked = encoder.encode([query], prompt="query: ")
+    for row in rows.itertuples():
+        kinds = {"document"} if row.text_prompt == "text: " else {"query"}
+        assert set(toy.texts.set_index("text").loc[row.pos + row.neg, "kind"]) == kinds
+        for texts, scores in ((row.pos, row.pos_scores), (row.neg, row.neg_scores)):
+            expected = encoder.encode(texts, prompt=row.text_prompt) @ asked[0]
+            np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
 def test_labelled_negatives_come_first(toy, rules):

@@ -5,6 +5,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bgetune.data.text import text_id
 from bgetune.errors import InputError
+from bgetune.models.prompts import Prompts
 from bgetune.training.evaluation import can_be_judged, dev_pairs, graded_pairs, log_table, sample, separation
 
 ANGLES = {"q": 0.0, "p": 0.2, "n": 0.5, "far": 1.5, "q2": 3.0, "p2": 2.2}
@@ -84,13 +85,13 @@ def test_pairs_of_the_dev_split_with_the_instruction_where_a_query_meets_a_docum
         ],
         columns=["a_id", "b_id", "grade", "label", "origin", "split"],
     ).replace(ids)
-    assert dev_pairs(heldout, graded, texts, "为：").to_numpy().tolist() == [
+    assert dev_pairs(heldout, graded, texts, Prompts("为：")).to_numpy().tolist() == [
         ["为：问", "答", 1, "positive"],
         ["问", "又问", 1, "positive"],
         ["答", "别", 0, "labelled"],
         ["为：又问", "别", 1, "labelled"],
     ]
-    assert graded_pairs(graded, texts, "为：").to_numpy().tolist() == [["为：问", "别", 0.75]]
+    assert graded_pairs(graded, texts, Prompts("为：")).to_numpy().tolist() == [["为：问", "别", 0.75]]
 
 
 def test_sample_bounds_every_kind():

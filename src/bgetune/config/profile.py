@@ -102,8 +102,14 @@ def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Prof
 
 
 def find_file(path: str | Path) -> Path:
-    """A file given relative to the working directory or to the repository, as an absolute path."""
-    for candidate in (Path(path).expanduser(), ROOT / path):
+    """A file given relative to the working directory or to the repository, as an absolute path.
+
+    A plain name such as demo is `params/demo.yaml`.
+    """
+    candidates = [Path(path).expanduser(), ROOT / path]
+    if Path(path).name == str(path):
+        candidates.append(ROOT / "params" / f"{path}.yaml")
+    for candidate in candidates:
         try:
             if candidate.is_file():
                 return candidate.resolve()
@@ -112,7 +118,9 @@ def find_file(path: str | Path) -> Path:
             found = None
         if found:
             raise InputError(f"{path}: {found}")
-    raise InputError(f"{_shown(path, quoted=False)}: no such file (looked in {Path.cwd()} and {ROOT})")
+    raise InputError(
+        f"{_shown(path, quoted=False)}: no such file (looked in {Path.cwd()}, {ROOT} and {ROOT / 'params'}); correct it"
+    )
 
 
 def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = None) -> tuple[Section, dict[str, str]]:
@@ -189,7 +197,7 @@ def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, A
     except InputError as error:
         raise InputError(f"{places[('base',)]}: base: {error}") from None
     if found in (*above, file):
-        raise InputError(f"{places[('base',)]}: base: {found} is based on this file itself")
+        raise InputError(f"{places[('base',)]}: base: {found} is based on this file itself; leave one base out")
     merged, merged_places = _read_profile(found, (*above, file))
     merged.pop("name", None)
     _merge(merged, values, (), merged_places)
@@ -225,7 +233,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if not equals or not all(re.fullmatch(r"\w+", part) for part in key.split(".")):
         raise InputError(f"{given}: write --set section.parameter=value, for example 04_train.epochs=2")
     if key == "base":
-        raise InputError(f"{given}: the base of a profile is given in its file")
+        raise InputError(f"{given}: the base of a profile is given in its file; write it there")
     value = read_value(text, given)
     study = values.get("study")
     if _is_study(key, value):
@@ -244,7 +252,9 @@ def _assign(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
             values[part] = {}
         values = values[part]
         if not isinstance(values, dict):
-            raise InputError(f"{origin}: {part} is not a section")
+            raise InputError(
+                f"{origin}: {part} is not a section; write section.parameter=value, as in params/template.yaml"
+            )
     values[name] = value
 
 
@@ -268,7 +278,7 @@ def _variants(
 ) -> dict[str, dict[str, Any]]:
     """The values of each run of a study, checked, by the run's label; `at`: the place of each key of the study."""
     for key in study.keys() & {"name", "base", "study"}:
-        raise InputError(f"{at[key]}: study: {key} is no parameter to try values of")
+        raise InputError(f"{at[key]}: study: {key} is no parameter to try values of; take it out")
     runs = math.prod(map(len, study.values()))
     if runs > MAX_RUNS:
         sizes = " x ".join(str(len(tried)) for tried in study.values())

@@ -16,13 +16,14 @@ from bgetune.negatives.world import World, as_lists
 
 
 def groups(world: World, mined: Mined, rules: HardNegatives, reranker: Reranker | None = None) -> pd.DataFrame:
-    """Training groups in FlagEmbedding's format: one row a query (and prompt) that kept a negative.
+    """Training groups in FlagEmbedding's format: one row a query (and its prompts) that kept a negative.
 
     A query without any negative is no row: FlagEmbedding's trainer divides by zero there.
 
     Returns:
-        query, pos, neg, pos_scores, neg_scores, prompt, source; in the order of the queries' ids. Scores are the
-        reranker's where there is one (a teacher for distillation), else similarities.
+        query, pos, neg, pos_scores, neg_scores, prompt (of the query), text_prompt (of pos and neg), source; in the
+        order of the queries' ids. Scores are the reranker's where there is one (a teacher for distillation), else
+        similarities.
     """
     taken = mined.negatives.sort_values(["query", "rank", "candidate"])
     if reranker is not None:
@@ -49,6 +50,7 @@ def groups(world: World, mined: Mined, rules: HardNegatives, reranker: Reranker 
             "pos_scores": scores,
             "neg_scores": negative_scores,
             "prompt": kept["prompt"].to_numpy(),
+            "text_prompt": kept["text_prompt"].to_numpy(),
             "source": kept["source"].to_numpy(),
         }
     )

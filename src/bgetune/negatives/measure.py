@@ -107,7 +107,7 @@ def search_quality(
         found, exact = (search(vectors[drawn], vectors, k, name, **options) for name in (rules.index, "Flat"))
         rows.append((f"index {rules.index} for Flat", len(texts), len(drawn), recall(found[1], exact[1])))
     if encoder.precision != "float32":
-        settings = {"max_length": encoder.max_length, "device": encoder.device, "cache_dir": None}
+        settings = {name: getattr(encoder, name) for name in ("prompts", "max_length", "device")} | {"cache_dir": None}
         encoders = encoder, Encoder(encoder.folder, **settings)
         found, exact = (search(v, v, k)[1] for v in (e.encode(texts[drawn], progress=False) for e in encoders))
         rows.append((f"{encoder.precision} for float32", len(drawn), len(drawn), recall(found, exact)))

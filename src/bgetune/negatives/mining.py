@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,8 @@ class Mined:
     """What a search and its rules gave.
 
     Attributes:
-        queries: one row a query and prompt: anchor (number), prompt, source, positives (lists of numbers),
+        queries: one row a query and its prompts: anchor (number), prompt, text_prompt (of the texts that it is compared
+            with), source, positives (lists of numbers),
             similarities and whitened (lists: the positives compared with the query).
         candidates: one row a query and candidate: query (row of `queries`), candidate (number), rank (from 1,
             0 for what the search did not find), similarity, whitened (similarity after whitening), label (people's
@@ -85,14 +87,14 @@ def find_candidates(world: World, queries: pd.DataFrame, space: Space, rules: Ha
         query, candidate, similarity, whitened, rank: see `Mined`; sorted by query and rank.
     """
     similarities, candidates = [np.empty((len(queries), 0))], [np.empty((len(queries), 0), dtype=np.int64)]
-    for kind in ("document", "query"):
-        wanted = np.flatnonzero([kind in kinds for kinds in queries["kinds"]])
+    for kind, start in product(("document", "query"), np.unique(space.start)):
+        wanted = np.flatnonzero((space.start == start) & np.array([kind in kinds for kinds in queries["kinds"]]))
         corpus = np.flatnonzero((space.row >= 0) & (world.kind == kind))
         if len(wanted) and len(corpus):
             # one more than asked for: a query is among its own neighbours
             found, position = search(
                 space.queries[wanted],
-                space.texts[space.row[corpus]],
+                space.corpus(start, corpus),
                 rules.rank_max + 1,
                 rules.index,
                 search_params=rules.search_params,
@@ -145,7 +147,7 @@ def mine(
     Raises:
         InputError: if the split has no query with a positive.
     """
-    queries = queries_of(world, split, encoder.query_instruction)
+    queries = queries_of(world, split, encoder.prompts)
     if sample is not None and len(queries) > sample:
         order = [lot(rules.seed, "sample", world.id[anchor]) for anchor in queries["anchor"]]
         queries = queries.iloc[np.sort(np.argsort(order)[:sample])].reset_index(drop=True)

@@ -100,7 +100,9 @@ def verdicts(table: pd.DataFrame, normalizer: Normalizer = STANDARD) -> dict[tup
     for row in table[table["verdict"].ne("")].itertuples():
         pair = tuple(sorted(map(normalizer.text_id, (row.query, row.candidate))))
         if found.setdefault(pair, row.verdict) != row.verdict:
-            raise InputError(f"review: {row.query!r} and {row.candidate!r} are judged both same and different")
+            raise InputError(
+                f"review: {row.query!r} and {row.candidate!r} are judged both same and different; keep one verdict"
+            )
     return found
 
 

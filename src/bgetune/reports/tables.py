@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 MISSING = "–"
 
+WIDE = 7
+"""Columns from which on a table becomes cards on tablets, too."""
+
 _MATH = re.compile(r"[$\\]")
 """What MathJax, which JupyterLab runs over HTML outputs, takes for the delimiters of a formula."""
 
@@ -73,6 +76,7 @@ def table(
     marked: Sequence[bool] | None = None,
     looks: Mapping[str, Sequence[str]] | None = None,
     caption: str | None = None,
+    cards: bool = True,
 ) -> Table:
     """A table to show: texts escaped, whole numbers without decimals, an index without a name left out.
 
@@ -85,6 +89,7 @@ def table(
         marked: (n,) rows that are printed in red.
         looks: column -> (n,) class of each cell, "" for none; pages know good, bad and note.
         caption: a line above the table.
+        cards: on a phone every row becomes a card with the names of the columns; False for a list of short rows.
     """
     import pandas as pd
 
@@ -100,7 +105,10 @@ def table(
         columns[place] = [replace(cell, look=look) for cell, look in zip(columns[place], classes, strict=True)]
     header = [_(clean(str(name))) for name in frame.columns]
     lines = list(zip(*columns, strict=True))
-    return Table(_html(header, lines, heads, list(marked if marked is not None else []), caption), _text(header, lines))
+    markup = _html(header, lines, heads, list(marked if marked is not None else []), caption)
+    kind = "list" if not cards else "data wide" if len(header) > WIDE else "data"
+    markup = markup.replace('class="data"', f'class="{kind}"', 1)
+    return Table(markup, _text(header, lines))
 
 
 def clean(text: str) -> str:
@@ -198,14 +206,26 @@ def _look(number: bool, more: str = "") -> str:
 
 
 def _text(header: Sequence[str], lines: Sequence[Sequence[Cell]]) -> str:
-    """Columns padded to one width; a Chinese character takes two places of a terminal."""
-    cells = [[name.replace("\n", " ") for name in header]]
-    cells += [[cell.text.replace("\n", " ") for cell in line] for line in lines]
+    return columns([header, *([cell.text for cell in line] for line in lines)])
+
+
+def columns(lines: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+    """Lines of cells as text in columns; a Chinese character takes two places of a terminal.
+
+    Args:
+        right: numbers of the columns that are aligned to the right.
+    """
+    cells = [[clean(text).replace("\n", " ") for text in line] for line in lines]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(text + " " * (width - _width(text)) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    )
+    padded = []
+    for line in cells:
+        blanks = [" " * (width - _width(text)) for text, width in zip(line, widths, strict=True)]
+        parts = [
+            blank + text if place in right else text + blank
+            for place, (text, blank) in enumerate(zip(line, blanks, strict=True))
+        ]
+        padded.append("  ".join(parts).rstrip())
+    return "\n".join(padded)
 
 
 def _width(text: str) -> int:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bgetune.errors import InputError
 from bgetune.metrics import retrieval
+from bgetune.models.prompts import NO_PROMPTS, Prompts
 
 DRIFT_BAND = (0.6, 0.9)
 """Where the scores of a drifted model bunch."""
@@ -27,7 +28,7 @@ METRICS = {
 
 
 def dev_pairs(
-    heldout: pd.DataFrame, graded: pd.DataFrame, texts: pd.DataFrame, query_instruction: str = ""
+    heldout: pd.DataFrame, graded: pd.DataFrame, texts: pd.DataFrame, prompts: Prompts = NO_PROMPTS
 ) -> pd.DataFrame:
     """The dev pairs to judge by: mined ones (`heldout`) and those that people labelled (`graded`).
 
@@ -35,35 +36,37 @@ def dev_pairs(
         heldout: table `heldout`.
         graded: table `graded`.
         texts: table `texts`.
-        query_instruction: put before a query that is compared with a document, never before one compared with a query.
+        prompts: put before the texts, as each pair's task wants it.
 
     Returns:
-        Columns query, text (str), label (0 or 1), kind (positive, hard_negative, random, labelled).
+        Columns query, text (str, prompts included), label (0 or 1), kind (positive, hard_negative, random, labelled).
     """
     mined = heldout.loc[heldout["split"] == "dev", ["query_id", "text_id", "label", "kind"]]
     people = graded.loc[graded["split"] == "dev"].rename(columns={"a_id": "query_id", "b_id": "text_id"})
     people = people.assign(kind="labelled")[mined.columns]
-    return _with_texts(pd.concat([mined, people], ignore_index=True), texts, query_instruction)
+    return _with_texts(pd.concat([mined, people], ignore_index=True), texts, prompts)
 
 
-def graded_pairs(graded: pd.DataFrame, texts: pd.DataFrame, query_instruction: str = "") -> pd.DataFrame:
-    """The labelled and graded pairs of the train split: columns query, text (str), grade (0 to 1).
+def graded_pairs(graded: pd.DataFrame, texts: pd.DataFrame, prompts: Prompts = NO_PROMPTS) -> pd.DataFrame:
+    """The labelled and graded pairs of the train split: columns query, text (str, prompts included), grade (0 to 1).
 
     Args:
         graded: table `graded`.
         texts: table `texts`.
-        query_instruction: as for `dev_pairs`.
+        prompts: as for `dev_pairs`.
     """
     pairs = graded.loc[graded["split"] == "train", ["a_id", "b_id", "grade"]]
-    return _with_texts(pairs.set_axis(["query_id", "text_id", "grade"], axis=1), texts, query_instruction)
+    return _with_texts(pairs.set_axis(["query_id", "text_id", "grade"], axis=1), texts, prompts)
 
 
-def _with_texts(pairs: pd.DataFrame, texts: pd.DataFrame, query_instruction: str) -> pd.DataFrame:
+def _with_texts(pairs: pd.DataFrame, texts: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
     known = texts.set_index("text_id")
     query, text = known.loc[pairs["query_id"]], known.loc[pairs["text_id"]]
-    searches = (query["kind"].to_numpy() == "query") & (text["kind"].to_numpy() == "document")
-    prompts = np.where(searches, query_instruction, "").astype(object)
-    both = {"query": prompts + query["text"].to_numpy(dtype=object), "text": text["text"].to_numpy(dtype=object)}
+    kinds = query["kind"].to_numpy(), text["kind"].to_numpy()
+    both = {
+        "query": prompts.before(*kinds) + query["text"].to_numpy(dtype=object),
+        "text": prompts.before(*kinds[::-1]) + text["text"].to_numpy(dtype=object),
+    }
     return pd.DataFrame(both).join(pairs.drop(columns=["query_id", "text_id"]).reset_index(drop=True))
 
 

@@ -158,8 +158,8 @@ def load(base: str | Path, options: Train) -> SentenceTransformer:
 
 
 def encoder_of(model: SentenceTransformer, batch_size: int) -> Callable[[list[str]], np.ndarray]:
-    """A function: n texts -> (n, d) float32 unit rows."""
-    return partial(model.encode, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
+    """A function: n texts, prompts included -> (n, d) float32 unit rows."""
+    return partial(model.encode, prompt="", batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
 
 
 def uses_bfloat16(options: Train) -> bool:
@@ -202,9 +202,9 @@ def guide(base: str | Path, groups: Sequence[Group], options: Train) -> Guide | 
     if options.loss != "gist":
         return None
     encoder = Encoder(options.guide or base, max_length=options.max_length, device=options.device, parameter="guide")
-    texts = [t for group in groups for t in (group.prompt + group.query, *group.positives, *group.negatives)]
+    texts = [t for group in groups for t in (group.anchor, *group.prompted([*group.positives, *group.negatives]))]
     texts = list(dict.fromkeys(texts))
-    return Guide(encoder.encode(texts), {text: i for i, text in enumerate(texts)}, options.guide_margin)
+    return Guide(encoder.encode(texts, prompt=""), {text: i for i, text in enumerate(texts)}, options.guide_margin)
 
 
 def training_arguments(options: Train, folder: Path, steps: int, judged: bool) -> SentenceTransformerTrainingArguments:
