@@ -96,6 +96,10 @@ def shown_values(cell):
     return found
 
 
+OUR_MARKDOWN = ("forgetting.advice(", "usage.how_to_use(")
+"""Functions that write Markdown in which every text is escaped."""
+
+
 def test_all_that_is_shown_goes_through_the_functions_that_escape(notebook):
     """A bare data frame or `.style` shows texts of logs as markup; `Markdown` is for constants and our own advice."""
     for cell in code_cells(notebook):
@@ -109,8 +113,6 @@ def test_all_that_is_shown_goes_through_the_functions_that_escape(notebook):
             name = ast.unparse(node.func)
             if name == "Markdown":
                 (argument,) = node.args
-                assert isinstance(argument, ast.Constant) or ast.unparse(argument).startswith("forgetting.advice("), (
-                    text
-                )
+                assert isinstance(argument, ast.Constant) or ast.unparse(argument).startswith(OUR_MARKDOWN), text
             else:
                 assert name.startswith(("plots.", "stage.")) or name in ("print", "display", "ThresholdSlider"), text
