@@ -92,14 +92,17 @@ def train(
         )
     first, looks = {"step": 0, "epoch": 0.0}, []
     if pairs is not None:
-        first |= evaluation.separation(pairs, _encode_with(_encoder(source, options)))
+        encode = _encode_with(_encoder(source, options))
+        band = evaluation.crowded_band(pairs, encode)
+        first |= evaluation.separation(pairs, encode, band)
         evaluation.require(options.metric, first)
         for step in sorted(states):
-            found = evaluation.separation(pairs, _encode_with(_encoder(states[step], options)))
+            found = evaluation.separation(pairs, _encode_with(_encoder(states[step], options)), band)
             looks.append({"step": step, "epoch": step * options.epochs / steps, **found})
             if watch is not None:
                 watch(training_log(first, [*history, *looks]))
-    best = max(looks, key=lambda look: look[options.metric])["step"] if looks else max(states)
+    choices = {look["step"]: evaluation.choice(look, first, options.metric, options.drift_price) for look in looks}
+    best = max(choices, key=choices.get) if looks else max(states)
     log = training_log(first, [*history, *looks])
     if events_in is not None:
         events.write(events_in, log)
