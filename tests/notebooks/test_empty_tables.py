@@ -87,7 +87,7 @@ WORLDS = {
         0.0,
         {"03_hard_negatives": {"window_low": None, "window_high": -1.0}},
         "04",
-        NO_GROUP,
+        None,
     ),
     "no candidate passes, filled up": (
         *(TIDY, 0.0, {"03_hard_negatives": {"window_low": 1.0, "too_few": "random"}}, "04", None),

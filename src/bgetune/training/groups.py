@@ -59,8 +59,8 @@ def read_groups(file: str | Path) -> list[Group]:
                 groups.append(_parse(line, f"{file}, line {number}"))
     if not groups:
         raise InputError(
-            f"{file} holds no training group: no query of the train split has a positive; give more data (01_positives: "
-            f"sources), or lower dev_fraction and test_fraction"
+            f"{file} holds no training group: no query of the train split has a positive; give more data "
+            f"(01_positives: sources), or lower dev_fraction and test_fraction"
         )
     return groups
 
