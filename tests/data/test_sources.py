@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bgetune.data import delimited, sources, tables, textfiles
+from bgetune.data import delimited, missing, sources, tables, textfiles
 from bgetune.data.delimited import Dialect
 from bgetune.errors import InputError
 from bgetune.paths import ROOT
@@ -159,7 +159,7 @@ def test_two_stray_quotes_do_not_swallow_the_rows_between(tmp_path):
 
 
 FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\0\r") | st.sampled_from('",\n\t; 中'))
-FIELD = FIELD.filter(lambda field: field.strip() not in ("", "NULL", "\\N"))
+FIELD = FIELD.filter(lambda field: field.strip() not in ("", *missing.NARROW))
 
 
 @settings(max_examples=60, deadline=None)

@@ -115,9 +115,13 @@ class GradedSource(PairSource):
         None, description="Lowest and highest grade, which become 0 and 1. Null: those of the data."
     )
     unknown_grades: list[float] = Field([], description="Grades that mean nobody judged, such as -1 or 99: left out.")
-    positive_grade: float | None = Field(
-        1.0, gt=0, le=1, description="From this grade on, scaled, a pair is a positive too. Null: none is."
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_threshold(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "positive_grade" in values:
+            raise ValueError("positive_grade holds for all graded pairs now: give it at the top of the profile")
+        return values
 
     @model_validator(mode="after")
     def _a_range(self) -> GradedSource:
