@@ -19,3 +19,11 @@ def shared():
     if not (SHARED / "data").is_dir():
         pytest.skip("needs ../shared (third-party data), which is not part of the repository")
     return SHARED
+
+
+@pytest.fixture
+def one_stage(tmp_path, monkeypatch):
+    """The root of a repository with one stage; see tests/repository.py."""
+    from repository import make_repository
+
+    return make_repository(tmp_path, monkeypatch)
