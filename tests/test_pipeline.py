@@ -371,3 +371,14 @@ def test_a_name_stands_for_a_profile_of_params(repository, monkeypatch):
     assert runs.run_folder(load_profile("mine")) == repository / "runs/mine"
     with pytest.raises(InputError, match="yours: no such file"):
         load_profile("yours")
+
+
+def test_a_run_that_cannot_be_judged_stops_before_training(tmp_path):
+    pipeline.require_judgeable(tmp_path)
+    for enough in (True, False):
+        judging = {"enough": enough, "sentence": "Too few: give more data."}
+        manifest.write_manifest(tmp_path, {"stages": {"01_positives": {"metrics": {"judging": judging}}}})
+        if enough:
+            pipeline.require_judgeable(tmp_path)
+    with pytest.raises(InputError, match=r"Too few: give more data\. Nothing was trained; .*01_positives\.html"):
+        pipeline.require_judgeable(tmp_path)

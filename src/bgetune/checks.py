@@ -23,10 +23,12 @@ from bgetune.paths import locate, prepare_demo
 from bgetune.runs import manifest
 
 IGNORED_BY_FLAGEMBEDDING = (
-    "loss", "compare", "symmetric", "spread", "matryoshka", "guide", "guide_margin", "graded_loss", "mixing",
-    "positives", "mini_batch_size", "lora_rank", "eval_steps", "patience",
+    "loss", "compare", "symmetric", "orthogonality_weight", "matryoshka", "guide", "guide_margin", "graded_loss",
+    "mixing", "positives", "mini_batch_size", "lora_rank", "eval_steps", "patience",
 )  # fmt: skip
 """Parameters of 04_train that the official trainer has nothing for."""
+SAMPLED_BYTES = 200 << 20
+"""Of a file: larger ones are not read for a sample of their texts."""
 NEEDS_RERANKER = {
     "01_positives": ("recall_reranker_score", "recall_max_pairs", "veto_reranker_score"),
     "03_hard_negatives": ("veto_score", "promote_score"),
@@ -157,6 +159,7 @@ def _models(
     from bgetune.models.check import ROLES, check_model
 
     locations = model_locations({stage: part.values for stage, part in parts.items()})
+    texts: list[str] | None = None
     for world in sorted({location.split("/")[2] for location, _ in locations if location.startswith("demo://")}):
         with found.catch(profile.place("model")):
             prepare_demo(world)
@@ -165,9 +168,27 @@ def _models(
         if (location, role) in tried:
             continue
         tried.add((location, role))
+        if texts is None:
+            texts = _texts(parts["01_positives"].values)
         with found.catch(profile.place(parameter)):
-            check_model(location, parameter, role)
+            check_model(location, parameter, role, None if role == "translator" else texts)
             folders[location] = hub.fetch(location, parameter)
+
+
+def _texts(positives: Positives) -> list[str]:
+    """Some of the texts that the models will read; of files that take a while to read, none."""
+    from bgetune.data.recognise import sample_texts
+    from bgetune.data.text import normalize
+
+    texts: list[str] = []
+    for kind in type(positives.sources).model_fields:
+        for source in getattr(positives.sources, kind):
+            # what cannot be read is a finding about sources
+            with Findings().catch():
+                file = locate(source.path) if source.path else None
+                if file is None or (file.is_file() and file.stat().st_size < SAMPLED_BYTES):
+                    texts += [normalize(text, positives.opencc) for text in sample_texts(source)]
+    return texts
 
 
 def _device(part: Part, found: Findings) -> None:
@@ -273,7 +294,9 @@ def _truth(file: Path, parameter: str) -> None:
     except UnicodeDecodeError:
         columns = []
     if not {"text", "meaning"} <= set(columns):
-        raise InputError(f"{parameter}: {file} is no table of text and meaning (CSV in UTF-8 with these two columns)")
+        raise InputError(
+            f"{parameter}: {file} is no table of text and meaning; save it as CSV in UTF-8 with these columns"
+        )
 
 
 def _opencc(part: Part, found: Findings) -> None:

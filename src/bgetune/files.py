@@ -107,7 +107,7 @@ def _remove_private(folder: Path, descriptor: int | None = None) -> None:
 def describe(path: Path) -> dict[str, Any]:
     """Size, time of change and SHA-256 of a file, or of all files below a folder."""
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+        raise InputError(f"{path}: no such file or folder; correct the path")
     return {**_stat(path), "sha256": sha256(path)}
 
 

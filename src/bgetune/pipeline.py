@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from bgetune import files, runs
+from bgetune import files, locale, runs
 from bgetune.checks import check, load
 from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES
@@ -168,6 +168,7 @@ def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence
         OSError: if the folder cannot be written.
     """
     started = time.monotonic()
+    locale.use(profile.language)
     run_dir = runs.run_folder(profile)
     print(f"{profile.name}: {profile.path} -> {run_dir}", flush=True)
     with owned(run_dir) as descriptor:
@@ -181,6 +182,8 @@ def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence
             forced = course.force or (course.first is not None and number > stages.index(course.first))
             reason = "forced" if forced else _reason(stage, profile, run_dir)
             label = f"  [{number}/{len(stages)}] {stage:<{max(map(len, stages))}}"
+            if number > 1:
+                require_judgeable(run_dir)
             if reason is None:
                 print(f"{label} up to date", flush=True)
             else:
@@ -199,6 +202,20 @@ def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence
                 break
     print(f"  report: {run_dir / 'index.html'}   ({time.monotonic() - started:.0f} s)", flush=True)
     return run_dir
+
+
+def require_judgeable(run_dir: Path) -> None:
+    """Stop before anything is trained where 01 found that dev and test cannot be judged.
+
+    Raises:
+        InputError: with its sentence, which says what to add.
+    """
+    metrics = manifest.read_manifest(run_dir)["stages"].get("01_positives", {}).get("metrics", {})
+    judging = metrics.get("judging", {"enough": True})
+    if not judging["enough"]:
+        raise InputError(
+            f"{judging['sentence']} Nothing was trained; what 01 found is in {run_dir / '01_positives.html'}"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -564,8 +564,8 @@ def test_check_sources_reads_the_beginning_only(tmp_path, monkeypatch):
         ({"url": "duckdb://"}, "either table or query"),
         ({"url": "duckdb://", "table": "t", "query": "q"}, "either table or query"),
         ({"path": "a.csv", "query": "q"}, "query needs url"),
-        ({"url": "postgres://me:secret@host/db", "table": "t"}, "no password in url"),
-        ({"url": "postgres://host/db?password=secret", "table": "t"}, "no password in url"),
+        ({"url": "postgres://me:secret@host/db", "table": "t"}, "a password or key in the address"),
+        ({"url": "postgres://host/db?password=secret", "table": "t"}, "a password or key in the address"),
     ],
 )
 def test_sources_that_contradict_themselves(values, message):

@@ -133,7 +133,9 @@ def _deepl(service: Service, source: str, target: str) -> Callable[[str], str]:
         except deepl.ConnectionException as error:
             raise Failed("timeout" if "timed out" in str(error) else "no connection") from None
         except deepl.QuotaExceededException:
-            raise InputError(f"{PARAMETER}: deepl: the characters of the billing period are used up") from None
+            raise InputError(
+                f"{PARAMETER}: deepl: the characters of the billing period are used up; wait, or take another service"
+            ) from None
         except deepl.DeepLException as error:
             _explain("deepl", error.http_status_code or 400)
 
@@ -288,5 +290,5 @@ def _explain(name: str, status: int, code: str = "", wait: float = 0.0) -> NoRet
         raise Failed("server error")
     where = f"{PARAMETER}: {name} answered {code or status}"
     if status in (401, 403):
-        raise InputError(f"{where}: it does not accept the key in {KEYS[name]}")
+        raise InputError(f"{where}: it does not accept the key in {KEYS[name]}; export another")
     raise InputError(f"{where}: it does not take the request; check text_code, pivot_code and base_url")

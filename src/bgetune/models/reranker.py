@@ -112,7 +112,8 @@ class Reranker:
                 self.folder, use_safetensors=True, dtype=getattr(torch, self.precision), **safe
             )
         if model.config.num_labels > 2:
-            raise InputError(f"{self.location}: a reranker has one output or two, this model {model.config.num_labels}")
+            count = model.config.num_labels
+            raise InputError(f"{self.location}: a reranker has one output or two, this one {count}; give another model")
         return tokenizer, model.to(hub.torch_device(self.device)).eval()
 
     @cached_property

@@ -96,7 +96,9 @@ def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     for row in table[table["verdict"].ne("")].itertuples():
         pair = tuple(sorted(text_id(normalize(text)) for text in (row.query, row.candidate)))
         if found.setdefault(pair, row.verdict) != row.verdict:
-            raise InputError(f"review: {row.query!r} and {row.candidate!r} are judged both same and different")
+            raise InputError(
+                f"review: {row.query!r} and {row.candidate!r} are judged both same and different; keep one verdict"
+            )
     return found
 
 

@@ -235,7 +235,7 @@ def _labelled(
     )[usable]
     if table.empty:
         told = "; ".join(f"{row.reason}: {row.rows} rows" for row in pd.concat(drops).itertuples())
-        raise InputError(f"{sources.label(source)}: no pair can be used ({told})")
+        raise InputError(f"{sources.label(source)}: no pair can be used ({told}); correct the file, or the columns")
     return table, pd.concat(drops)
 
 

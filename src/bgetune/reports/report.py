@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import jinja2
 
 WIDGETS = "application/vnd.jupyter.widget-view+json"
-FIGURE = "figures/score_distribution.png"
+FIGURE, NARROW = "figures/score_distribution.png", "figures/score_distribution_narrow.png"
+"""The picture of the scores: its panels side by side, and under one another for phones."""
+
 HANDED_OVER = ("model", "scoring.json", "train.jsonl", "review.csv")
 """Artifacts that people take from a run: the index page links to them."""
 
@@ -91,7 +93,8 @@ def write_index(run_dir: Path, run_name: str) -> None:
             next_step=verdict.next_step(stages, results) if results else None,
             evidence=verdict.size_of_evidence(results),
             figure_says=verdict.figure_in_words(results),
-            figure=_figure(run_dir, stages),
+            figure=_figure(run_dir, stages, FIGURE),
+            narrow=_figure(run_dir, stages, NARROW),
             headline=sections.headline(results),
             recalls=sections.recalls(results),
             thresholds=sections.thresholds(results, calibrated.get("parameters", {}).get("confidence", 0.95)),
@@ -105,7 +108,7 @@ def write_index(run_dir: Path, run_name: str) -> None:
             changed=sections.changed_parameters(stages),
             machine=sections.machine(stages),
             times=sections.times(run_dir, stages),
-            comparisons=[up for up in ("../comparison.html", "../../comparison.html") if (run_dir / up).exists()],
+            comparisons=comparisons(run_dir),
             files=[
                 record["path"]
                 for entry in stages.values()
@@ -114,6 +117,11 @@ def write_index(run_dir: Path, run_name: str) -> None:
             ],
         ),
     )
+
+
+def comparisons(run_dir: Path) -> list[str]:
+    """The comparison pages that a run stands on, as links from its folder: those of its study and of its batch."""
+    return [up for up in ("../comparison.html", "../../comparison.html") if (run_dir / up).exists()]
 
 
 def _rounds(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -131,8 +139,8 @@ def _rounds(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {"table": sections.rounds(rows), "count": len(rows), "metric": metric, "best": best}
 
 
-def _figure(run_dir: Path, stages: dict[str, Any]) -> str | None:
-    record = stages.get("05_calibrate", {}).get("outputs", {}).get(FIGURE)
+def _figure(run_dir: Path, stages: dict[str, Any], name: str) -> str | None:
+    record = stages.get("05_calibrate", {}).get("outputs", {}).get(name)
     if record is None:
         return None
     return base64.b64encode((run_dir / record["path"]).read_bytes()).decode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -185,48 +184,55 @@ def rounds(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def funnel(run_dir: Path, stages: Stages) -> Table | None:
     """From the raw rows to the training groups: what each notebook was left with, and every drop with its reason."""
-    rows: list[tuple[str, str, int | None, str]] = []
+    rows: list[tuple[str, int | None, str]] = []
     for stage, entry in stages.items():
-        notebook, metrics = manifest.notebook_of(stage), entry.get("metrics", {})
-        outputs = entry.get("outputs", {})
-        before, after = [], []
-        if notebook == "01_positives":
-            before = [(N_("rows read"), sum(metrics.get("rows", {}).values()) or None)]
-            after = [(N_("texts"), metrics.get("texts")), (N_("edges"), outputs.get("edges", {}).get("rows"))]
-            after.append((N_("clusters of two texts or more"), metrics.get("clusters")))
-        elif notebook == "02_backtranslate":
-            before = [(N_("paraphrases made"), metrics.get("candidates"))]
-            after = [(N_("paraphrases kept"), metrics.get("kept"))]
-        elif notebook == "03_hard_negatives":
-            before = [(N_("queries of the train split"), metrics.get("queries"))]
-            rules = metrics.get("rules", {})
-            before.append((N_("candidates found for them"), sum(rules.values()) or None))
-            after = [(N_("hard negatives taken"), rules.get("(taken)")), (N_("training groups"), metrics.get("groups"))]
-        elif notebook == "04_train":
-            after = [(N_("groups that trained"), metrics.get("groups"))]
+        rows.append((stage, None, "heading"))
+        before, after = _counted(manifest.notebook_of(stage), entry)
+        rows += [(_(what), number, "kept") for what, number in before if number is not None]
         drops = _artifact(run_dir, stages, stage, "dropped")
-        rows += [(stage, _(what), number, "kept") for what, number in before if number is not None]
         if drops is not None and len(drops):
             lost = drops.groupby(["source", "reason"], sort=False)["rows"].sum()
-            rows += [(stage, f"{source}: {_(reason)}", -number, "note") for (source, reason), number in lost.items()]
-        rejected = {rule: number for rule, number in metrics.get("rules", {}).items() if number and rule != "(taken)"}
-        rows += [
-            (stage, _("candidates: {rule}").format(rule=_(rule)), -number, "note") for rule, number in rejected.items()
-        ]
-        rows += [(stage, _(what), number, "kept") for what, number in after if number is not None]
+            rows += [(f"{_(source)}: {_(reason)}", -number, "note") for (source, reason), number in lost.items()]
+        for rule, number in entry.get("metrics", {}).get("rules", {}).items():
+            if number and rule != "(taken)":
+                rows.append((_("candidates: {rule}").format(rule=_(rule)), -number, "note"))
+        rows += [(_(what), number, "kept") for what, number in after if number is not None]
+        if rows[-1][2] == "heading":
+            rows.pop()
     if not rows:
         return None
-    frame = pd.DataFrame(
-        {
-            N_("notebook"): [
-                row[0] if before is None or row[0] != before[0] else "" for before, row in pairwise([None, *rows])
-            ],
-            N_("what"): [what for _stage, what, *_rest in rows],
-            N_("number"): [f"\u2212{-n:,}" if n < 0 else f"{n:,}" for _stage, _what, n, _look in rows],
-        }
-    )
+    shown = ["" if n is None else f"\u2212{-n:,}" if n < 0 else f"{n:,}" for _what, n, _look in rows]
+    frame = pd.DataFrame({N_("what"): [what for what, *_rest in rows], N_("number"): shown})
     looks = [look for *_rest, look in rows]
-    return tables.table(frame, looks={"what": looks, "number": [f"number {look}" for look in looks]})
+    return tables.table(frame, looks={"what": looks, "number": [f"number {look}" for look in looks]}, cards=False)
+
+
+def _counted(notebook: str, entry: Mapping[str, Any]) -> tuple[list[tuple[str, int | None]], ...]:
+    """What a notebook began with and what it was left with, in words and numbers."""
+    metrics, outputs = entry.get("metrics", {}), entry.get("outputs", {})
+    rules = metrics.get("rules", {})
+    return {
+        "01_positives": (
+            [(N_("rows read"), sum(metrics.get("rows", {}).values()) or None)],
+            [
+                (N_("texts"), metrics.get("texts")),
+                (N_("edges"), outputs.get("edges", {}).get("rows")),
+                (N_("clusters of two texts or more"), metrics.get("clusters")),
+            ],
+        ),
+        "02_backtranslate": (
+            [(N_("paraphrases made"), metrics.get("candidates"))],
+            [(N_("paraphrases kept"), metrics.get("kept"))],
+        ),
+        "03_hard_negatives": (
+            [
+                (N_("queries of the train split"), metrics.get("queries")),
+                (N_("candidates found for them"), sum(rules.values()) or None),
+            ],
+            [(N_("hard negatives taken"), rules.get("(taken)")), (N_("training groups"), metrics.get("groups"))],
+        ),
+        "04_train": ([], [(N_("groups that trained"), metrics.get("groups"))]),
+    }.get(notebook, ([], []))
 
 
 # --- where it comes from ------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 MISSING = "–"
 
+WIDE = 7
+"""Columns from which on a table becomes cards on tablets, too."""
+
 _MATH = re.compile(r"[$\\]")
 """What MathJax, which JupyterLab runs over HTML outputs, takes for the delimiters of a formula."""
 
@@ -73,6 +76,7 @@ def table(
     marked: Sequence[bool] | None = None,
     looks: Mapping[str, Sequence[str]] | None = None,
     caption: str | None = None,
+    cards: bool = True,
 ) -> Table:
     """A table to show: texts escaped, whole numbers without decimals, an index without a name left out.
 
@@ -85,6 +89,7 @@ def table(
         marked: (n,) rows that are printed in red.
         looks: column -> (n,) class of each cell, "" for none; pages know good, bad and note.
         caption: a line above the table.
+        cards: on a phone every row becomes a card with the names of the columns; False for a list of short rows.
     """
     import pandas as pd
 
@@ -100,7 +105,10 @@ def table(
         columns[place] = [replace(cell, look=look) for cell, look in zip(columns[place], classes, strict=True)]
     header = [_(clean(str(name))) for name in frame.columns]
     lines = list(zip(*columns, strict=True))
-    return Table(_html(header, lines, heads, list(marked if marked is not None else []), caption), _text(header, lines))
+    markup = _html(header, lines, heads, list(marked if marked is not None else []), caption)
+    kind = "list" if not cards else "data wide" if len(header) > WIDE else "data"
+    markup = markup.replace('class="data"', f'class="{kind}"', 1)
+    return Table(markup, _text(header, lines))
 
 
 def clean(text: str) -> str:

@@ -70,7 +70,7 @@ def cluster_of(pairs: pd.DataFrame, clusters: pd.DataFrame) -> np.ndarray:
 
 
 def similarities(encoder: Encoder, pairs: pd.DataFrame, texts: pd.DataFrame) -> np.ndarray:
-    """(n,) float64 cosines of pairs; a query gets the instruction where its counterpart is a document, on either side.
+    """(n,) float64 cosines of pairs; each text gets the prompt of its pair's task, on whichever side it stands.
 
     Raises:
         InputError: if a text of a pair is not in `texts`.
@@ -86,14 +86,21 @@ def similarities(encoder: Encoder, pairs: pd.DataFrame, texts: pd.DataFrame) -> 
 
 
 def _encode(encoder: Encoder, texts: pd.DataFrame, counterparts: pd.DataFrame) -> np.ndarray:
-    """(n, d) vectors of the rows of `texts`; queries whose counterpart is a document get the instruction."""
-    asks = (texts["kind"].to_numpy() == "query") & (counterparts["kind"].to_numpy() == "document")
+    """(n, d) vectors of the rows of `texts`, each with the prompt that its counterpart calls for."""
+    prompts = encoder.prompts.before(texts["kind"].to_numpy(), counterparts["kind"].to_numpy())
     written = texts["text"].to_numpy()
-    vectors = {query: encoder.encode(written[asks == query].tolist(), query=query) for query in set(asks.tolist())}
+    vectors = {prompt: encoder.encode(written[prompts == prompt].tolist(), prompt=prompt) for prompt in set(prompts)}
     rows = np.empty((len(texts), max(part.shape[1] for part in vectors.values())), dtype=np.float32)
-    for query, part in vectors.items():
-        rows[asks == query] = part
+    for prompt, part in vectors.items():
+        rows[prompts == prompt] = part
     return rows
+
+
+def are_symmetric(pairs: pd.DataFrame, texts: pd.DataFrame) -> bool:
+    """Whether most pairs are of one kind (two queries), rather than of a query and a document that it searches."""
+    kind = texts.set_index("text_id")["kind"]
+    left, right = (kind.loc[pairs[column]].to_numpy() for column in ("query_id", "text_id"))
+    return bool((left == right).mean() > 0.5)
 
 
 def slices(
