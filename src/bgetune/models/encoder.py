@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from bgetune.models import bert
 from bgetune.models import hub
-from bgetune.models.tokens import Tokens, token_batches, token_budget, tokenize
-from bgetune.models.cache import RowCache, content_key, content_keys
+from bgetune.models.tokens import Tokens, tokenize
+from bgetune.models.cache import METHOD, RowCache, content_key, content_keys, rows_of
 from bgetune.errors import InputError
+from bgetune.files import remove
 from bgetune.paths import cache_root
 
 if TYPE_CHECKING:
@@ -113,26 +114,19 @@ class Encoder:
             (n, d) float32, rows of length 1.
         """
         prompt = self.query_instruction if query else ""
-        number: dict[str, int] = {}
-        inverse = np.array([number.setdefault(text, len(number)) for text in texts], dtype=np.int64)
-        distinct = list(number)
         with self._lock:
-            rows, found = None, np.zeros(len(distinct), dtype=bool)
-            if self._cache:
-                keys = content_keys(prompt, distinct)
-                rows, found = self._cache.find(keys)
-            missing = np.flatnonzero(~found)
-            if rows is None:
-                rows = np.empty((len(distinct), self.dimension), dtype=np.float32)
-            # by length and text: batches, and so the last bits of a vector, do not depend on the order of the input
-            missing = np.array(sorted(missing, key=lambda i: (len(distinct[i]), distinct[i])), dtype=np.int64)
-            with tqdm(total=len(missing), desc="encoding", unit="text", disable=not (progress and len(missing))) as bar:
-                for start in range(0, len(missing), SHARD):
-                    block = missing[start : start + SHARD]
-                    rows[block] = self._forward([prompt + distinct[i] for i in block], bar)
-                    if self._cache:
-                        self._cache.add(keys[block], rows[block])
-        return rows[inverse]
+            if not len(texts):
+                return np.empty((0, self.dimension), dtype=np.float32)
+            return rows_of(
+                texts,
+                lambda some, bar: self._forward([prompt + text for text in some], bar),
+                cache=self._cache,
+                keys=lambda some: content_keys(prompt, some),
+                block=SHARD,
+                label="encoding",
+                unit="text",
+                progress=progress,
+            )
 
     @cached_property
     def model(self) -> SentenceTransformer:
@@ -145,7 +139,7 @@ class Encoder:
     def _cache(self) -> RowCache | None:
         if self._cache_dir is None:
             return None
-        return RowCache(self._cache_dir / content_key(self.fingerprint, str(self.max_length), self.precision))
+        return RowCache(self._cache_dir / content_key(METHOD, self.fingerprint, str(self.max_length), self.precision))
 
     @cached_property
     def _bert(self) -> bert.Bert | None:
@@ -163,11 +157,13 @@ class Encoder:
                 export.write(self.model, Path(folder), ["int8"])
                 return export.Graph(Path(folder), "int8", self.max_length)
         folder = self._cache_dir / "graphs" / self.fingerprint
-        if not folder.is_dir():
+        if not export.is_whole(folder):
+            remove(folder)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
                 made = Path(temporary) / "graph"
                 export.write(self.model, made, ["int8"])
+                export.seal(made)
                 try:
                     os.replace(made, folder)
                 except OSError:
@@ -177,7 +173,7 @@ class Encoder:
 
     def _forward(self, texts: list[str], bar: tqdm) -> np.ndarray:
         rows = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for batch, vectors in self._graph.encode(texts) if self.precision == "int8" else self._batches(texts):
+        for batch, vectors in self._graph.encode(texts, alone=self._cache is not None) if self.precision == "int8" else self._batches(texts):
             rows[batch] = vectors
             bar.update(len(batch))
         return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-12)
@@ -187,20 +183,24 @@ class Encoder:
 
         tokens = self._tokenize(texts)
         with nullcontext() if self._bert else _first_token_last(self.model):
-            for batch in token_batches(tokens.lengths, token_budget(self.device)):
+            for batch, shape in tokens.batches(self.device, self._longest, fixed=self._cache is not None):
                 with torch.inference_mode():
                     if self._bert:
-                        vectors = self._bert(**tokens.features(batch, "cpu"))
+                        vectors = self._bert(**tokens.features(batch, "cpu", shape))
                     else:
-                        features = tokens.features(batch, self.model.device)
+                        features = tokens.features(batch, self.model.device, shape)
                         vectors = self.model.forward(features)["sentence_embedding"].float().cpu()
-                yield batch, vectors.numpy()
+                yield batch, vectors[: len(batch)].numpy()
+
+    @property
+    def _longest(self) -> int:
+        """Tokens of a text that are read."""
+        return min(self.max_length, (self._bert.max_length if self._bert else self.model.max_seq_length) or 512)
 
     def _tokenize(self, texts: list[str]) -> Tokens:
         if self._bert:
-            return self._bert.tokenize(texts, self.max_length)
-        length = min(self.max_length, self.model.max_seq_length or self.max_length)
-        return tokenize(self.model.tokenizer, texts, max_length=length)
+            return self._bert.tokenize(texts, self._longest)
+        return tokenize(self.model.tokenizer, texts, max_length=self._longest)
 
 
 @contextmanager
