@@ -6,7 +6,6 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -179,18 +178,11 @@ class Encoder:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-12)
 
     def _batches(self, texts: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        import torch
-
-        tokens = self._tokenize(texts)
-        with nullcontext() if self._bert else _first_token_last(self.model):
-            for batch, shape in tokens.batches(self.device, self._longest, fixed=self._cache is not None):
-                with torch.inference_mode():
-                    if self._bert:
-                        vectors = self._bert(**tokens.features(batch, "cpu", shape))
-                    else:
-                        features = tokens.features(batch, self.model.device, shape)
-                        vectors = self.model.forward(features)["sentence_embedding"].float().cpu()
-                yield batch, vectors[: len(batch)].numpy()
+        if self._bert:
+            model, device = lambda features: self._bert(**features), "cpu"
+        else:
+            model, device = lambda features: self.model.forward(features)["sentence_embedding"], self.device
+        return self._tokenize(texts).compute(model, device, self._longest, fixed=self._cache is not None)
 
     @property
     def _longest(self) -> int:
@@ -201,28 +193,6 @@ class Encoder:
         if self._bert:
             return self._bert.tokenize(texts, self._longest)
         return tokenize(self.model.tokenizer, texts, max_length=self._longest)
-
-
-@contextmanager
-def _first_token_last(model: SentenceTransformer) -> Iterator[None]:
-    """With CLS pooling, the last layer's output and feed-forward for the one token that is read: the same vectors.
-
-    Saves three quarters of a layer: a fifth of the time of BGE small, which has four. Needs padding on the right, and
-    a model built as BERT is (RoBERTa and XLM-RoBERTa, too); others compute everything.
-    """
-    from sentence_transformers.sentence_transformer import modules
-
-    hooks = []
-    if [module.pooling_mode for module in model if isinstance(module, modules.Pooling)] == ["cls"]:
-        layers = getattr(getattr(getattr(model[0], "auto_model", None), "encoder", None), "layer", [None])
-        output = getattr(getattr(layers[-1], "attention", None), "output", None)
-        if output is not None:
-            hooks.append(output.register_forward_pre_hook(lambda _, states: tuple(state[:, :1] for state in states)))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _load(folder: Path, device: str, precision: str, parameter: str) -> SentenceTransformer:

@@ -114,17 +114,19 @@ class Reranker:
         return RowCache(self._cache_dir / content_key(METHOD, self.fingerprint, str(self.max_length), self.precision))
 
     def _forward(self, pairs: list[tuple[str, str]], bar: tqdm) -> np.ndarray:
-        import torch
+        from scipy.special import expit
 
         tokenizer, model = self._loaded
         length = min(self.max_length, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512))
         first, second = map(list, zip(*pairs, strict=True))
         tokens = tokenize(tokenizer, first, second, max_length=length)
         scores = np.empty((len(pairs), 1), dtype=np.float32)
-        for batch, shape in tokens.batches(self.device, length, fixed=self._cache is not None):
-            with torch.inference_mode():
-                logits = model(**tokens.features(batch, model.device, shape)).logits[: len(batch)].float()
-                chance = logits[:, 0].sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1]
-                scores[batch] = chance.cpu().numpy()[:, None]
+        batches = tokens.compute(
+            lambda features: model(**features).logits, self.device, length, fixed=self._cache is not None
+        )
+        for batch, logits in batches:
+            logits = logits.astype(float)
+            # two logits: the softmax; SciPy's expit, unlike torch's sigmoid, computes every number of an array alike
+            scores[batch] = expit(logits[:, -1:] - (logits[:, :1] if logits.shape[1] == 2 else 0))
             bar.update(len(batch))
         return scores
