@@ -5,9 +5,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 usage() {
     cat <<'TEXT'
-./run_all.sh [PROFILE.yaml ...] [--from NN] [--force] [--set SECTION.PARAMETER=VALUE]
-    Run the five notebooks for each profile (default: params/demo.yaml) and write runs/NAME/index.html.
-    What is unchanged since the last run is not run again.
+./run_all.sh [PROFILE ...] [--check] [--until NN] [--from NN] [--force] [--set SECTION.PARAMETER=VALUE]
+    Run the five notebooks for each profile (a file, or NAME for params/NAME.yaml; default: demo) and write
+    runs/NAME/index.html. What is unchanged since the last run is not run again.
+      --check                    check everything, say what would run, and run nothing
+      --until 01                 stop after notebook 01
       --from 03                  run notebook 03 and those after it in any case
       --force                    run all notebooks in any case
       --set 04_train.epochs=2    replace a value of the profile; may be repeated
@@ -15,10 +17,15 @@ usage() {
       ./run_all.sh params/demo.yaml params/demo_without_augmentation.yaml
       ./run_all.sh params/study_temperature.yaml
       ./run_all.sh --set '04_train.scale=[10, 20, 50]'
+./run_all.sh new NAME FILE...
+    Look at files, folders or databases (sqlite:///..., postgres://...) of yours and write params/NAME.yaml for them:
+    what each is, which column is which, and `# ?` where it cannot be told. Nothing is sent anywhere. Then:
+      ./run_all.sh NAME --until 01
 ./run_all.sh test [PYTEST ARGUMENTS]
     Lint (ruff) and the whole test suite.
-./run_all.sh lab
-    JupyterLab with the notebooks, in the same environment.
+./run_all.sh lab [PROFILE] [JUPYTERLAB ARGUMENTS]
+    JupyterLab with working copies of the notebooks (work/NAME), in the same environment. They start from what
+    runs/NAME holds and write to runs/NAME-lab; the stored notebooks and runs/NAME stay as they are.
 ./run_all.sh --help
     This text.
 
@@ -94,10 +101,16 @@ case "${1:-}" in
         "$python" -m ruff format --check .
         "$python" -m pytest "$@"
         ;;
+    new)
+        shift
+        set_up
+        # relative paths are the caller's
+        exec "$python" -m bgetune.new --folder "${OLDPWD:-$PWD}" "$@"
+        ;;
     lab)
         shift
         set_up
-        exec "$python" -m jupyterlab --notebook-dir=notebooks "$@"
+        exec "$python" -m bgetune.lab "$@"
         ;;
     *)
         set_up

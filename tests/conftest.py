@@ -19,3 +19,32 @@ def shared():
     if not (SHARED / "data").is_dir():
         pytest.skip("needs ../shared (third-party data), which is not part of the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium."""
+    import browser
+
+    if browser.find() is None:
+        pytest.skip("needs a Chromium, for example: apt-get install chromium")
+    opened = browser.Browser(tmp_path_factory.mktemp("browser"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    """The source of axe-core, which finds what keeps people from reading a page."""
+    import shutil
+    import subprocess
+
+    if shutil.which("npm") is None:
+        pytest.skip("needs npm, to fetch axe-core")
+    folder = tmp_path_factory.mktemp("axe")
+    command = ["npm", "install", "--no-audit", "--no-fund", "--prefer-offline", "--prefix", str(folder), "axe-core@4"]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        pytest.skip("axe-core cannot be fetched from npm")
+    return (folder / "node_modules/axe-core/axe.min.js").read_text("utf-8")

@@ -17,7 +17,9 @@ FLOORS = [
     {"models", "metrics", "reports"},
     {"graph"},
     STAGES,
+    {"checks", "new"},
     {"pipeline"},
+    {"lab"},
 ]
 """From the ground up: a room uses rooms of its own floor or below."""
 MODULES = {

@@ -6,7 +6,7 @@ import pytest
 from bgetune import paths, pipeline
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError
-from bgetune.runs import manifest, stage
+from bgetune.runs import copies, execute, manifest, stage
 
 STAGE = "01_positives"
 
@@ -25,9 +25,9 @@ def repository(tmp_path, monkeypatch):
     """A repository with one stage, whose notebook writes one artifact."""
     for module in (pipeline, manifest):
         monkeypatch.setattr(module, "STAGES", {STAGE: STAGES[STAGE]})
-    for module in (pipeline, stage, paths):
+    for module in (copies, execute, manifest, stage, paths):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(pipeline, "check", lambda profile: None)
+    monkeypatch.setattr(pipeline, "check", lambda profiles: [])
     monkeypatch.setattr(manifest, "code_hash", lambda stage: "code")
     make_notebook(
         tmp_path,
@@ -84,7 +84,7 @@ def test_bad_input_in_a_notebook_is_one_message(repository, capsys):
     assert "error: log.csv: empty; give more" in error
     assert "cell 3" in error
     assert "Traceback" not in error
-    executed = nbformat.read(repository / "runs/one/notebooks" / f"{STAGE}.ipynb", as_version=4)
+    executed = nbformat.read(repository / "runs/one/notebooks" / f"{STAGE}.failed.ipynb", as_version=4)
     assert "InputError" in str(executed.cells), "the executed copy is kept"
     assert not (repository / "runs/one/manifest.json").exists()
 
@@ -95,6 +95,15 @@ def test_failure_in_a_notebook_names_the_cell(repository, capsys):
     error = capsys.readouterr().err
     assert "ZeroDivisionError" in error
     assert "cell 4" in error
+
+
+def test_a_bug_in_a_notebook_is_not_called_bad_input(repository, capsys):
+    make_notebook(repository, "from bgetune.errors import InternalError\nraise InternalError('table edges: no type')")
+    assert command(repository) == 1
+    error = capsys.readouterr().err
+    assert "error: table edges: no type. This is a bug of bgetune" in error
+    assert "please report it" in error
+    assert "Traceback" not in error
 
 
 def test_bad_profile_stops_before_anything_is_written(repository, capsys):
@@ -111,12 +120,12 @@ def test_two_profiles_of_one_name_are_refused(repository, capsys):
 
 @pytest.mark.parametrize("number", ["03", "3", "03_hard_negatives"])
 def test_stage_names(number):
-    assert pipeline.first_stage(number) == "03_hard_negatives"
+    assert pipeline.stage_named("--from", number) == "03_hard_negatives"
 
 
 def test_unknown_stage():
     with pytest.raises(InputError, match="--from 3x"):
-        pipeline.first_stage("3x")
+        pipeline.stage_named("--from", "3x")
 
 
 @pytest.fixture
@@ -158,3 +167,14 @@ def test_a_run_that_fails_does_not_stop_the_others(counting, capsys):
     page = (counting / "runs/comparison.html").read_text("utf-8")
     assert "unlucky &lt;b&gt;" in page
     assert re.search("two +failed", output.out)
+
+
+def test_a_run_that_cannot_be_judged_stops_before_training(tmp_path):
+    pipeline.require_judgeable(tmp_path)
+    for enough in (True, False):
+        judging = {"enough": enough, "sentence": "Too few: give more data."}
+        manifest.write_manifest(tmp_path, {"stages": {"01_positives": {"metrics": {"judging": judging}}}})
+        if enough:
+            pipeline.require_judgeable(tmp_path)
+    with pytest.raises(InputError, match=r"Too few: give more data\. Nothing was trained; .*01_positives\.html"):
+        pipeline.require_judgeable(tmp_path)

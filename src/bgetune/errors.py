@@ -1,4 +1,9 @@
-"""The one exception that is shown to a user without a traceback."""
+"""The exceptions whose message is shown without a traceback: the user's input is at fault, or bgetune is.
+
+Also what an error of the file system means to a user.
+"""
+
+import errno
 
 
 class InputError(ValueError):
@@ -7,3 +12,40 @@ class InputError(ValueError):
     The message names the file, line, column or parameter and the remedy; `bgetune.pipeline` prints it alone
     and exits with status 2.
     """
+
+
+class InternalError(RuntimeError):
+    """bgetune made something that breaks its own rules: a bug, whatever the input was.
+
+    `bgetune.pipeline` prints the message and exits with status 1.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(f"{message}. This is a bug of bgetune, not a fault of your data; please report it")
+
+
+_REMEDIES = {
+    errno.ENOSPC: (1, "the disk is full; free some space and run the same command again, it continues where it was"),
+    errno.EDQUOT: (1, "the disk quota is used up; free some space and run the same command again"),
+    errno.EIO: (1, "the disk reports an error; check it, or take another one"),
+    errno.EACCES: (2, "this user may not write there; change the permissions, or give the profile another name"),
+    errno.EPERM: (2, "this user may not write there; change the permissions, or give the profile another name"),
+    errno.EROFS: (2, "the file system is read-only; give the profile another name, or run in another copy"),
+    errno.ENOTDIR: (2, "a file lies where a folder should be; move it away"),
+    errno.EEXIST: (2, "a file lies where a folder should be; move it away"),
+    errno.EISDIR: (2, "a folder lies where a file should be; move it away"),
+    errno.ENAMETOOLONG: (2, "the name is too long; give the profile a shorter name"),
+}
+
+
+def explain(error: OSError) -> tuple[int, str] | None:
+    """What a user can do about an error of the file system.
+
+    Returns:
+        The exit status (1 where the machine is at fault, 2 where the input is) and a sentence, or None for an error
+        that only a fault of the program explains.
+    """
+    if error.errno not in _REMEDIES:
+        return None
+    status, remedy = _REMEDIES[error.errno]
+    return status, f"{error.filename or error.strerror}: {remedy}"

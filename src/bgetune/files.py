@@ -34,11 +34,12 @@ def remove_abandoned(folder: Path) -> None:
     """Remove what processes that were killed have left below a folder under a `temporary_name`."""
     for part in list(folder.rglob(".*.part")):
         process = part.name.split(".")[-2]
-        if process.isdecimal() and not _is_running(int(process)):
+        if process.isdecimal() and not is_running(int(process)):
             remove(part)
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -53,28 +54,41 @@ def lock(file: Path) -> int | None:
 
     Returns:
         The file's descriptor, or None where another process holds the lock.
+
+    Raises:
+        InputError: if the file system has no locks.
     """
     from filelock import lock_descriptor
 
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    if lock_descriptor(descriptor, blocking=False):
-        return descriptor
-    os.close(descriptor)
-    return None
+    held = False
+    try:
+        held = lock_descriptor(descriptor, blocking=False)
+    except OSError as error:
+        raise InputError(f"{file}: this file system cannot lock files ({error.strerror}); take a local disk") from None
+    finally:
+        if not held:
+            os.close(descriptor)
+    return descriptor if held else None
 
 
-def private_folder(parent: Path) -> Path:
+def private_folder(parent: Path, prefix: str = "") -> Path:
     """A new folder below `parent` that no other user can read, removed when this process ends.
 
-    Those that killed processes have left below `parent` are removed first: a process holds a lock as long as it lives.
+    Those that killed processes have left there are removed first: a process holds a lock as long as it lives.
+
+    Args:
+        prefix: of the folder's name; only folders with it are looked at.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.iterdir():
+    for left in parent.glob(f"{prefix}*"):
         if left.is_dir():
             with suppress(PermissionError):  # another user's
                 _remove_private(left)
-    folder = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
-    descriptor = lock(folder.with_suffix(".lock"))  # before the folder is there, so that nobody takes it for abandoned
+    folder = parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
+    descriptor = lock(
+        folder.with_name(f"{folder.name}.lock")
+    )  # before the folder is there, so that nobody takes it for abandoned
     folder.mkdir(mode=0o700)
     atexit.register(_remove_private, folder, descriptor)
     return folder
@@ -82,7 +96,7 @@ def private_folder(parent: Path) -> Path:
 
 def _remove_private(folder: Path, descriptor: int | None = None) -> None:
     """Remove a private folder and its lock: this process's own, or one whose process has ended."""
-    file = folder.with_suffix(".lock")
+    file = folder.with_name(f"{folder.name}.lock")
     held = lock(file) if descriptor is None else descriptor
     if held is not None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -93,13 +107,13 @@ def _remove_private(folder: Path, descriptor: int | None = None) -> None:
 def describe(path: Path) -> dict[str, Any]:
     """Size, time of change and SHA-256 of a file, or of all files below a folder."""
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+        raise InputError(f"{path}: no such file or folder; correct the path")
     return {**_stat(path), "sha256": sha256(path)}
 
 
 def fingerprint(path: Path, known: dict[str, Any]) -> str:
     """The SHA-256 of a path; the known one while size and time of change are the known ones."""
-    return known["sha256"] if _stat(path).items() <= known.items() else sha256(path)
+    return known["sha256"] if _stat(path).items() <= known.items() and "sha256" in known else sha256(path)
 
 
 def sha256(path: Path) -> str:

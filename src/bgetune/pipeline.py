@@ -1,7 +1,8 @@
 """Run profiles: check, execute the notebooks in order with papermill, write the reports and the index page.
 
-Several runs in one call, the profiles given or the combinations of a study, are a batch: what a run would compute just
-as one before it is taken over from there, a failed one does not stop the others, and a page compares them all.
+Several runs in one call, the profiles given or the combinations of a study, are a batch: a failed one does not stop the
+others, and a page compares them all. What a run would compute just as an earlier one, of this call or of any other, it
+takes over from there.
 
 `./run_all.sh` calls `python -m bgetune.pipeline`.
 """
@@ -13,17 +14,22 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from bgetune import files, runs
-from bgetune.config.profile import Profile, load_profiles, model_locations, resolve
+from bgetune import files, locale, runs
+from bgetune.checks import check, load
+from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES
-from bgetune.errors import InputError
-from bgetune.paths import ROOT, prepare_demo
-from bgetune.reports import comparison, report
+from bgetune.errors import InputError, InternalError, explain
+from bgetune.paths import cache_root
+from bgetune.reports import comparison, pages
 from bgetune.runs import manifest
+from bgetune.runs.copies import edits
+from bgetune.runs.execute import NotebookError, run_notebook
+from bgetune.runs.folder import owned
 
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",  # the kernels fork nothing; silences a warning on every run
@@ -33,8 +39,19 @@ ENVIRONMENT = {
 }
 
 
-class NotebookError(RuntimeError):
-    """A notebook's cell failed with something else than bad input; the message names notebook and cell."""
+@dataclass(frozen=True)
+class Course:
+    """Which notebooks run.
+
+    Attributes:
+        first: this one and those after it run even when they are up to date.
+        last: none after this one runs.
+        force: all run.
+    """
+
+    first: str | None = None
+    last: str | None = None
+    force: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,171 +60,163 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
     try:
-        # all profiles are checked before the first notebook of the first one starts
-        profiles = [profile for path in options.profiles for profile in load_profiles(path, options.set)]
-        names = [profile.name for profile in profiles]
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"two profiles are named {name}: their runs would overwrite each other; change `name`")
-        first = first_stage(options.start)
-        for profile in profiles:
-            check(profile)
-        return run_batch(profiles, first=first, force=options.force)
+        profiles = load(options.profiles, options.set)
+        course = Course(stage_named("--from", options.start), stage_named("--until", options.until), options.force)
+        for warning in check(profiles):
+            print(f"warning: {warning}", file=sys.stderr)
+        for profile in profiles if options.check else ():
+            print(f"{profile.name}: {profile.path} can run\n{_standing(profile)}")
+        return 0 if options.check else run_batch(profiles, course)
     except InputError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        return 2
+        return _say(2, str(error))
+    except OSError as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        return _say(*explained)
     except KeyboardInterrupt:
-        print("\nstopped; the same command continues where it was", file=sys.stderr)
+        print("\nstopped", file=sys.stderr)
         return 130
 
 
-def run_batch(profiles: Sequence[Profile], *, first: str | None = None, force: bool = False) -> int:
+def _say(status: int, message: str) -> int:
+    print(f"\nerror: {message}", file=sys.stderr)
+    return status
+
+
+def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
     """Run profiles one after the other, the others too when one fails, and compare them when there are several.
 
-    Args:
-        first, force: see `run_profile`.
-
     Returns:
-        The exit status: 0, or that of the failure met last: 1 for a failed notebook, 2 for bad input.
+        The exit status: 0, or that of the failure met last: 1 for a failed notebook or machine, 2 for bad input.
     """
+    for sentence in (sentence for notebook in STAGES for sentence in edits(notebook)):
+        print(f"note: {sentence}", flush=True)
+    files.remove_abandoned(cache_root() / "data" / "cache")
     status, failures = 0, {}
     folders = {profile.name: runs.run_folder(profile) for profile in profiles}
     for number, profile in enumerate(profiles):
         try:
-            done = list(folders.values())[:number]
-            run_profile(profile, first=first, force=force, others=done)
-        except (InputError, NotebookError) as error:
-            status = 2 if isinstance(error, InputError) else 1
-            failures[profile.name] = str(error)
-            print(f"\nerror: {f'{profile.name}: ' if len(profiles) > 1 else ''}{error}", file=sys.stderr)
+            run_profile(profile, course, others=list(folders.values())[:number])
+            continue
+        except InputError as error:
+            status, message = 2, str(error)
+        except (InternalError, NotebookError) as error:
+            status, message = 1, str(error)
+        except OSError as error:
+            explained = explain(error)
+            if explained is None:
+                raise
+            status, message = explained
+        except KeyboardInterrupt:
+            print(f"\n{_standing(profile)}", file=sys.stderr)
+            raise
+        failures[profile.name] = message
+        _say(status, f"{f'{profile.name}: ' if len(profiles) > 1 else ''}{message}\n{_standing(profile)}")
     if len(profiles) > 1:
         page, table = comparison.compare(profiles, folders, failures)
         print(f"\n{table}\n\n  comparison: {page}", flush=True)
     return status
 
 
-def first_stage(number: str | None) -> str | None:
-    """The stage that `--from` names: "03", "3" or "03_hard_negatives"."""
+def _standing(profile: Profile) -> str:
+    """What of a run is finished, where its report is, and how it goes on."""
+    run_dir = runs.run_folder(profile)
+    try:
+        open_stages = {stage: _reason(stage, profile, run_dir) for stage in manifest.order(profile.rounds)}
+    except (InputError, OSError):  # the run's folder itself is what is wrong
+        return ""
+    done = [stage for stage, reason in open_stages.items() if reason is None]
+    waiting = [f"{stage} ({reason})" for stage, reason in open_stages.items() if reason is not None]
+    lines = [f"  finished: {', '.join(done)}; report: {run_dir / 'index.html'}"] if done else []
+    if waiting:
+        lines.append(f"  to run: {', '.join(waiting)}; the same command goes on there")
+    return "\n".join(lines)
+
+
+def _reason(stage: str, profile: Profile, run_dir: Path) -> str | None:
+    """Why a stage must run (again), or None."""
+    values, _ = resolve(manifest.notebook_of(stage), profile)
+    reason = manifest.out_of_date(stage, values, run_dir)
+    if reason is None and not manifest.is_executed(stage, run_dir):
+        return "stopped before its notebook was saved"
+    return reason
+
+
+def stage_named(option: str, number: str | None) -> str | None:
+    """The stage that `--from` or `--until` names: "03", "3" or "03_hard_negatives"."""
     if number is None:
         return None
     for stage in STAGES:
         if number in (stage, stage[:2], stage[:2].lstrip("0")):
             return stage
-    raise InputError(f"--from {number}: no such notebook; known: {', '.join(STAGES)}")
+    raise InputError(f"{option} {number}: no such notebook; known: {', '.join(STAGES)}")
 
 
-def check(profile: Profile) -> None:
-    """Check everything that can be checked before the first notebook starts: values, files, models.
-
-    Raises:
-        InputError: naming the file, the line or the parameter and the remedy.
-    """
-    from bgetune import training
-    from bgetune.data import sources
-    from bgetune.models import export, hub
-    from bgetune.models.check import ROLES, check_model
-
-    values = {stage: resolve(stage, profile)[0] for stage in STAGES}
-    sources.check_sources(values["01_positives"].sources)
-    training.check(values["04_train"])
-    locations = model_locations(values)
-    for world in sorted({location.split("/")[2] for location, _ in locations if location.startswith("demo://")}):
-        prepare_demo(world)
-    for device in dict.fromkeys(section.device for section in values.values() if hasattr(section, "device")):
-        hub.check_device(device)
-    for location, parameter in locations:
-        check_model(location, parameter, ROLES[parameter.rsplit(".", 1)[-1]])
-    if values["04_train"].onnx or values["03_hard_negatives"].precision == "int8":
-        export.require()
-
-
-def run_profile(
-    profile: Profile, *, first: str | None = None, force: bool = False, others: Sequence[Path] = ()
-) -> Path:
-    """Run a profile's notebooks that are not up to date, then write its index page.
+def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence[Path] = ()) -> Path:
+    """Run a profile's notebooks that are not up to date; the pages follow each of them.
 
     Args:
-        first: this notebook and those after it run even when they are up to date.
-        force: all run.
-        others: folders of runs just made; a stage that would be the same as there is taken over.
+        others: folders of runs made in this call. A stage that would be the same as there, or in any other run of the
+            repository unless it is forced, is taken over.
 
     Returns:
         The run's folder.
+
+    Raises:
+        InputError: if another process owns the folder, or a notebook says so.
+        NotebookError: if a notebook fails otherwise.
+        OSError: if the folder cannot be written.
     """
     started = time.monotonic()
+    locale.use(profile.language)
     run_dir = runs.run_folder(profile)
     print(f"{profile.name}: {profile.path} -> {run_dir}", flush=True)
-    resolved = run_dir / "profile.yaml"
-    files.write_atomic(resolved, yaml.safe_dump(profile.values | {"name": profile.name}, allow_unicode=True))
-    manifest.set_rounds(run_dir, profile.rounds)
-    stages = manifest.order(profile.rounds)
-    changed = False
-    for number, stage in enumerate(stages, start=1):
-        values, _ = resolve(manifest.notebook_of(stage), profile)
-        forced = force or (first is not None and number > stages.index(first))
-        reason = "forced" if forced else manifest.out_of_date(stage, values, run_dir)
-        label = f"  [{number}/{len(stages)}] {stage:<{max(map(len, stages))}}"
-        if reason is None:
-            print(f"{label} up to date", flush=True)
-            continue
-        other = next((other for other in others if manifest.take_over(stage, values, run_dir, other)), None)
-        if other is not None:
-            print(f"{label} taken over from {other.name}", flush=True)
-            executed = run_dir / "notebooks" / f"{stage}.ipynb"
-        else:
-            print(f"{label} running ({reason})", flush=True)
-            begun = time.monotonic()
-            executed = run_notebook(stage, resolved, run_dir)
-            print(f"{label} done in {time.monotonic() - begun:.0f} s", flush=True)
-        report.write_report(executed, run_dir / f"{stage}.html", profile.name)
-        changed = True
-    index = run_dir / "index.html"
-    if changed or not index.exists():
-        report.write_index(run_dir, profile.name)
-    print(f"  report: {index}   ({time.monotonic() - started:.0f} s)", flush=True)
+    with owned(run_dir) as descriptor:
+        if manifest.is_lab(run_dir):
+            raise InputError(f"{run_dir} belongs to ./run_all.sh lab; give the profile another name")
+        resolved = run_dir / "profile.yaml"
+        files.write_atomic(resolved, yaml.safe_dump(profile.values | {"name": profile.name}, allow_unicode=True))
+        manifest.set_rounds(run_dir, profile.rounds)
+        stages = manifest.order(profile.rounds)
+        for number, stage in enumerate(stages, start=1):
+            forced = course.force or (course.first is not None and number > stages.index(course.first))
+            reason = "forced" if forced else _reason(stage, profile, run_dir)
+            label = f"  [{number}/{len(stages)}] {stage:<{max(map(len, stages))}}"
+            if number > 1:
+                require_judgeable(run_dir)
+            if reason is None:
+                print(f"{label} up to date", flush=True)
+            else:
+                values, _ = resolve(manifest.notebook_of(stage), profile)
+                earlier = others if forced else [*others, *manifest.other_runs(run_dir)]
+                other = next((other for other in earlier if manifest.take_over(stage, values, run_dir, other)), None)
+                if other is not None:
+                    print(f"{label} taken over from {other.name}", flush=True)
+                else:
+                    print(f"{label} running ({reason})", flush=True)
+                    begun = time.monotonic()
+                    run_notebook(stage, resolved, run_dir, descriptor)
+                    print(f"{label} done in {time.monotonic() - begun:.0f} s", flush=True)
+            pages.write_pages(run_dir, profile.name)
+            if stage == course.last:
+                break
+    print(f"  report: {run_dir / 'index.html'}   ({time.monotonic() - started:.0f} s)", flush=True)
     return run_dir
 
 
-def run_notebook(stage: str, profile: Path, run_dir: Path) -> Path:
-    """Execute the notebook of a stage by papermill; returns the executed copy.
+def require_judgeable(run_dir: Path) -> None:
+    """Stop before anything is trained where 01 found that dev and test cannot be judged.
 
     Raises:
-        InputError: what the notebook says of bad input.
-        NotebookError: any other failure, naming the cell and the executed copy.
+        InputError: with its sentence, which says what to add.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
-
-    executed = run_dir / "notebooks" / f"{stage}.ipynb"
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    executed.unlink(missing_ok=True)  # papermill writes into it, and another run may have taken it over
-    again = {} if manifest.round_of(stage) == 1 else {"round_number": manifest.round_of(stage)}
-    try:
-        papermill.execute_notebook(
-            ROOT / "notebooks" / f"{manifest.notebook_of(stage)}.ipynb",
-            executed,
-            parameters={"profile": str(profile), "run_dir": str(run_dir), **again},
-            cwd=ROOT / "notebooks",
-            kernel_name="python3",
-            progress_bar=False,
-            config=Config(
-                {
-                    # sockets of this user's alone, not TCP ports that everybody on the machine can read
-                    "KernelManager": {"transport": "ipc"},
-                    # a kernel says on the terminal that it was asked to stop; a notebook's own errors are in its copy
-                    "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]},
-                }
-            ),
-            # the notebooks' own progress bars, where somebody watches
-            stderr_file=sys.stderr if sys.stderr.isatty() else None,
+    metrics = manifest.read_manifest(run_dir)["stages"].get("01_positives", {}).get("metrics", {})
+    judging = metrics.get("judging", {"enough": True})
+    if not judging["enough"]:
+        raise InputError(
+            f"{judging['sentence']} Nothing was trained; what 01 found is in {run_dir / '01_positives.html'}"
         )
-    except PapermillExecutionError as error:
-        place = f"notebook {stage}, cell {error.cell_index + 1} (In [{error.exec_count}]); executed copy: {executed}"
-        if error.ename == InputError.__name__:
-            raise InputError(f"{error.evalue}\n  in {place}") from None
-        raise NotebookError(f"{error.ename}: {error.evalue}\n  in {place}") from None
-    return executed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -218,9 +227,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Also: ./run_all.sh test (lint and tests), ./run_all.sh lab (JupyterLab), ./run_all.sh --help.",
     )
     parser.add_argument(
-        "profiles", nargs="*", default=["params/demo.yaml"], metavar="PROFILE.yaml", help="default: params/demo.yaml"
+        "profiles",
+        nargs="*",
+        default=["params/demo.yaml"],
+        metavar="PROFILE",
+        help="file, or NAME of params/NAME.yaml; default: demo",
     )
     parser.add_argument("--from", dest="start", metavar="NN", help="run notebook NN and those after it in any case")
+    parser.add_argument("--until", metavar="NN", help="stop after notebook NN")
+    parser.add_argument("--check", action="store_true", help="check the profiles and say what would run, run nothing")
     parser.add_argument("--force", action="store_true", help="run all notebooks in any case")
     parser.add_argument(
         "--set",

@@ -27,7 +27,7 @@ OPEN = Gate(
 class TwoAxes:
     """Says how much a text is about paying and how much about logging in."""
 
-    def encode(self, texts, *, query=False, progress=True):
+    def encode(self, texts, *, prompt=None, progress=True):
         rows = np.array([[1.0 * ("付" in text) + 0.1, 1.0 * ("登" in text) + 0.1] for text in texts], np.float32)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 

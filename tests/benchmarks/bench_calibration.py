@@ -285,7 +285,8 @@ def bank(model: Path, limit: int | None) -> dict:
 def scorer_overhead(model: Path, pairs: pd.DataFrame, similarities: np.ndarray, labels: np.ndarray) -> dict:
     """What `Scorer.score` adds to its encoder for 1,000 pairs: normalisation, cosines, calibration."""
     from bgetune.models.encoder import Encoder
-    from bgetune.scoring.scorer import Scorer, make_settings
+    from bgetune.scoring.scorer import Scorer
+    from bgetune.scoring.settings import make_settings
 
     encoder = Encoder(model, cache_dir=None)
     settings = make_settings(

@@ -22,7 +22,7 @@ import psutil
 
 from bgetune import paths
 from bgetune.paths import ROOT
-from bgetune.reports import report
+from bgetune.reports import verdict
 from bgetune.runs import manifest
 
 NAME = "bench_demo"
@@ -74,7 +74,7 @@ def main() -> None:
         )
     metrics = manifest.read_manifest(run_dir)["stages"]["05_calibrate"]["metrics"]
     print(f"\n{'':28}before   after")
-    for key in report.HEADLINES:
+    for key in verdict.MEASURES:
         print(f"{key:28}{metrics['before'][key]:6.3f}  {metrics['after'][key]:6.3f}")
     result |= {"before": metrics["before"], "after": metrics["after"]}
     print(json.dumps(result))

@@ -477,7 +477,7 @@ def _plain_steps(job: Task, groups, cluster_of, folder: Path, bfloat16: bool) ->
 def _our_steps(job: Task, groups, cluster_of, folder: Path, bfloat16: bool) -> float:
     from bgetune.training import train
 
-    options = _options(job, 42, bfloat16, symmetric=False, spread=0, negatives=0, eval_steps=10**6)
+    options = _options(job, 42, bfloat16, symmetric=False, orthogonality_weight=0, negatives=0, eval_steps=10**6)
     started = time.perf_counter()
     trained = train(job.model, groups, cluster_of, options, folder / "checkpoints")
     return (time.perf_counter() - started) / int(trained.log["step"].max())

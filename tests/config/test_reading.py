@@ -16,34 +16,34 @@ MERGES = "\n".join(["a: &a {x: 1}"] + [
 ])  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (LAUGHS, r"mine.yaml: more than 20,000 values, aliases \(\*name\) counted"),
-        (MERGES, "more than 20,000 values"),
-        ("a: &a [*a]\n", "deeper than 20 in one another"),
-        ("a: &a {b: *a}\n", "deeper than 20 in one another"),
-        ("seed: " + "[" * 5000, "deeper than 20 in one another"),
-        ("seed: " + "[" * 30 + "]" * 30, "line 1: lists and mappings deeper than 20"),
-        ("seed: " + "x" * 2_000_000, "2,000,006 bytes; a profile has at most 1,048,576"),
-        ("seed:\n\t- 1\n", r"line 2: not YAML: found character '\\t'.*indent with blanks, not tabs"),
-        ("seed: !!int abc\n", "line 1: not YAML: no int"),
-        ("x: 1\nseed: !!timestamp 2026-13-45\n", "line 2: not YAML: no timestamp"),
-        ("seed: !!python/object:os.system x\n", "line 1: not YAML: could not determine a constructor"),
-        ("? [a, b]\n: 1\n", "line 1: not YAML: found unhashable key|line 1: a key is a text"),
-        ("seed: *a\n", "line 1: not YAML: found undefined alias"),
-        ("seed: 1\n---\nseed: 2\n", "line 2: not YAML: but found another document"),
-        ("model: 'a: b\n", "not YAML"),
-        ("model: a: b\n", "line 1: not YAML: mapping values are not allowed here; put texts with : # { \\[ in quotes"),
-        ("seed: {a: 1, a: 2}\n", "line 1: a is given twice"),
-        ('model: "a\\0b"\n', "line 1: a NUL or half a character in a text"),
-        ('name: "\\uD800"\n', "line 1: a NUL or half a character in a text"),
-        ("model: \0\n", "not YAML: unacceptable character #x0000"),
-        ("3: 4\n", "3: Keys should be strings"),
-        ("text\n", "a profile is a mapping of parameters"),
-        ("name: 2026-13-45\nsede: 1\n", "unknown key sede"),  # a date is a text
-    ],
-)
+ODD_YAML = [
+    (LAUGHS, r"mine.yaml: more than 20,000 values, aliases \(\*name\) counted"),
+    (MERGES, "more than 20,000 values"),
+    ("a: &a [*a]\n", "deeper than 20 in one another"),
+    ("a: &a {b: *a}\n", "deeper than 20 in one another"),
+    ("seed: " + "[" * 5000, "deeper than 20 in one another"),
+    ("seed: " + "[" * 30 + "]" * 30, "line 1: lists and mappings deeper than 20"),
+    ("seed: " + "x" * 2_000_000, "2,000,006 bytes; a profile has at most 1,048,576"),
+    ("seed:\n\t- 1\n", r"line 2: not YAML: found character '\\t'.*indent with blanks, not tabs"),
+    ("seed: !!int abc\n", "line 1: not YAML: no int"),
+    ("x: 1\nseed: !!timestamp 2026-13-45\n", "line 2: not YAML: no timestamp"),
+    ("seed: !!python/object:os.system x\n", "line 1: not YAML: could not determine a constructor"),
+    ("? [a, b]\n: 1\n", "line 1: not YAML: found unhashable key|line 1: a key is a text"),
+    ("seed: *a\n", "line 1: not YAML: found undefined alias"),
+    ("seed: 1\n---\nseed: 2\n", "line 2: not YAML: but found another document"),
+    ("model: 'a: b\n", "not YAML"),
+    ("model: a: b\n", "line 1: not YAML: mapping values are not allowed here; put texts with : # { \\[ in quotes"),
+    ("seed: {a: 1, a: 2}\n", "line 1: a is given twice"),
+    ('model: "a\\0b"\n', "line 1: a NUL or half a character in a text"),
+    ('name: "\\uD800"\n', "line 1: a NUL or half a character in a text"),
+    ("model: \0\n", "not YAML: unacceptable character #x0000"),
+    ("3: 4\n", "3: Keys should be strings"),
+    ("text\n", "a profile is a mapping of parameters"),
+    ("name: 2026-13-45\nsede: 1\n", "unknown key sede"),  # a date is a text
+]
+
+
+@pytest.mark.parametrize(("text", "message"), ODD_YAML)
 def test_odd_yaml_is_one_line_and_soon(tmp_path, text, message):
     file = tmp_path / "mine.yaml"
     file.write_text(text, encoding="utf-8")
@@ -81,24 +81,24 @@ def test_a_profile_that_may_not_be_read(tmp_path):
         load_profile(tmp_path / "mine.yaml")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "..",
-        "...",
-        ".hidden",
-        "a/../b",
-        "/tmp/x",
-        "a//b",
-        "x" * 201,
-        "中" * 80,
-        '"a\\tb"',
-        "'a '",
-        "'a:b'",
-        "'a|b'",
-        "' '",
-    ],
-)
+ODD_NAMES = [
+    "..",
+    "...",
+    ".hidden",
+    "a/../b",
+    "/tmp/x",
+    "a//b",
+    "x" * 201,
+    "中" * 80,
+    '"a\\tb"',
+    "'a '",
+    "'a:b'",
+    "'a|b'",
+    "' '",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
 def test_a_name_that_is_no_folder(tmp_path, name):
     file = tmp_path / "mine.yaml"
     file.write_text(f"seed: 1\nname: {name}\n", encoding="utf-8")
@@ -107,14 +107,14 @@ def test_a_name_that_is_no_folder(tmp_path, name):
     assert len(str(error.value)) < len(str(file)) + 200
 
 
-@pytest.mark.parametrize(
-    "override",
-    [
-        *("", "=", "=1", "seed", ".=1", "a..b=1", ".seed=1", "seed.=1", " =1", "seed=[", "seed=*a", "seed=!!int x"),
-        *("seed=2026-13-45", "seed=" + "[" * 3000, "04_train.epochs.x=1", "01_positives.sources.qa.0.path=x", "a b=1"),
-        *('model="\\0"', "base=x", "seed=1\n2", "study=3", "study.x=1", "name=../up"),
-    ],
-)
+ODD_OVERRIDES = [
+    *("", "=", "=1", "seed", ".=1", "a..b=1", ".seed=1", "seed.=1", " =1", "seed=[", "seed=*a", "seed=!!int x"),
+    *("seed=2026-13-45", "seed=" + "[" * 3000, "04_train.epochs.x=1", "01_positives.sources.qa.0.path=x", "a b=1"),
+    *('model="\\0"', "base=x", "seed=1\n2", "study=3", "study.x=1", "name=../up"),
+]
+
+
+@pytest.mark.parametrize("override", ODD_OVERRIDES)
 def test_an_odd_override_is_one_line(tmp_path, override):
     file = tmp_path / "mine.yaml"
     file.write_text("01_positives: {sources: {qa: [{path: a.csv}]}}\n", encoding="utf-8")

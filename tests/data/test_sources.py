@@ -189,6 +189,7 @@ def test_ragged_rows_are_counted_with_a_masked_example(tmp_path):
     table, dropped = read_pairs(PairSource(path=path))
     assert table.a.tolist() == ["a", "f"]
     assert rows(dropped) == [(path, "not 2 fields in the line", 2, "c,d,e")]
+    assert dropped.attrs["rows"] == {path: 4}
     path = write(tmp_path / "q.csv", "text_a,text_b\na,b\n打13800138000\n")
     assert read_pairs(PairSource(path=path))[1].example.tolist() == ["打<电话>"]
 
@@ -201,6 +202,7 @@ def test_lines_that_cannot_be_decoded_are_counted(tmp_path):
     assert len(table) == 29
     assert "问题7" not in set(table.a)
     assert drops(dropped) == {"not utf-8": 1}
+    assert list(dropped.attrs["rows"].values()) == [30]
     assert dropped.example[0].startswith("line 9:")
 
 
@@ -562,8 +564,8 @@ def test_check_sources_reads_the_beginning_only(tmp_path, monkeypatch):
         ({"url": "duckdb://"}, "either table or query"),
         ({"url": "duckdb://", "table": "t", "query": "q"}, "either table or query"),
         ({"path": "a.csv", "query": "q"}, "query needs url"),
-        ({"url": "postgres://me:secret@host/db", "table": "t"}, "no password in url"),
-        ({"url": "postgres://host/db?password=secret", "table": "t"}, "no password in url"),
+        ({"url": "postgres://me:secret@host/db", "table": "t"}, "a password or key in the address"),
+        ({"url": "postgres://host/db?password=secret", "table": "t"}, "a password or key in the address"),
     ],
 )
 def test_sources_that_contradict_themselves(values, message):

@@ -8,6 +8,7 @@ import tiny
 from bgetune.models import bert
 from bgetune.models import hub
 from bgetune.models.encoder import Encoder
+from bgetune.models.prompts import Prompts
 from bgetune.errors import InputError
 
 TEXTS = ["支付密码忘记了怎么办", "登录密码", "转账", "支付密码忘记了怎么办", "订单取消，退款到余额"]
@@ -143,11 +144,11 @@ def test_pooling_belongs_to_the_fingerprint(folder, tmp_path):
 
 
 def test_instruction_is_put_before_queries_only(folder, tmp_path):
-    encoder = Encoder(folder, query_instruction="查询：", cache_dir=tmp_path)
+    encoder = Encoder(folder, prompts=Prompts("查询："), cache_dir=tmp_path)
     plain = Encoder(folder, cache_dir=tmp_path)
     np.testing.assert_array_equal(encoder.encode(TEXTS), plain.encode(TEXTS))
     expected = plain.encode(["查询：" + text for text in TEXTS])
-    np.testing.assert_allclose(encoder.encode(TEXTS, query=True), expected, atol=1e-6)
+    np.testing.assert_allclose(encoder.encode(TEXTS, prompt=encoder.prompts.query), expected, atol=1e-6)
     assert np.abs(expected - plain.encode(TEXTS)).max() > 0.05
 
 

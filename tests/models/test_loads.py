@@ -26,7 +26,7 @@ def says_false(keywords, tree):
         if keyword.arg is None and isinstance(keyword.value, ast.Name):
             for node in ast.walk(tree):
                 if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == keyword.value.id:
-                    return "trust_remote_code': False" in ast.unparse(node.value) or "safe" in ast.unparse(node.value)
+                    return "trust_remote_code': False" in (text := ast.unparse(node.value)) or "safe" in text
     return False
 
 

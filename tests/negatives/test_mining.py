@@ -4,6 +4,7 @@ import pytest
 
 from bgetune.data.text import text_id
 from bgetune.errors import InputError
+from bgetune.models.prompts import Prompts
 from bgetune.negatives import groups, measure, mining, promotion
 from bgetune.negatives.world import World, queries_of
 
@@ -23,7 +24,13 @@ def test_negatives_are_other_meanings_near_the_query(toy, rules):
 
 def test_without_rules_false_negatives_come_in(toy, rules):
     """The control of the test above: the search alone does find false negatives, so the rules have something to do."""
-    off = {"veto_score": None, "promote_score": None, "margin": None, "cluster_rule": False}
+    off = {
+        "veto_score": None,
+        "promote_score": None,
+        "margin": None,
+        "cluster_rule": False,
+        "max_false_negatives": None,
+    }
     mined = mining.mine(toy.world, toy.encoder, rules.model_copy(update=off), None)
     assert measure.false_negatives(toy.world, mined, toy.meanings) > 0.2
 
@@ -34,7 +41,7 @@ def test_margin_alone_keeps_negatives_on_a_drifted_model(toy, rules):
     mined = mining.mine(world, toy.encoder, rules, None)
     served = measure.coverage(mined, rules)
     assert served["with_negatives"] >= 0.8
-    none = mining.mine(world, toy.encoder, rules.model_copy(update={"margin": None}), None)
+    none = mining.mine(world, toy.encoder, rules.model_copy(update={"margin": None, "max_false_negatives": None}), None)
     share = measure.false_negatives(world, mined, toy.meanings)
     assert share < measure.false_negatives(world, none, toy.meanings) / 3
     weakest = mined.queries["similarities"].map(min).to_numpy()
@@ -103,7 +110,7 @@ def test_rows_of_one_query_are_one_group(toy, rules):
     extra = (*sorted((text_id(query), text_id(document))), "qa", 1, 0.8)
     toy.edges = pd.DataFrame([*toy.edges.itertuples(index=False), extra], columns=toy.edges.columns)
     assert not queries_of(toy.world, "train").duplicated("anchor").any()
-    tasks = queries_of(toy.world, "train", "查询：")
+    tasks = queries_of(toy.world, "train", Prompts("查询："))
     own = tasks[tasks["anchor"] == toy.world.numbers(text_id(query))[0]]
     assert own["prompt"].tolist() == ["", "查询："]
     assert own["kinds"].tolist() == [("query",), ("document",)]
@@ -113,6 +120,27 @@ def test_rows_of_one_query_are_one_group(toy, rules):
     row = groups.groups(toy.world, mined, rules, toy.reranker).set_index("query").loc[query]
     assert set(row["pos"]) == {"meaning 0 text 1", "meaning 0 text 2", document}
     assert not set(row["pos"]) & set(row["neg"])
+
+
+def test_prompts_on_both_sides(toy, rules):
+    """A model that wants a prompt before every text encodes a query and its documents otherwise than two queries."""
+    documents = ["meaning 0 text 4", "meaning 3 text 4", "meaning 6 text 4"]
+    toy.texts.loc[toy.texts["text"].isin(documents), "kind"] = "document"
+    query = "meaning 0 text 0"
+    extra = (*sorted((text_id(query), text_id(documents[0]))), "qa", 1, 0.8)
+    toy.edges = pd.DataFrame([*toy.edges.itertuples(index=False), extra], columns=toy.edges.columns)
+    encoder = type(toy.encoder)(toy.vectors, Prompts("query: ", "text: ", "query: "))
+    mined = mining.mine(toy.world, encoder, rules, toy.reranker)
+    rows = groups.groups(toy.world, mined, rules).set_index("query").loc[[query]]
+    assert rows["prompt"].tolist() == ["query: ", "query: "]
+    assert rows["text_prompt"].tolist() == ["query: ", "text: "]
+    asked = encoder.encode([query], prompt="query: ")
+    for row in rows.itertuples():
+        kinds = {"document"} if row.text_prompt == "text: " else {"query"}
+        assert set(toy.texts.set_index("text").loc[row.pos + row.neg, "kind"]) == kinds
+        for texts, scores in ((row.pos, row.pos_scores), (row.neg, row.neg_scores)):
+            expected = encoder.encode(texts, prompt=row.text_prompt) @ asked[0]
+            np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
 def test_labelled_negatives_come_first(toy, rules):
@@ -179,8 +207,7 @@ def test_starved_training_is_said_aloud(toy, rules):
     advice = measure.advice(mined, rules)
     assert "below_window" in advice
     assert "lower window_low" in advice
-    assert groups.groups(toy.world, mined, rules).empty
-    assert groups.dropped(toy.world, mined)["rows"].sum() == len(mined.queries)
+    assert groups.groups(toy.world, mined, rules)["neg"].map(len).eq(0).all()
     assert (
         measure.advice(mining.mine(toy.world, toy.encoder, rules.model_copy(update={"window_low": None}), None), rules)
         == ""
@@ -318,7 +345,7 @@ def test_doubtful_candidates_are_for_a_person(toy, rules):
 
 
 def test_without_a_margin_what_is_as_near_as_a_positive_trains_and_is_shown_to_a_person(toy, rules):
-    free = rules.model_copy(update={"margin": None})
+    free = rules.model_copy(update={"margin": None, "max_false_negatives": None})
     mined = mining.mine(toy.world, toy.encoder, free, None)
     assert set(mined.candidates["rule"]) <= {"", "known_positive", "same_cluster"}
     shown = set(promotion.doubtful(toy.world, mined, free)[["query", "candidate"]].itertuples(index=False, name=None))

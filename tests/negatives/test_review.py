@@ -78,6 +78,16 @@ def test_verdicts_are_never_lost(tmp_path):
     assert review.verdicts(table) == {key("a", "b"): "different"}
 
 
+@pytest.mark.parametrize("judged", [0, 1])
+def test_without_doubtful_pairs_the_file_holds_the_verdicts_alone(tmp_path, judged):
+    verdicts = rows(("a", "b"), verdict="same").head(judged)
+    table = review.merge(verdicts, rows(("c", "d")).head(0).drop(columns="verdict"))
+    assert table.columns.tolist() == review.COLUMNS
+    assert len(table) == judged
+    review.write_review(tmp_path / "review.csv", table)
+    assert len(review.read_review(tmp_path / "review.csv")) == judged
+
+
 def test_widget_saves_every_verdict_at_once(tmp_path):
     file = tmp_path / "review.csv"
     review.write_review(file, rows(("<b>一</b>", "二"), ("三", "四"), ("五", "六")))

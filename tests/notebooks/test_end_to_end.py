@@ -10,7 +10,7 @@ from bgetune import paths, pipeline, runs
 from bgetune.config import sources
 from bgetune.config.profile import load_profile, resolve
 from bgetune.data import tables
-from bgetune.reports import report
+from bgetune.reports import verdict
 from bgetune.runs import manifest
 
 
@@ -118,7 +118,7 @@ def test_the_warm_up_reads_the_train_split_alone(finished, stages):
 
 def test_the_tuned_model_drifts_less(stages):
     before, after = (stages["05_calibrate"]["metrics"][key] for key in ("before", "after"))
-    for key in report.HEADLINES:
+    for key in verdict.MEASURES:
         assert np.isfinite([before[key], after[key]]).all(), key
     assert after["mean_squared_cosine_random"] < before["mean_squared_cosine_random"] / 2
     assert after["auc"] > before["auc"] - 0.02

@@ -326,3 +326,15 @@ def test_the_bank_data(shared):
     assert found.graded[found.graded.use == "train"].grade.mean() == pytest.approx(0.5, abs=0.02)
     assert len(found.edges) > 4_500
     assert not (set(found.edges.a_id) & found.heldout) - found.train_only
+
+
+def test_rows_of_every_source_are_counted_used_or_not(file):
+    qa, words, more = (
+        file(PAIR, [("支付密码", "改密码"), ("", "x")]),
+        file(["words"], [("甲方|乙方",)] * 3),
+        file(["text"], [("余额",)]),
+    )
+    found = collect(
+        Sources(qa=[PairSource(path=qa)], synonyms=[SynonymSource(path=words)], corpus=[CorpusSource(path=more)])
+    )
+    assert found.rows == {qa: 2, words: 3, more: 1}

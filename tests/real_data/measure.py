@@ -13,7 +13,7 @@ from pathlib import Path
 from bgetune import pipeline, runs
 from bgetune.config.profile import load_profile
 from bgetune.paths import ROOT
-from bgetune.reports import report
+from bgetune.reports import verdict
 from bgetune.runs import manifest
 
 HERE = Path(__file__).parent
@@ -27,7 +27,7 @@ def bank() -> None:
         "metrics"
     ]
     print(f"\n{'':28}before   after")
-    for key in report.HEADLINES:
+    for key in verdict.MEASURES:
         print(f"{key:28}{metrics['before'][key]:6.3f}  {metrics['after'][key]:6.3f}")
     for row in metrics["thresholds"]:
         print(row)
@@ -37,7 +37,7 @@ def sogouq() -> None:
     """What a real click log yields: counts only, its queries are real people's."""
     profile = load_profile(HERE / "sogouq.yaml")
     run_dir = runs.run_folder(profile)
-    pipeline.check(profile)
+    pipeline.check([profile])
     pipeline.run_notebook("01_positives", profile.path, run_dir)
     print(manifest.read_manifest(run_dir)["stages"]["01_positives"]["metrics"])
 

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 def positives(name, folder):
     """The manifest's entry of notebook 01 for a profile of this folder."""
     profile = load_profile(HERE / f"{name}.yaml")
-    pipeline.check(profile)
+    pipeline.check([profile])
     pipeline.run_notebook("01_positives", profile.path, folder)
     return manifest.read_manifest(folder)["stages"]["01_positives"]
 

@@ -1,8 +1,11 @@
 import json
 import re
 
+import made
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import average_precision_score
 
 from bgetune import files
 from bgetune.config.profile import Profile
@@ -12,41 +15,50 @@ from bgetune.reports import comparison
 SCRIPT = "<script>alert(1)</script>"
 
 
-def results(precision, *, low=None, high=None, base=0.5, **after):
-    """Metrics of 05_calibrate with this average precision."""
-    interval = {"average_precision_interval": [low or precision, high or precision]}
-    return {
-        "before": {"average_precision": base, "auc": base, "f1_at_own_threshold": 0.25},
-        "after": {"average_precision": precision, "auc": 0.875, "f1_at_own_threshold": 0.75} | interval | after,
-        "calibration": {"ece": 0.0625},
-        "thresholds": [{"precision": 0.9, "test_recall": 0.5}, {"precision": 0.95, "test_recall": 0.375}],
+def judged(tuned, base=0.25, count=200, name="p", seed=0):
+    """Pairs of dev and test, two a cluster, that a model of this quality in [0, 1] scores: 1 is never wrong."""
+    rng = np.random.default_rng(seed)
+    labels, noise = np.tile([0, 1], count), rng.random(2 * count)
+    scores = {
+        model: quality * labels + (1 - quality) * noise for model, quality in (("before", base), ("after", tuned))
     }
+    table = pd.DataFrame({"query_id": [f"{name}{n}" for n in range(2 * count)], "text_id": "t", "label": labels})
+    split = np.repeat(["dev", "test"], count)
+    return table.assign(split=split, cluster_id=np.arange(2 * count) // 2, **scores)
 
 
-def finished(folder, metrics, pairs=("a", "b"), seconds=(30.0,)):
-    """A run's folder with these results, judged on these pairs."""
+def metrics(**more):
+    row = dict.fromkeys(["cosine", "probability", "test_precision", "test_recall"], 0.5)
+    return made.results(thresholds=[row | {"precision": 0.95, "recall": 0.375}], **more)
+
+
+def finished(folder, quality, seconds=(30.0,), base=0.25, name="p", seed=0, **more):
+    """A run's folder with the judged pairs of a model of this quality."""
     (folder / "05_calibrate").mkdir(parents=True)
-    table = pd.DataFrame({"query_id": "q", "text_id": list(pairs), "label": 1, "split": "test"})
-    table.to_parquet(folder / "05_calibrate/judged.parquet")
-    stages = {"05_calibrate": {"metrics": metrics, "outputs": {"judged": {"path": "05_calibrate/judged.parquet"}}}}
+    judged(quality, base, name=name, seed=seed).to_parquet(folder / "05_calibrate/judged.parquet")
+    outputs = {"judged": {"path": "05_calibrate/judged.parquet"}}
+    calibrated = {"metrics": metrics(**more), "outputs": outputs, "seconds": 1, "started": "now"}
+    stages = {"05_calibrate": calibrated}
     for number, spent in enumerate(seconds, start=1):
-        name = "04_train" if number == 1 else f"04_train.{number}"
-        stages[name] = {"metrics": {"best_step": 1}, "seconds": spent, "outputs": {}}
-    files.write_atomic(folder / "manifest.json", json.dumps({"stages": stages}))
+        stage = "04_train" if number == 1 else f"04_train.{number}"
+        stages[stage] = {"metrics": {"best_step": 1}, "seconds": spent, "outputs": {}, "started": "now"}
+    files.write_atomic(folder / "manifest.json", json.dumps({"stages": stages, "rounds": len(seconds)}))
+    (folder / "index.html").write_text("old")
     return folder
 
 
 @pytest.fixture
 def compared(tmp_path):
-    """Compares runs with these results; the page without line breaks, and the text."""
+    """Compares runs of these qualities; the page without line breaks, and the text."""
 
-    def compare(made, failures=None, **options):
+    def compare(qualities, failures=None, **options):
         profiles = [
-            Profile(f"study/{name}", None, {"rounds": len(options.get(name, {}).get("seconds", "1"))}) for name in made
+            Profile(f"study/{name}", None, {"rounds": len(options.get(name, {}).get("seconds", "1"))})
+            for name in qualities
         ]
         folders = {p.name: tmp_path / p.name for p in profiles}
-        for name, metrics in made.items():
-            finished(tmp_path / "study" / name, metrics, **options.get(name, {}))
+        for name, quality in qualities.items():
+            finished(tmp_path / "study" / name, quality, **options.get(name, {}))
         page, text = comparison.compare(profiles, folders, failures or {})
         assert page == tmp_path / "study/comparison.html"
         return re.sub(r"\s+", " ", page.read_text("utf-8")), text
@@ -54,63 +66,89 @@ def compared(tmp_path):
     return compare
 
 
-def order(page, *names):
-    return sorted(names, key=lambda name: page.index(f"{name}</a></td>"))
+def order(text):
+    return [line.split()[1] for line in text.splitlines()[1:] if line.split()[0].rstrip("≈").isdigit()]
 
 
-def test_runs_are_ranked_and_the_best_of_each_column_is_marked(compared):
-    page, text = compared({"low": results(0.75, auc=0.9375), "high": results(0.9375)})
-    assert order(page, "low", "high") == ["high", "low"]
-    assert "Ranked by average precision on the test pairs" in page
-    assert '<td class="number best">0.938<br>' in page, "the best average precision"
-    assert '<td class="number best">0.938</td>' in page, "the other run's better AUC"
-    assert text.splitlines()[1].split() == ["1", "high", "0.938", "0.875", "–", "0.062", "30"]
+def test_runs_and_their_base_are_ranked_on_dev(compared):
+    page, text = compared({"low": 0.3, "high": 0.4})
+    assert order(text) == ["high", "low", "base"]
+    assert page.count("base model, untuned") == 1, "one row where all runs have one base model"
+    assert re.search(r'class="number good"[^>]*data-label="Average precision', page)
+    high = float(text.splitlines()[1].split()[2])
+    assert high == pytest.approx(average_precision_score(*judged(0.4)[:200][["label", "after"]].to_numpy().T), abs=5e-4)
+    assert "0.375" in page, "recall at the promise, on dev"
 
 
-def test_the_base_model_calibration_thresholds_and_seconds_stand_beside(compared):
-    page, _ = compared({"a": results(0.75), "b": results(0.875)}, b={"seconds": (20.0, 25.0)})
-    assert page.count("untuned") == 1, "one row where all runs have one base model"
-    for number in ("0.500", "0.250", "0.062", "0.375", ">45<"):
-        assert number in page, number
+def test_a_base_that_is_better_than_all_runs_is_first(compared):
+    page, text = compared({"a": 0.3, "b": 0.2}, a={"base": 0.45}, b={"base": 0.45})
+    assert order(text)[0] == "base"
+    assert "Keep the base model: no run ranks above it on dev." in page
+    assert "Keep the base model" in text
 
 
 def test_different_base_models_have_a_row_each(compared):
-    page, _ = compared({"a": results(0.75), "b": results(0.875, base=0.25)})
+    page, _ = compared({"a": 0.5, "b": 0.6}, b={"base": 0.3})
     assert "base model of a, untuned" in page
     assert "base model of b, untuned" in page
 
 
-def test_overlapping_intervals_may_be_chance(compared):
-    wide, narrow = results(0.75, low=0.5, high=0.8125), results(0.875, low=0.8125, high=0.9375)
-    page, text = compared({"wide": wide, "narrow": narrow, "far": results(0.625, low=0.5, high=0.75)})
-    assert "the difference may be chance" in page
-    assert "2≈" in page
-    assert "3≈" not in page
-    assert "≈ the 95 % interval overlaps" in text
-
-
-def test_intervals_apart_say_nothing_of_chance(compared):
-    page, text = compared({"a": results(0.75, high=0.8), "b": results(0.875, low=0.85)})
-    assert "chance" not in page
+def test_a_lead_with_its_interval_and_what_to_take(compared):
+    page, text = compared({"near": 0.3, "far": 0.45})
+    assert "Take far: its lead over near on dev is +" in page
+    bounds = re.search(r"Take far: .*?interval \+([\d.]+) to \+([\d.]+)", text)
+    assert 0 < float(bounds[1]) < float(bounds[2])
     assert "≈" not in text
 
 
+def test_a_lead_that_may_be_chance_leaves_the_choice_to_the_cost(compared):
+    options = {"slow": {"seconds": (90.0,)}, "fast": {"seconds": (9.0,), "seed": 1}}
+    page, text = compared({"slow": 0.43, "fast": 0.4, "far": 0.28}, **options)
+    assert order(text)[:2] == ["slow", "fast"]
+    assert "1≈" in page
+    assert "slow ranks first on dev, but its lead over fast may be chance." in page
+    assert "Take fast where training time counts" in page
+    assert "≈ the lead over the next may be chance" in text
+
+
+def test_no_lead_over_the_base_is_no_reason_to_tune(compared):
+    page, _ = compared({"a": 0.2501, "b": 0.1})
+    assert "Keep the base model, or judge on more pairs" in page
+
+
+def test_test_is_shown_once_for_the_winner(compared):
+    page, _ = compared({"a": 0.3, "b": 0.45}, a={"after": 0.8125}, b={"after": 0.9375})
+    assert "b on test" in page
+    assert "average precision went from 0.500 to 0.938" in page
+    assert "0.812" not in page, "nothing of the others on test"
+
+
+def test_the_seconds_of_all_rounds_count(compared):
+    page, text = compared({"a": 0.3, "b": 0.45}, b={"seconds": (20.0, 25.0)})
+    assert text.splitlines()[1].split()[-1] == "45"
+    assert ">45<" in page
+
+
 def test_the_same_judged_pairs_are_said_to_be_so_and_different_ones_warned_of(compared):
-    page, _ = compared({"a": results(0.75), "b": results(0.875)})
-    assert "judged on the same 2 test pairs" in page
-    page, _ = compared({"c": results(0.75), "d": results(0.875)}, d={"pairs": ("b", "c")})
+    page, _ = compared({"a": 0.3, "b": 0.45})
+    assert "judged on the same 200 dev pairs" in page
+    page, _ = compared({"c": 0.5, "d": 0.7}, d={"name": "q"})
     assert "not judged on the same pairs" in page
-    assert "of 3 test pairs that any run was judged on, 1 are common to all" in page
+    assert "Of 400 dev pairs that any run was judged on, 0 are common to all" in page
 
 
 def test_a_failed_run_is_last_with_its_reason_and_no_stale_numbers(compared):
-    made = {"stale": results(0.96875), "good": results(0.75)}
-    page, text = compared(made, failures={"study/stale": f"no disk {SCRIPT}"})
-    assert text.splitlines()[1].split()[:2] == ["1", "good"]
-    assert "0.969" not in page
-    assert "<strong>Failed.</strong> no disk &lt;script&gt;" in page
+    page, text = compared({"stale": 0.96875, "good": 0.5}, failures={"study/stale": f"no disk {SCRIPT}"})
+    assert order(text) == ["good", "base"]
+    assert "stale failed.</strong> no disk &lt;script&gt;" in page
     assert SCRIPT not in page
     assert re.search(r"stale +failed", text)
+
+
+def test_the_pages_link_both_ways(compared, tmp_path):
+    page, _ = compared({"scale=1,x#y": 0.5, "b": 0.75})
+    assert 'href="scale%3D1%2Cx%23y/index.html"' in page
+    assert 'href="../comparison.html"' in (tmp_path / "study/b/index.html").read_text("utf-8")
 
 
 def test_only_parameters_that_differ_are_shown_by_their_key():
@@ -139,15 +177,15 @@ def test_only_parameters_that_differ_are_shown_by_their_key():
 
 def test_runs_without_results_are_listed(tmp_path):
     profiles = [Profile(name, None, {}) for name in "ab"]
-    folders = {"a": finished(tmp_path / "a", {}), "b": tmp_path / "b"}
+    folders = {name: tmp_path / name for name in "ab"}
     page, text = comparison.compare(profiles, folders, {"b": InputError.__name__})
     assert page == tmp_path / "comparison.html"
-    assert text.count("\n") == 2
+    assert "No run has finished" in text
+    assert "InputError" in page.read_text("utf-8")
 
 
-def test_page_is_self_contained_and_links_to_the_runs(compared):
-    page, _ = compared({"scale=1,x#y": results(0.75), "b": results(0.875)})
-    assert 'href="scale%3D1%2Cx%23y/index.html"' in page
+def test_page_is_self_contained(compared):
+    page, _ = compared({"a": 0.5, "b": 0.75})
     assert "<script" not in page
     assert "default-src 'none'" in page
     assert "http" not in page.replace("http-equiv", "")

@@ -1,10 +1,14 @@
 import base64
 import json
+import re
+from itertools import pairwise
 
 import nbformat
+import pandas as pd
 import pytest
+from made import results
 
-from bgetune import files
+from bgetune import files, locale
 from bgetune.reports import report
 
 SCRIPT = "<script>alert(1)</script>"
@@ -67,6 +71,15 @@ def test_page_is_self_contained_and_forbids_scripts(html):
     assert "https://" not in page
 
 
+def test_a_page_has_a_table_of_contents(html):
+    page = html(nbformat.v4.new_markdown_cell("# Title\n\n## One & two\n\n### Three\n\n## 四"))
+    contents = page.partition('class="contents"')[2].partition("</nav>")[0]
+    for anchor, text in re.findall(r'href="#([^"]+)">([^<]+)<', contents):
+        assert f'id="{anchor}"' in page
+        assert text in ("One &amp; two", "Three", "四")
+    assert contents.count("<li") == 3
+
+
 def test_links_to_the_neighbours(html):
     page = html()
     assert 'href="02_backtranslate.html"' in page
@@ -74,33 +87,123 @@ def test_links_to_the_neighbours(html):
     assert 'href="index.html"' in page
 
 
-def manifest(run_dir, metrics):
-    figure = run_dir / "05_calibrate/figures/score_distribution.png"
-    figure.parent.mkdir(parents=True)
-    figure.write_bytes(b"picture")
-    outputs = {"figures/score_distribution.png": {"path": str(figure.relative_to(run_dir))}}
-    entry = {"metrics": metrics, "outputs": outputs, "parameters": {"model": SCRIPT}, "seconds": 1.5, "started": "now"}
-    files.write_atomic(run_dir / "manifest.json", json.dumps({"stages": {"05_calibrate": entry}}))
-
-
-def test_index_shows_before_after_figure_and_thresholds(tmp_path):
-    threshold = {"precision": 0.95, "probability": 0.875, "cosine": 0.625, "test_precision": 0.9625}
-    threshold |= {"test_recall": None, "promise": "at least 95 %"}
-    metrics = {
-        "before": {"auc": 0.75, "overlap": 0.5},
-        "after": {"auc": 0.9375, "auc_interval": [0.875, 0.96875], "overlap": 0.625},
-        "thresholds": [threshold],
+def run(run_dir, metrics, **stages):
+    """A finished run with these results of 05; returns its index page without line breaks."""
+    folder = run_dir / "05_calibrate/figures"
+    folder.mkdir(parents=True)
+    (folder / "score_distribution.png").write_bytes(b"picture")
+    wrong = pd.DataFrame(
+        {"side": ["missed", "accepted"], "query": [SCRIPT, "q2"], "text": ["t1", "t2"]}
+        | {name: [0.25, 0.5] for name in ("before", "after", "probability")}
+    )
+    wrong.to_parquet(folder.parent / "mistakes.parquet")
+    outputs = {
+        "figures/score_distribution.png": {"path": "05_calibrate/figures/score_distribution.png"},
+        "mistakes": {"path": "05_calibrate/mistakes.parquet", "rows": 2},
     }
-    manifest(tmp_path, metrics)
-    report.write_index(tmp_path, "mine")
-    page = (tmp_path / "index.html").read_text("utf-8")
-    for number in ("0.750", "0.938", "0.875 – 0.969", "0.963"):
-        assert number in page
-    assert base64.b64encode(b"picture").decode() in page
-    assert page.count('class="number good"') == 1, "AUC rose"
-    assert page.count('class="number bad"') == 1, "the overlap should have fallen"
+    entry = {"metrics": metrics, "outputs": outputs, "parameters": {"model": SCRIPT, "confidence": 0.95}}
+    entry |= {"seconds": 1.5, "started": "2026-01-02T03:04:05+00:00", "git": "abc123", "versions": {"torch": "2.13"}}
+    files.write_atomic(run_dir / "manifest.json", json.dumps({"stages": stages | {"05_calibrate": entry}}))
+    report.write_index(run_dir, "mine")
+    return re.sub(r"\s+", " ", (run_dir / "index.html").read_text("utf-8"))
+
+
+def test_index_concludes_from_top_to_bottom(tmp_path):
+    row = {"precision": 0.95, "probability": 0.875, "cosine": 0.625, "test_precision": 0.9625, "test_recall": None}
+    ranking = {"mrr": 0.8125, "mrr_low": 0.75, "mrr_high": 0.9, "ndcg": 0.7, "ndcg_low": 0.6, "ndcg_high": 0.8}
+    page = run(
+        tmp_path,
+        results(
+            thresholds=[row],
+            retrieval={"after": ranking | {"recall": 0.9, "gain": 0, "gain_low": 0, "gain_high": 0}},
+            usage="Scorer.load('runs/mine')  # <b>",
+        ),
+    )
+    parts = [
+        "Tuning helped: average precision went from 0.500 to 0.875.",
+        "<strong>Next:</strong> Read the mistakes below",
+        base64.b64encode(b"picture").decode(),
+        "Scorer.load(&#39;runs/mine&#39;) # &lt;b&gt;",
+        "Headline figures",
+        "+0.250 to +0.500",
+        "Recall at the promised precision",
+        "kept with 95 % confidence",
+        "0.812 (0.750 to 0.900)",
+        "The hardest mistakes that remain",
+        "&lt;script&gt;alert(1)&lt;/script&gt;</td>",
+        "Calibration, and how far it holds",
+        "Where it comes from",
+        "abc123",
+        "2026-01-02 03:04:05",
+    ]
+    places = [page.find(part) for part in parts]
+    assert -1 not in places, parts[places.index(-1)]
+    assert places == sorted(places)
     assert SCRIPT not in page
-    assert "at least 95 %" in page
+    assert "<script" not in page
+
+
+def test_a_page_in_chinese(tmp_path):
+    locale.use("zh")
+    try:
+        page = run(tmp_path, results())
+    finally:
+        locale.use(None)
+    assert '<html lang="zh">' in page
+    assert "微调有效：平均精确率由 0.500 升至 0.875。" in page
+    assert "在保证 95% 精确率时，模型现在能找回 79% 的同义文本对；微调前为 12%。" in page
+    shown = re.sub(r"<code>.*?</code>|<li>.*?</li>|<nav.*?</nav>", "", page.partition("<main>")[2])
+    sentences = re.findall(r"(?:[A-Za-z]{2,}[ ,]+){4,}", re.sub(r"<[^>]+>", ".", shown))
+    assert sentences == [], "all that is said is said in Chinese"
+
+
+def test_headings_are_in_order_and_the_content_is_in_main(tmp_path):
+    page = run(tmp_path, results())
+    levels = [int(level) for level in re.findall(r"<h([1-6])", page)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert page.index("<main>") < page.index("<h1") < page.index("</main>")
+
+
+def test_colours_need_proof(tmp_path):
+    assert run(tmp_path / "a", results()).count('class="number good"') > 0
+    page = run(tmp_path / "b", results(interval=(-0.25, 0.5), recalls=[]))
+    assert "good" not in page.partition("<main>")[2].replace('"verdict', "")
+    assert ">may be chance<" in page
+
+
+def test_the_funnel_names_every_drop(tmp_path):
+    drops = pd.DataFrame({"source": ["clicks"] * 2, "reason": ["robot", SCRIPT], "rows": [660, 7], "example": "x"})
+    (tmp_path / "01_positives").mkdir()
+    drops.to_parquet(tmp_path / "01_positives/dropped.parquet")
+    first = {"metrics": {"rows": {"a.csv": 60000, "b.csv": 500}, "texts": 5888, "clusters": 539}}
+    first |= {"outputs": {"dropped": {"path": "01_positives/dropped.parquet", "rows": 2}}, "inputs": {}}
+    first |= {"parameters": {"seed": 7, "min_support": 2}, "seconds": 1, "started": "now"}
+    mined = {"metrics": {"queries": 100, "groups": 90, "rules": {"margin": 40, "(not needed)": 50, "(taken)": 10}}}
+    mined |= {"outputs": {}, "seconds": 1, "started": "now", "inputs": {"a.csv": {"bytes": 12, "sha256": "f" * 64}}}
+    page = run(tmp_path, results(), **{"01_positives": first, "03_hard_negatives": mined})
+    funnel = page.partition("From raw rows")[2].partition("<h2>")[0]
+    shown = re.sub(r"<[^>]+>", " ", funnel).split("number", 1)[1]
+    numbers = [word for word in shown.split() if re.fullmatch(r"\u2212?[\d,]+", word)]
+    assert numbers == [
+        "60,500",
+        "\u2212660",
+        "\u22127",
+        "5,888",
+        "539",
+        "100",
+        "100",
+        "\u221240",
+        "\u221250",
+        "10",
+        "90",
+    ]
+    assert "clicks: robot" in shown
+    provenance = page.partition("Where it comes from")[2]
+    assert "ffffffffffffffff" in provenance
+    assert ">seed<" in provenance, "not at its default"
+    assert ">min_support<" not in provenance
 
 
 def test_index_of_an_unfinished_run_says_so(tmp_path):
@@ -126,7 +229,7 @@ def rounds(run_dir, first, second):
 
 def test_index_compares_the_rounds(tmp_path):
     page = rounds(tmp_path, 0.75, 0.875)
-    for shown in ("the base model", "the model of round 1", "0.750", "0.875", "0.062", "4.750"):
+    for shown in ("the base model", "the model of round 1", "0.750", "0.875", "0.062", "4.750", "04_train.2"):
         assert shown in page
     assert 'href="04_train.2.html"' in page
     assert "is better" not in page

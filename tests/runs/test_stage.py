@@ -248,6 +248,7 @@ def two_runs(folder, **values):
     for run_dir, name in ((one, "01_positives"), (one, "02_backtranslate")):
         (run_dir / "notebooks").mkdir(exist_ok=True)
         (run_dir / "notebooks" / f"{name}.ipynb").write_text(name)
+        manifest.record_executed(name, run_dir)
     return one, other
 
 
@@ -263,6 +264,7 @@ def test_an_equal_stage_is_taken_over_and_recorded(tmp_path):
     assert reason(other, "02_backtranslate") is None
     assert manifest.read_manifest(other)["stages"]["02_backtranslate"]["taken_from"] == "../one"
     second(one)
+    manifest.record_executed("02_backtranslate", one)
     assert (other / "02_backtranslate/note.txt").read_text() == "made", "what one run makes anew is its own"
     assert take(one, other), "and what was taken over may be again"
 

@@ -15,7 +15,8 @@ from bgetune.metrics.calibrators import Combination
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.scoring import thresholds
-from bgetune.scoring.scorer import cosines, make_settings
+from bgetune.scoring.scorer import cosines
+from bgetune.scoring.settings import make_settings
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import pytest
 
 from bgetune.data import tables
 from bgetune.errors import InputError
+from bgetune.models.prompts import Prompts
 from bgetune.scoring import pairs
 
 
@@ -66,7 +67,7 @@ def test_a_pair_in_both_directions_counts_once():
 
 
 def test_pairs_of_one_kind_are_an_error_with_a_remedy():
-    with pytest.raises(InputError, match=r"dev and test each need positive and negative pairs.*Give labelled pairs"):
+    with pytest.raises(InputError, match=r"each need two positive and two negative pairs.*Give labelled pairs"):
         pairs.judged_pairs(heldout_pairs(("positive", "random")), None)
 
 
@@ -86,12 +87,12 @@ def corpus():
 
 
 class FakeEncoder:
-    """Vectors that tell whether the instruction was used."""
+    """Vectors that tell whether the query's prompt was used."""
 
-    query_instruction = "ask: "
+    prompts = Prompts("ask: ")
 
-    def encode(self, texts, *, query=False, progress=True):
-        return np.array([[1.0, 0.0] if query else [0.6, 0.8] for _ in texts], dtype=np.float32)
+    def encode(self, texts, *, prompt=None, progress=True):
+        return np.array([[1.0, 0.0] if prompt else [0.6, 0.8] for _ in texts], dtype=np.float32)
 
 
 def test_only_queries_of_documents_get_the_instruction(corpus):

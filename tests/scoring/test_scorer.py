@@ -1,4 +1,6 @@
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -113,9 +115,21 @@ def test_damaged_and_missing_files_are_said(world, tmp_path):
     file.write_text("{", "utf-8")
     with pytest.raises(InputError, match="damaged"):
         Scorer.load(copy)
-    file.write_text(json.dumps(settings | {"reranker": None}), "utf-8")
     with pytest.raises(InputError, match="no reranker"):
-        Scorer.load(copy).search("支付", rerank=True)
+        Scorer(settings | {"reranker": None}, Scorer.load(world.run).encoder, copy).search("支付", rerank=True)
+
+
+def test_a_file_changed_behind_size_and_time_is_refused(world, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(world.run, copy)
+    file = copy / "05_calibrate" / "scoring.json"
+    before, text = file.stat(), file.read_text("utf-8")
+    digit = re.search(r"0\.\d*?([1-8])", text).end(1) - 1
+    file.write_text(f"{text[:digit]}9{text[digit + 1 :]}", "utf-8")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    with pytest.raises(InputError, match=r"scoring\.json is not as 05_calibrate wrote it"):
+        Scorer.load(copy)
 
 
 def test_threads_get_the_same_answers(scorer, world):

@@ -113,11 +113,11 @@ def readers():
     texts = ["怎么查询密码", "如何修改我的订单", "我想取消贷款", "请问冻结账单在哪里", "密"]
 
     def read(folder):
-        ours = Encoder(folder, query_instruction="请问", device="cpu", cache_dir=None)
+        ours = Encoder(folder, device="cpu", cache_dir=None)
         theirs = SentenceTransformer(str(folder), device="cpu")
         flag = FlagModel(str(folder), query_instruction_for_retrieval="请问", use_fp16=False, devices="cpu")
         return {
-            "bgetune": (ours.encode(texts), ours.encode(texts, query=True)),
+            "bgetune": (ours.encode(texts), ours.encode(texts, prompt="请问")),
             "sentence-transformers": (theirs.encode(texts), theirs.encode(texts, prompt_name="query")),
             "FlagEmbedding": (flag.encode_corpus(texts), flag.encode_queries(texts)),
         }

@@ -91,11 +91,11 @@ def test_guide_masks_the_batch_but_no_hard_negative_of_the_row():
     assert labels(collator(groups, cluster_of, guide=wide).batch([0, 1]))["q", "s"] == -1
 
 
-def test_prompt_goes_before_the_query_only(base):
+def test_each_task_has_its_prompts(base):
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(base), device="cpu")
-    groups = [Group("查询密码", ("密码查询",), (), "请问"), Group("修改订单", ("订单修改",))]
+    groups = [Group("查询密码", ("密码查询",), (), "请问", text_prompt="我"), Group("修改订单", ("订单修改",))]
     cluster_of = {"查询密码": 0, "密码查询": 0, "修改订单": 1, "订单修改": 1}
     made = collator(groups, cluster_of)
     made.preprocess = model.preprocess
@@ -104,7 +104,10 @@ def test_prompt_goes_before_the_query_only(base):
         "请 问 查 询 密 码",
         "修 改 订 单",
     ]
-    assert model.tokenizer.batch_decode(features["document_input_ids"], skip_special_tokens=True)[0] == "密 码 查 询"
+    assert model.tokenizer.batch_decode(features["document_input_ids"], skip_special_tokens=True) == [
+        "我 密 码 查 询",
+        "订 单 修 改",
+    ]
     assert features["label"].tolist() == [[1, 0], [0, 1]]
     assert "查询密码" in made.describe([0, 1])
 

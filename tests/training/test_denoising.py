@@ -7,6 +7,7 @@ import torch
 
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
+from bgetune.models.prompts import Prompts
 from bgetune.training import checkpoints, denoising, save
 from bgetune.training.sentence_transformers import load, train
 
@@ -91,7 +92,7 @@ def test_learns_to_rebuild_and_the_training_starts_from_it(base, groups, cluster
 
 def test_all_readers_load_the_model(base, asked, readers, tmp_path):
     warmed = denoising.warm_up(base, asked, options(base, denoising_epochs=1), tmp_path)
-    save.save(load(warmed.folder, options(base)), tmp_path / "model", "请问")
+    save.save(load(warmed.folder, options(base)), tmp_path / "model", Prompts("请问"))
     found = readers(tmp_path / "model")
     for documents, queries in found.values():
         np.testing.assert_allclose(documents, found["bgetune"][0], atol=1e-5)

@@ -5,7 +5,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.training import check, events
+from bgetune.training import events
 from bgetune.training.sentence_transformers import train
 
 
@@ -51,7 +51,6 @@ def test_a_finished_log_becomes_an_event_file(base, groups, cluster_of, dev_pair
 def test_without_the_package_one_message_says_how_to_get_it(base, groups, cluster_of, tmp_path, monkeypatch):
     monkeypatch.setattr(events, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install tensorboard"):
-        check(Train(tensorboard=True))
+        events.require()
     with pytest.raises(InputError, match="pip install tensorboard"):
         train(base, groups, cluster_of, options(base), tmp_path, events_in=tmp_path / "events")
-    check(Train())

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
 
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.training import flagembedding, train
+from bgetune.models import layout
+from bgetune.models.encoder import Encoder
+from bgetune.models.prompts import Prompts
+from bgetune.training import evaluation, flagembedding, train
 from bgetune.training.groups import Group
 from bgetune.training.save import save
 
@@ -41,6 +45,45 @@ def test_command_takes_its_values_from_the_parameters(base, tmp_path):
     assert "--overwrite_output_dir" not in line
 
 
+@pytest.fixture
+def pooled(base, tmp_path):
+    """A function: the base model with another pooling."""
+
+    def make(pooling):
+        model = SentenceTransformer(str(base), device="cpu")
+        model[1].pooling_mode = pooling
+        model.save_pretrained(str(tmp_path / f"base-{pooling}"), create_model_card=False)
+        return tmp_path / f"base-{pooling}"
+
+    return make
+
+
+@pytest.mark.parametrize(("pooling", "said"), [("cls", "cls"), ("mean", "mean"), ("lasttoken", "last_token")])
+def test_pooling_is_the_base_model_s(pooled, tmp_path, pooling, said):
+    folder = pooled(pooling)
+    line = flagembedding.command(folder, tmp_path / "t.jsonl", tmp_path, options(folder), steps=10)
+    assert line[line.index("--sentence_pooling_method") + 1] == said
+
+
+def test_a_pooling_that_the_trainer_lacks_is_refused_before_it_starts(pooled, groups, cluster_of, tmp_path):
+    folder = pooled("max")
+    with pytest.raises(InputError, match=r"cls, mean, lasttoken pooling only.* is max"):
+        train(folder, groups, cluster_of, options(folder), tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_mean_pooling_model_stays_one(pooled, groups, cluster_of, dev_pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    folder = pooled("mean")
+    trained = train(folder, groups[:32], cluster_of, options(folder, epochs=1), tmp_path / "c", pairs=dev_pairs)
+    save(trained.model, tmp_path / "model")
+    assert layout.pooling(tmp_path / "model") == "mean"
+    # step 0 and the later looks are of the same kind of model: the last one is what was saved
+    saved = Encoder(tmp_path / "model", device="cpu", cache_dir=None)
+    judged = evaluation.separation(dev_pairs, lambda texts: saved.encode(texts, prompt=""))
+    assert judged["auc"] == pytest.approx(trained.log["auc"].dropna().iloc[-1], abs=1e-6)
+
+
 def test_trains_and_leaves_a_model_for_every_reader(
     base, groups, cluster_of, dev_pairs, readers, tmp_path, monkeypatch
 ):
@@ -52,7 +95,7 @@ def test_trains_and_leaves_a_model_for_every_reader(
     assert trained.best_step == log["average_precision"].iloc[1:].idxmax()
     assert log["loss"].dropna().iloc[-1] < log["loss"].dropna().iloc[0]
 
-    save(trained.model, tmp_path / "model", "请问")
+    save(trained.model, tmp_path / "model", Prompts("请问"))
     found = readers(tmp_path / "model")
     for reader, (documents, queries) in found.items():
         np.testing.assert_allclose(documents, found["bgetune"][0], atol=1e-5, err_msg=reader)

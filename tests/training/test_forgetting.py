@@ -8,8 +8,9 @@ from sentence_transformers import SentenceTransformer
 
 from bgetune.config.sources import GeneralSource
 from bgetune.config.stages import Train
+from bgetune.data.sources import check_source
 from bgetune.errors import InputError
-from bgetune.training import check, forgetting
+from bgetune.training import forgetting
 from bgetune.training.sentence_transformers import encoder_of, load, train
 
 
@@ -50,11 +51,11 @@ def test_pairs_of_one_label_are_refused(source, tmp_path):
 
 
 def test_a_wrong_source_is_found_before_the_first_notebook(source):
-    check(Train(general=source))
+    check_source(source, "04_train.general")
     with pytest.raises(InputError, match=r"04_train\.general: .*no column sane; .*did you mean same\?"):
-        check(Train(general=source.model_copy(update={"label_column": "sane"})))
+        check_source(source.model_copy(update={"label_column": "sane"}), "04_train.general")
     with pytest.raises(InputError, match=r"04_train\.general: .*nowhere\.csv"):
-        check(Train(general=GeneralSource(path="nowhere.csv")))
+        check_source(GeneralSource(path="nowhere.csv"), "04_train.general")
 
 
 def vectors(angles):

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.training import check, hub
+from bgetune.training import hub
 
 
 @pytest.fixture
@@ -50,11 +50,10 @@ def test_uploads_the_folder_to_a_private_repository(server, model):
 @pytest.mark.parametrize("token", [None, "", " "])
 def test_without_a_token_nothing_starts(server, model, monkeypatch, token):
     monkeypatch.delenv("HF_TOKEN") if token is None else monkeypatch.setenv("HF_TOKEN", token)
-    for action in (lambda: check(Train(push_to_hub="team/x")), lambda: hub.push(model, "team/x")):
+    for action in (hub.require_token, lambda: hub.push(model, "team/x")):
         with pytest.raises(InputError, match="environment variable HF_TOKEN"):
             action()
     assert server == []
-    check(Train())
 
 
 def test_a_hub_that_refuses_names_the_repository_and_the_way_out(server, model, monkeypatch):

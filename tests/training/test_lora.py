@@ -7,6 +7,7 @@ from sentence_transformers import SentenceTransformer
 
 from bgetune.config.stages import Train
 from bgetune.models.encoder import Encoder
+from bgetune.models.prompts import Prompts
 from bgetune.training import checkpoints, lora
 from bgetune.training.save import save
 from bgetune.training.sentence_transformers import load, train
@@ -40,7 +41,7 @@ def test_learns_and_leaves_a_plain_model_for_every_reader(base, groups, cluster_
     assert not (folder / "model.safetensors").exists()
     peft = SentenceTransformer(str(folder), device="cpu")
     texts = ["怎么查询密码", "如何修改我的订单"]
-    save(trained.model, tmp_path / "model", "请问")
+    save(trained.model, tmp_path / "model", Prompts("请问"))
     found = readers(tmp_path / "model")
     np.testing.assert_allclose(
         Encoder(tmp_path / "model", device="cpu", cache_dir=None).encode(texts), peft.encode(texts), atol=1e-5

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,8 @@ from sentence_transformers import SentenceTransformer
 
 from bgetune.config.sources import GeneralSource
 from bgetune.config.stages import Train
+from bgetune.models.encoder import Encoder
+from bgetune.models.prompts import NO_PROMPTS, Prompts
 from bgetune.training.save import model_card, save
 
 
@@ -16,7 +19,7 @@ def test_all_readers_give_the_same_vectors(base, readers, tmp_path, with_normali
     model = SentenceTransformer(str(base), device="cpu")
     if not with_normalisation:
         model = SentenceTransformer(modules=list(model)[:2], device="cpu")
-    save(model, tmp_path / "model", "请问", "# card")
+    save(model, tmp_path / "model", Prompts("请问"))
     found = readers(tmp_path / "model")
     for reader, (documents, queries) in found.items():
         np.testing.assert_allclose(documents, found["bgetune"][0], atol=1e-5, err_msg=reader)
@@ -26,13 +29,12 @@ def test_all_readers_give_the_same_vectors(base, readers, tmp_path, with_normali
 
 
 def test_what_is_written(base, tmp_path):
-    save(SentenceTransformer(str(base), device="cpu"), tmp_path / "model", "请问", "# card")
+    save(SentenceTransformer(str(base), device="cpu"), tmp_path / "model", Prompts("请问"))
     files = {file.name for file in (tmp_path / "model").rglob("*") if file.is_file()}
     assert {"model.safetensors", "modules.json", "config_sentence_transformers.json", "tokenizer.json"} <= files
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl"))]
     config = json.loads((tmp_path / "model" / "config_sentence_transformers.json").read_text("utf-8"))
     assert config["prompts"] == {"query": "请问", "document": ""}
-    assert (tmp_path / "model" / "README.md").read_text("utf-8") == "# card"
 
 
 @pytest.fixture
@@ -40,9 +42,22 @@ def result():
     return pd.DataFrame({"before": [0.5, 0.9], "tuned": [0.8, 0.7], "merged": [0.75, 0.85]}, ["auc", "general_auc"])
 
 
-def test_card_says_what_was_done_and_where_the_thresholds_are(result):
+@pytest.fixture
+def saved(base, tmp_path):
+    """A function: a model saved with some prompts and pooling."""
+
+    def make(prompts, pooling="cls"):
+        model = SentenceTransformer(str(base), device="cpu")
+        model[1].pooling_mode = pooling
+        save(model, tmp_path / "model", prompts)
+        return tmp_path / "model"
+
+    return make
+
+
+def test_card_says_what_was_done_and_where_the_thresholds_are(result, saved):
     options = Train(model="BAAI/bge-small-zh-v1.5", merge_weight=0.5, matryoshka=[64], query_instruction="请问")
-    card = model_card(options, {"groups": 3}, result, "shop")
+    card = model_card(saved(Prompts("请问")), options, {"groups": 3}, result, "shop")
     front = yaml.safe_load(card.split("---")[1])
     assert front["base_model"] == "BAAI/bge-small-zh-v1.5"
     assert front["library_name"] == "sentence-transformers"
@@ -58,13 +73,33 @@ def test_card_says_what_was_done_and_where_the_thresholds_are(result):
     assert "请问" in card
 
 
-def test_card_escapes_what_the_team_wrote_and_tells_no_places(result, tmp_path):
+def test_card_escapes_what_the_team_wrote_and_tells_no_places(result, saved, tmp_path):
     general = GeneralSource(url="postgres://reader:${PGPASSWORD}@db.internal/pairs", table="pairs")
-    options = Train(
-        model=str(tmp_path / "<b>x"), query_instruction="a|b\n<script>", general=general, push_to_hub="team/secret"
-    )
-    card = model_card(options, {"groups": 3}, result, "<i>run</i>")
+    options = Train(model=str(tmp_path / "<b>x"), general=general, push_to_hub="team/secret")
+    card = model_card(saved(Prompts("a|b\n<script>```")), options, {"groups": 3}, result, "<i>run</i>")
     assert "# &lt;b&gt;x, fine-tuned" in card
-    assert "| query_instruction | a\\|b &lt;script&gt; |" in card
+    assert '| a query that searches documents | "a\\|b\\n&lt;script&gt;' in card
     assert not [text for text in ("<script>", "<i>", "db.internal", str(tmp_path), "team/secret") if text in card]
+    assert card.count("```") == 5  # two blocks of code, and the row of the table
     assert "base_model" not in (yaml.safe_load(card.split("---")[1]))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+@pytest.mark.parametrize("prompts", [NO_PROMPTS, Prompts("请问"), Prompts("请问", "我", "请问")])
+def test_the_calls_of_the_card_give_our_vectors(result, saved, pooling, prompts):
+    """The code is executed as it stands in the card."""
+    folder = saved(prompts, pooling)
+    card = model_card(folder, Train(model="x/y", device="cpu"), {}, result, "shop")
+    ours = Encoder(folder, device="cpu", cache_dir=None)
+    text = ["怎么查询密码"]
+    expected = {"queries": prompts.query, "documents": prompts.document, "questions": prompts.symmetric, "vectors": ""}
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(blocks) == (1 if pooling == "max" else 2)
+    for block in blocks:
+        names = {}
+        exec(block.replace("path/to/this/folder", str(folder)).replace('["..."]', repr(text)), names)
+        found = names.keys() & expected.keys()
+        assert found
+        for name in found:
+            np.testing.assert_allclose(names[name], ours.encode(text, prompt=expected[name]), atol=1e-5, err_msg=name)
+    assert {"cls": "CLS pooling", "mean": "mean pooling", "max": "base model's pooling"}[pooling] in card

@@ -48,7 +48,7 @@ def connect(
     """
     for name in ("base_url", "model"):
         if not getattr(settings, name):
-            raise InputError(f"{parameter}: {name} is not set")
+            raise InputError(f"{parameter}: {name} is not set; give base_url (https://.../v1) and model")
     remedy = "put the key there (any word for a server that wants none), or name another variable in key_variable"
     key = secret(settings.key_variable, parameter, remedy)
     import openai
@@ -88,7 +88,9 @@ def _explain(status: int, settings: Endpoint, parameter: str) -> str:
     """What a status says that no repetition will mend. The server's words are left out: they may hold the key."""
     where = f"{parameter}: {settings.base_url} answered {status}"
     if status in (401, 403):
-        return f"{where}: it does not accept the key in the environment variable {settings.key_variable}"
+        return (
+            f"{where}: it does not accept the key in the environment variable {settings.key_variable}; export another"
+        )
     if status == 404:
         return f"{where}: no such address or no model {settings.model}; check base_url (.../v1) and model"
     return f"{where}: it does not take the request; try json_mode: false, and check model and temperature"

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from bgetune.augment import chat, memo, remote
 from bgetune.augment.generate import read_prompt
 from bgetune.augment.remote import Failed, Limits, Request
-from bgetune.config.augmentation import Service
+from bgetune.config.augmentation import Endpoint, Service
 from bgetune.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ def _deepl(service: Service, source: str, target: str) -> Callable[[str], str]:
         except deepl.ConnectionException as error:
             raise Failed("timeout" if "timed out" in str(error) else "no connection") from None
         except deepl.QuotaExceededException:
-            raise InputError(f"{PARAMETER}: deepl: the characters of the billing period are used up") from None
+            raise InputError(
+                f"{PARAMETER}: deepl: the characters of the billing period are used up; wait, or take another service"
+            ) from None
         except deepl.DeepLException as error:
             _explain("deepl", error.http_status_code or 400)
 
@@ -231,6 +233,16 @@ KEYS = {
     "google": "GOOGLE_API_KEY",
 }
 """Environment variables that hold the keys."""
+LIBRARIES = {"deepl": "deepl", "tencent": "tencentcloud"}
+"""Packages of the extra `translate`."""
+
+
+def variables(service: Endpoint) -> list[str]:
+    """The environment variables that a service, or an endpoint that generates, cannot do without."""
+    name = getattr(service, "name", "openai")
+    if name == "openai":
+        return [service.key_variable]
+    return [] if name == "libretranslate" else KEYS[name].split(" and ")
 
 
 def _poster(service: Service, url: str, headers: dict[str, str] | None = None) -> Callable[..., Any]:
@@ -278,5 +290,5 @@ def _explain(name: str, status: int, code: str = "", wait: float = 0.0) -> NoRet
         raise Failed("server error")
     where = f"{PARAMETER}: {name} answered {code or status}"
     if status in (401, 403):
-        raise InputError(f"{where}: it does not accept the key in {KEYS[name]}")
+        raise InputError(f"{where}: it does not accept the key in {KEYS[name]}; export another")
     raise InputError(f"{where}: it does not take the request; check text_code, pivot_code and base_url")

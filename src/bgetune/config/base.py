@@ -56,10 +56,15 @@ class Embeds(Section):
         "demo://standard/encoder",
         description="Embedding model to tune: a folder, a hub name such as BAAI/bge-small-zh-v1.5, or demo://...",
     )
-    query_instruction: str = Field(
-        "",
-        description="Put before a query that searches documents (not before query-to-query pairs). "
-        "BGE zh v1.5: 为这个句子生成表示以用于检索相关文章：",
+    query_instruction: str | None = Field(
+        None,
+        description="Prompt before a query that searches documents (not where queries are compared with queries). "
+        "Null: as the model says; '': none. BGE zh v1.5: 为这个句子生成表示以用于检索相关文章：",
+    )
+    document_instruction: str | None = Field(
+        None,
+        description="Prompt before a document that is searched. Null: as the model says; '': none. With one, texts of "
+        "one kind that are compared take the query's prompt, as E5 wants it ('query: ' and 'passage: ').",
     )
     max_length: int = Field(128, ge=8, le=8192, description="Tokens of a text that the encoder reads.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps.")

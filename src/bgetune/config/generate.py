@@ -1,10 +1,12 @@
 """What is generated from the parameters' models: `python -m bgetune.config.generate` rewrites it.
 
-That is `params/template.yaml`, `params/schema.json` and the `parameters` cell of every notebook.
+That is `params/template.yaml`, `params/schema.json`, the `parameters` cell of every notebook, and the checksums of the
+notebooks' code by which an edited notebook is told from the released one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import textwrap
 import typing
@@ -19,6 +21,9 @@ from bgetune.config.sources import SOURCE_EXAMPLES, Sources
 from bgetune.config.stages import ROUND, STAGES, ProfileModel, Shared
 from bgetune.paths import ROOT
 
+CHECKSUMS = "notebooks/checksums.txt"
+"""A line a notebook: `checksum` and name. It tells an edited notebook from the released one where there is no git."""
+
 
 def template() -> str:
     """`params/template.yaml`: every key with its default, range and meaning."""
@@ -31,7 +36,7 @@ def template() -> str:
         "# base: params/demo.yaml       # another profile, whose values hold where this one gives none",
         "# study:                       # values to try: every combination is a run, and a page compares them",
         "#   04_train.scale: [10, 20, 50]",
-        *_template_lines(ProfileModel, "", {"rounds"}),
+        *_template_lines(ProfileModel, "", {"rounds", "language"}),
         *_template_lines(Shared, ""),
     ]
     for stage, model in STAGES.items():
@@ -91,11 +96,11 @@ def schema() -> str:
     return json.dumps(ProfileModel.model_json_schema(by_alias=True), ensure_ascii=False, indent=2) + "\n"
 
 
-def parameters_cell(stage: str) -> str:
+def parameters_cell(stage: str, profile: str = "params/demo.yaml", run_dir: str | None = None) -> str:
     """The source of a notebook's cell tagged `parameters`: typed, commented, None for "as the profile says"."""
     lines = [
-        'profile: str = "params/demo.yaml"  # The profile: a YAML file like params/template.yaml',
-        "run_dir: str = None  # Folder of the run. None: runs/NAME, by the profile's name",
+        f"profile: str = {_string(profile)}  # The profile: a YAML file like params/template.yaml",
+        f"run_dir: str = {run_dir and _string(run_dir)}  # Folder of the run. None: runs/NAME, by the profile's name",
         *(
             ["round_number: int = 1  # Which round of mining and training; in a later one the model tuned last mines"]
             * (stage in ROUND)
@@ -109,18 +114,35 @@ def parameters_cell(stage: str) -> str:
     return "\n".join(lines)
 
 
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def is_parameters(cell: dict) -> bool:
+    """Whether a notebook's cell is tagged `parameters`."""
+    return "parameters" in cell["metadata"].get("tags", ())
+
+
+def checksum(notebook: dict) -> str:
+    """SHA-256 of a notebook's code cells, that of the parameters and all outputs left out."""
+    code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code" and not is_parameters(cell)]
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+
+
 def write_generated() -> list[Path]:
     """Rewrite what follows from the models; returns the files that changed."""
     import nbformat
 
     wanted = {ROOT / "params/template.yaml": template(), ROOT / "params/schema.json": schema()}
+    checksums = []
     for stage in STAGES:
         file = ROOT / "notebooks" / f"{stage}.ipynb"
         if file.exists():
             notebook = nbformat.read(file, as_version=4)
-            cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", ()))
-            cell.source = parameters_cell(stage)
+            next(filter(is_parameters, notebook.cells)).source = parameters_cell(stage)
             wanted[file] = nbformat.writes(notebook) + "\n"
+            checksums.append(f"{checksum(notebook)}  {stage}\n")
+    wanted[ROOT / CHECKSUMS] = "".join(checksums)
     changed = [file for file, text in wanted.items() if not file.exists() or file.read_text("utf-8") != text]
     for file in changed:
         file.write_text(wanted[file], encoding="utf-8")

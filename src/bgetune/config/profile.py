@@ -14,6 +14,7 @@ import json
 import math
 import re
 import typing
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from bgetune.config.annotations import marks, models_in, plain_type
 from bgetune.config.base import SECRET, Section
 from bgetune.config.reading import read_mapping, read_value
 from bgetune.config.secrets import mask_secrets
-from bgetune.config.stages import STAGES, ProfileModel, Shared
+from bgetune.config.stages import RENAMED, STAGES, ProfileModel, Shared
 from bgetune.errors import InputError
 from bgetune.paths import ROOT
 
@@ -57,6 +58,11 @@ class Profile:
         """How often 03 and 04 run."""
         return self.values.get("rounds", 1)
 
+    @property
+    def language(self) -> str | None:
+        """Of pages and figures; None: that of the system's locale."""
+        return self.values.get("language")
+
     def place(self, parameter: str) -> str:
         """File and line of a parameter, or of the section it is in; the file alone where the profile has neither."""
         key = tuple(int(part) if part.isdigit() else part for part in parameter.split("."))
@@ -80,7 +86,7 @@ def load_profiles(path: str | Path, overrides: typing.Sequence[str] = ()) -> lis
         _apply_override(values, override)
     _check(values, places, file)
     name = values.get("name") or file.stem
-    _check_name(name, _place(("name",), places, file))
+    check_name(name, _place(("name",), places, file))
     study = values.pop("study", {})
     if not study:
         return [Profile(name, file, values, places)]
@@ -102,8 +108,14 @@ def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Prof
 
 
 def find_file(path: str | Path) -> Path:
-    """A file given relative to the working directory or to the repository, as an absolute path."""
-    for candidate in (Path(path).expanduser(), ROOT / path):
+    """A file given relative to the working directory or to the repository, as an absolute path.
+
+    A plain name such as demo is `params/demo.yaml`.
+    """
+    candidates = [Path(path).expanduser(), ROOT / path]
+    if Path(path).name == str(path):
+        candidates.append(ROOT / "params" / f"{path}.yaml")
+    for candidate in candidates:
         try:
             if candidate.is_file():
                 return candidate.resolve()
@@ -112,7 +124,9 @@ def find_file(path: str | Path) -> Path:
             found = None
         if found:
             raise InputError(f"{path}: {found}")
-    raise InputError(f"{_shown(path, quoted=False)}: no such file (looked in {Path.cwd()} and {ROOT})")
+    raise InputError(
+        f"{_shown(path, quoted=False)}: no such file (looked in {Path.cwd()}, {ROOT} and {ROOT / 'params'}); correct it"
+    )
 
 
 def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = None) -> tuple[Section, dict[str, str]]:
@@ -179,6 +193,7 @@ def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, A
     """The mapping in a file laid over that of its base, and of every key in it the place: "FILE, line N"."""
     values, lines = read_mapping(file)
     places = {key: f"{file}, line {line}" for key, line in lines.items()}
+    _rename(values, places)
     base = values.pop("base", None)
     if base is None:
         return values, places
@@ -189,11 +204,36 @@ def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, A
     except InputError as error:
         raise InputError(f"{places[('base',)]}: base: {error}") from None
     if found in (*above, file):
-        raise InputError(f"{places[('base',)]}: base: {found} is based on this file itself")
+        raise InputError(f"{places[('base',)]}: base: {found} is based on this file itself; leave one base out")
     merged, merged_places = _read_profile(found, (*above, file))
     merged.pop("name", None)
     _merge(merged, values, (), merged_places)
     return merged, merged_places | places
+
+
+def _rename(values: dict[str, Any], places: dict[tuple, str]) -> None:
+    """Give parameters under their old names, and the values of a study to try for them, the new ones."""
+    for (stage, old), new in RENAMED.items():
+        for holder, key, name, path in (
+            (values.get(stage), old, new, (stage,)),
+            (values.get("study"), f"{stage}.{old}", f"{stage}.{new}", ("study",)),
+        ):
+            if isinstance(holder, dict) and key in holder:
+                place = places.get((*path, key), "")
+                _new_name(f"{stage}.{old}", place)
+                holder.setdefault(name, holder.pop(key))
+                places.setdefault((*path, name), place)
+
+
+def _new_name(key: str, place: str) -> str:
+    """The name of a parameter now, with a warning if the given one is its old name."""
+    stage, _, old = key.partition(".")
+    new = RENAMED.get((stage, old))
+    if new is None:
+        return key
+    message = f"{place}: {key} is now called {stage}.{new}; the old name stops working in the next version"
+    warnings.warn(message, FutureWarning, stacklevel=2)
+    return f"{stage}.{new}"
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: dict[tuple, str]) -> None:
@@ -208,7 +248,7 @@ def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: d
                 del places[old]
 
 
-def _check_name(name: str, place: str) -> None:
+def check_name(name: str, place: str) -> None:
     """Raise for a name that is no folder's on some system, or leads out of `runs/`."""
     for part in name.split("/"):
         plain = part == Path(part).name and part == part.strip() and part.isprintable()
@@ -225,8 +265,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if not equals or not all(re.fullmatch(r"\w+", part) for part in key.split(".")):
         raise InputError(f"{given}: write --set section.parameter=value, for example 04_train.epochs=2")
     if key == "base":
-        raise InputError(f"{given}: the base of a profile is given in its file")
+        raise InputError(f"{given}: the base of a profile is given in its file; write it there")
     value = read_value(text, given)
+    key = _new_name(key, given)
     study = values.get("study")
     if _is_study(key, value):
         _assign(values, "study", (study if isinstance(study, dict) else {}) | {key: value}, given)
@@ -244,7 +285,9 @@ def _assign(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
             values[part] = {}
         values = values[part]
         if not isinstance(values, dict):
-            raise InputError(f"{origin}: {part} is not a section")
+            raise InputError(
+                f"{origin}: {part} is not a section; write section.parameter=value, as in params/template.yaml"
+            )
     values[name] = value
 
 
@@ -268,7 +311,7 @@ def _variants(
 ) -> dict[str, dict[str, Any]]:
     """The values of each run of a study, checked, by the run's label; `at`: the place of each key of the study."""
     for key in study.keys() & {"name", "base", "study"}:
-        raise InputError(f"{at[key]}: study: {key} is no parameter to try values of")
+        raise InputError(f"{at[key]}: study: {key} is no parameter to try values of; take it out")
     runs = math.prod(map(len, study.values()))
     if runs > MAX_RUNS:
         sizes = " x ".join(str(len(tried)) for tried in study.values())

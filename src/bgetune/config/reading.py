@@ -116,7 +116,9 @@ def _collect_lines(node: yaml.Node, prefix: tuple, lines: dict[tuple, int], file
                 raise InputError(f"{file}, line {line}: a key is a text, not a list or a mapping")
             place = (*prefix, key.value)
             if place in lines:
-                raise InputError(f"{file}, line {line}: {key.value} is given twice (first in line {lines[place]})")
+                raise InputError(
+                    f"{file}, line {line}: {key.value} is given twice (first in line {lines[place]}); keep one"
+                )
             lines[place] = line
             _collect_lines(value, place, lines, file)
     elif isinstance(node, yaml.SequenceNode):

@@ -98,7 +98,7 @@ class GradedSource(PairSource):
     @model_validator(mode="after")
     def _a_range(self) -> GradedSource:
         if self.grade_range and self.grade_range[0] >= self.grade_range[1]:
-            raise ValueError("grade_range: the lowest grade comes first, [0, 4]")
+            raise ValueError("grade_range: the lowest grade comes first; write [0, 4]")
         return self
 
 

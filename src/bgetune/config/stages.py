@@ -10,6 +10,9 @@ from bgetune.config.augmentation import Gate, Generation, Pivot
 from bgetune.config.base import Embeds, ModelLocation, Reranks, Section, Seeded
 from bgetune.config.sources import GeneralSource, Sources
 
+RENAMED = {("04_train", "spread"): "orthogonality_weight"}
+"""Section and old name of a parameter -> its name now. Profiles with the old one are read, with a warning."""
+
 
 class Positives(Reranks, Embeds, Seeded):
     """01_positives: click logs, rewrites, QA, synonyms, labelled pairs and recall become the positive graph."""
@@ -110,16 +113,30 @@ class HardNegatives(Reranks, Embeds, Seeded):
     truth: str | None = Positives.model_fields["truth"]
     num_negatives: int = Field(5, ge=1, le=100, description="Hard negatives of a query, at most.")
     rank_min: int = Field(1, ge=1, description="First rank of the search that may become a negative.")
-    rank_max: int = Field(100, ge=1, le=2000, description="Last rank: how deep the search goes.")
-    window_low: float | None = Field(0.6, ge=-1, le=1, description="Similarity a negative must reach. Null: any.")
+    rank_max: int = Field(
+        100,
+        ge=1,
+        le=2000,
+        description="Last rank: how deep the search goes. With max_false_negatives it goes deeper by itself where too "
+        "few texts within this rank are safe.",
+    )
+    window_low: float | None = Field(None, ge=-1, le=1, description="Similarity a negative must reach. Null: any.")
     window_high: float | None = Field(None, ge=-1, le=1, description="Similarity a negative must not pass. Null: any.")
+    max_false_negatives: float | None = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Highest probability of being an unknown positive with which a text may become a negative. It is "
+        "estimated from the known positives, and lower where a reranker vetoes. Larger: harder negatives, more of them "
+        "false. Null: no limit.",
+    )
     margin: float | None = Field(
         None,
         ge=0,
         lt=1,
         description="A negative stays this share below the positives, similarity measured after what all texts have in "
-        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule: the nearest teach more"
-        ", even where a third of them are unknown positives; 0.05 keeps those out.",
+        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule, except that 0.05 "
+        "applies where the probability of max_false_negatives cannot be estimated.",
     )
     cluster_rule: bool = Field(True, description="No text of the query's cluster is a negative. False: no direct edge.")
     veto_score: float | None = Field(
@@ -187,12 +204,19 @@ class Train(Embeds, Seeded):
     symmetric: bool = Field(
         True, description="With compare: query, positives must find their query, too, not only the query its positive."
     )
-    spread: float = Field(
+    orthogonality_weight: float = Field(
         0.5,
         ge=0,
         le=100,
-        description="Weight of a term that spreads the scores of unrelated texts around 0; 1 spreads them further, and "
-        "tells near-misses apart a little worse.",
+        description="Weight of the orthogonality regularisation, which spreads the scores of unrelated texts around 0. "
+        "Where dev shows more drift than before training, the weight doubles until it is gone. 0: no regularisation.",
+    )
+    drift_price: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="How much better in metric a checkpoint must be to be chosen although its scores bunch more than "
+        "those of the model before training. 0: drift does not count; 1: never.",
     )
     matryoshka: list[Annotated[int, Field(ge=2)]] = Field(
         [],
@@ -358,6 +382,10 @@ ProfileModel = create_model(
             description="Values to try, such as {04_train.scale: [10, 20, 50]}: every combination becomes a run of its "
             "own, runs/NAME/scale=10, and a page compares them.",
         ),
+    ),
+    language=(
+        Literal["zh", "en"] | None,
+        Field(None, description="Of reports, figures and tables. Default: the language of the system's locale."),
     ),
     rounds=(
         int,

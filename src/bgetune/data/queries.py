@@ -45,7 +45,7 @@ def one_select(query: str, dialect: Any) -> exp.Query:
         statements = [statement for statement in sqlglot.parse(query, read=dialect) if statement is not None]
     except SqlglotError as error:
         reason = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0].rstrip(". ")
-        raise InputError(f"query is not SQL that can be read: {reason}") from None
+        raise InputError(f"query is not SQL that can be read: {reason}; correct it") from None
     if len(statements) != 1:
         raise InputError(f"{ONE_SELECT}, not {len(statements)} statements")
     statement = statements[0]
@@ -93,7 +93,7 @@ def one_duckdb_select(query: str) -> dict[str, Any]:
         try:
             kinds = [statement.type.name for statement in connection.extract_statements(query)]
         except duckdb.Error as error:
-            raise InputError(f"query is not SQL that can be read: {str(error).splitlines()[0]}") from None
+            raise InputError(f"query is not SQL that can be read: {str(error).splitlines()[0]}; correct it") from None
         if len(kinds) != 1:
             raise InputError(f"{ONE_SELECT}, not {len(kinds)} statements")
         found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchone()

@@ -284,7 +284,10 @@ class _Raw:
     dropped: list[tuple[str, str, int, str]]
 
     def select(self, values: dict[str, str], rules: dict[str, str]) -> tuple[ibis.Table, pd.DataFrame]:
-        """The rows that no rule (reason -> SQL test) objects to, as a lazy table, and what was dropped."""
+        """The rows that no rule (reason -> SQL test) objects to, as a lazy table, and what was dropped.
+
+        `attrs["rows"]` of the latter says how many rows the source has in all: {name of the source: rows}.
+        """
         connection = connect()
         cases = " ".join(f"WHEN {test} THEN {_sql(reason)}" for reason, test in rules.items())
         reason = f"CASE WHEN broken IS NOT NULL THEN broken {cases} END"
@@ -298,9 +301,10 @@ class _Raw:
         name = label(self.source)
         dropped = [*self.dropped, *((name, why, rows, example) for why, rows, example in counts if why)]
         table = dropped_rows(dropped)
+        table.attrs["rows"] = {name: sum(rows for _, rows, _ in counts) + sum(rows for *_, rows, _ in self.dropped)}
         if all(why for why, *_ in counts):
             reasons = "; ".join(f"{row.reason}: {row.rows} rows, such as {row.example!r}" for row in table.itertuples())
-            raise InputError(f"{name}: no row can be used ({reasons or 'there are none'})")
+            raise InputError(f"{name}: no row can be used ({reasons or 'there are none'}); correct the file, or the columns")
         return connection.table(view), table
 
 
@@ -365,7 +369,7 @@ def _reading(source: Source) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise InputError(f"{label(source)}: cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{label(source)}: cannot be read: {str(error).splitlines()[0]}; is the format right?") from None
 
 
 # --- opening: what it is, and its columns -------------------------------------------------------------------------
@@ -385,7 +389,7 @@ def _open(source: Source) -> _Opened:
     if not path.is_file():
         raise InputError(f"{source.path}: no such file ({path}); correct path (relative ones start at the repository)")
     if path.stat().st_size == 0:
-        raise InputError(f"{source.path}: the file is empty")
+        raise InputError(f"{source.path}: the file is empty; export it again")
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     format_ = source.format or FORMATS.get(suffix)
     if format_ is None:
@@ -464,7 +468,7 @@ def _excel(source: Source, path: Path, rows: int | None = None) -> pd.DataFrame:
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{source.path}: not an Excel workbook that can be read: {error}; save it as .xlsx") from None
     if sheet.empty:
-        raise InputError(f"{source.path}: the sheet has no rows")
+        raise InputError(f"{source.path}: the sheet has no rows; name another in table")
     return sheet.rename(columns=lambda name: str(name).strip())
 
 
@@ -619,7 +623,7 @@ def _head(source: Source, path: Path) -> list[str]:
         raise InputError(f"{source.path}: encoding {encoding} is unknown; for example utf-8, gb18030, big5") from None
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")[:HEAD_LINES]
     if not any(line.strip() for line in lines):
-        raise InputError(f"{source.path}: the file is empty")
+        raise InputError(f"{source.path}: the file is empty; export it again")
     return lines
 
 
@@ -639,7 +643,7 @@ def _recognise(source: Source, data: bytes) -> str:
     common = sum(b"\xb0" <= letter.encode("gb2312", "ignore")[:1] <= b"\xd7" for letter in letters)
     if 2 * common >= len(letters):
         return "gb18030"
-    raise InputError(f"{source.path}: neither UTF-8 nor GB18030;{_guess(data)} set encoding")
+    raise InputError(f"{source.path}: neither UTF-8 nor GB18030;{_guess(data)} set encoding, such as big5")
 
 
 def _guess(data: bytes) -> str:

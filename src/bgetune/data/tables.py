@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pandas as pd
 import pandera.pandas as pa
+from pandera.errors import SchemaErrorReason
 
-from bgetune.errors import InputError
+from bgetune.errors import InternalError
 
 SOURCES = {
     "given": 1.0,
@@ -150,19 +154,63 @@ SCHEMAS = {
 
 
 def check(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its columns in order and of the right type.
+    """The table with its columns in order and of the types that its schema names.
+
+    An empty column has no type of its own, and pandas gives a column of whole numbers or texts several: what can take
+    the schema's type without a change of any value takes it.
 
     Args:
         name: a key of `SCHEMAS`; a table without a schema is returned as it is.
 
     Raises:
-        InputError: naming table, column and the first offending value.
+        InternalError: naming table, column and the first offending value.
     """
     schema = SCHEMAS.get(name)
     if schema is None:
         return table
+    # a fresh index: pandera cannot report duplicates under a repeated one
+    table = table.reset_index(drop=True)
+    types = {column: _plain_type(rule) for column, rule in schema.columns.items() if column in table}
+    table = table.assign(**{column: _cast(table[column], dtype) for column, dtype in types.items()})
     try:
-        # a fresh index: pandera cannot report duplicates under a repeated one
-        return schema.validate(table.reset_index(drop=True))[list(schema.columns)]
-    except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
-        raise InputError(f"table {name}: {error}") from None
+        return schema.validate(table)[list(schema.columns)]
+    except pa.errors.SchemaErrors as error:
+        complaints = (str(one["error"]) for kind in error.message["SCHEMA"].values() for one in kind)
+        complaint = "; ".join(re.sub(" not in DataFrameSchema.*", " is not in its schema", each) for each in complaints)
+        raise InternalError(f"table {name}: {complaint}") from None
+    except pa.errors.SchemaError as error:
+        raise InternalError(f"table {name}: {_complaint(error, table)}") from None
+
+
+def _plain_type(rule: pa.Column) -> str:
+    return "str" if "str" in str(rule.dtype) else str(rule.dtype)
+
+
+def _cast(values: pd.Series, dtype: str) -> pd.Series:
+    """The values in another type, or as they are where that would change one of them."""
+    if dtype == "str":
+        return values.astype(str) if all(isinstance(value, str) for value in values) else values
+    try:
+        cast = values.astype(dtype)
+    except (TypeError, ValueError):
+        return values
+    same = (cast == values) | (cast.isna() & values.isna())
+    return cast if same.all() else values
+
+
+def _complaint(error: pa.errors.SchemaError, table: pd.DataFrame) -> str:
+    """A failure in one line: column, first offending value, rule."""
+    column = error.schema.name if isinstance(error.schema, pa.Column) else None
+    place = f"column {column}: " if column else ""
+    if error.reason_code == SchemaErrorReason.WRONG_DATATYPE:
+        return f"{place}not of type {_plain_type(error.schema)}, for example {_shown(table[column].iloc[0])}"
+    cases = error.failure_cases
+    if not isinstance(cases, pd.DataFrame) or cases.empty:
+        return place + " ".join(str(error).split())
+    value = cases["failure_case"].iloc[0]
+    rule = getattr(error.check, "name", None) or error.check or error.reason_code.name.lower()
+    return f"{place}{_shown(value)} ({rule})"
+
+
+def _shown(value: Any) -> str:
+    return repr(value.item() if hasattr(value, "item") else value)

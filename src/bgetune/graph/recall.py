@@ -130,9 +130,8 @@ def confirm(
     confirmed = asked[asked.score >= score]
     joined = read(spokesmen(confirmed, clusters, texts), texts, reranker).score
     confirmed = confirmed.assign(joined=joined)
-    home = clusters.set_index("text_id").cluster_id
-    several = home.map(home.value_counts() > 1)
-    strict = (confirmed.source == "recall") | (confirmed.a_id.map(several) & confirmed.b_id.map(several))
+    alone = clusters.loc[~clusters.cluster_id.duplicated(keep=False), "text_id"]
+    strict = (confirmed.source == "recall") | ~(confirmed.a_id.isin(alone) | confirmed.b_id.isin(alone))
     return confirmed[joined >= np.where(strict, score, veto)]
 
 

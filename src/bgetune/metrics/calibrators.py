@@ -83,7 +83,7 @@ class MinMax(Calibrator):
     def _fit(self, similarities, labels, weight):
         self.low_, self.high_ = float(similarities.min()), float(similarities.max())
         if self.low_ == self.high_:
-            raise InputError(f"calibration: all similarities are {self.low_}")
+            raise InputError(f"calibration: all similarities are {self.low_}; is the model the right one?")
 
     def _predict(self, similarities):
         return ((similarities - self.low_) / (self.high_ - self.low_)).clip(0, 1)

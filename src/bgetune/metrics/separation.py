@@ -126,8 +126,13 @@ def _moments(scores: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def mean_squared_cosine(similarities: np.ndarray) -> float:
-    """Drift in one number, of random pairs: 1/d if vectors use the whole sphere of d dimensions, 1 if all are equal."""
-    return float(np.square(np.asarray(similarities, dtype=np.float64)).mean())
+    """Drift in one number, of random pairs: 1/d if vectors use the whole sphere of d dimensions, 1 if all are equal.
+
+    NaN without pairs.
+    """
+    return (
+        float("nan") if len(similarities) == 0 else float(np.square(np.asarray(similarities, dtype=np.float64)).mean())
+    )
 
 
 def drift(

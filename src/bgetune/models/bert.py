@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bgetune.models import hub
+from bgetune.models import hub, layout
 from bgetune.models.tokens import BLOCK, Tokens, shorten
 from bgetune.errors import InputError
 
@@ -32,7 +32,7 @@ def supports(folder: Path, device: str, precision: str) -> bool:
         and config.get("position_embedding_type", "absolute") == "absolute"
         and (folder / WEIGHTS).is_file()
         and (folder / "tokenizer.json").is_file()
-        and _pools_first_token(folder)
+        and layout.pooling(folder) == "cls"
     ):
         return False
     import torch
@@ -42,19 +42,6 @@ def supports(folder: Path, device: str, precision: str) -> bool:
     # what torch.compile calls, too; torch promises neither that it stays nor that every build has it
     fused = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return fused and hub.torch_device(device) == "cpu" and precision in computed
-
-
-def _pools_first_token(folder: Path) -> bool:
-    """Whether the modules are a transformer, CLS pooling and at most a normalisation, as without modules.json."""
-    if not (folder / "modules.json").is_file():
-        return True
-    modules = json.loads((folder / "modules.json").read_text("utf-8"))
-    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        return False
-    pooling = json.loads((folder / modules[1]["path"] / "config.json").read_text("utf-8"))
-    chosen = [name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True]
-    return pooling.get("pooling_mode") == "cls" or chosen == ["pooling_mode_cls_token"]
 
 
 class Bert:
@@ -100,7 +87,7 @@ class Bert:
             self._norm = _affine(weights, "embeddings.LayerNorm")
             self._layers = [_Layer(weights, f"encoder.layer.{n}.") for n in range(config["num_hidden_layers"])]
         except (SafetensorError, KeyError) as error:
-            raise InputError(f"{folder / WEIGHTS}: the model cannot be loaded: no BERT, {error}") from None
+            raise InputError(f"{folder / WEIGHTS}: the model cannot be loaded: no BERT, {error}; copy or download the model again") from None
 
     def tokenize(self, texts: list[str], max_length: int) -> Tokens:
         """Tokens of texts, cut to a maximum length."""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from tqdm import tqdm
@@ -17,6 +17,7 @@ from bgetune.models import bert
 from bgetune.models import hub
 from bgetune.models.tokens import Tokens, tokenize
 from bgetune.models.cache import METHOD, RowCache, content_key, content_keys, rows_of
+from bgetune.models.prompts import Prompts
 from bgetune.errors import InputError
 from bgetune.files import remove
 from bgetune.paths import cache_root
@@ -24,6 +25,7 @@ from bgetune.paths import cache_root
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from bgetune.config.base import Embeds
     from bgetune.models.export import Graph
 
 SHARD = 8192
@@ -42,8 +44,8 @@ class Encoder:
 
     Args:
         location: a folder, a hub name, or ``demo://...``.
-        query_instruction: put before a text that is encoded as a query.
-        max_length: tokens of a text that are read, special tokens and instruction included.
+        prompts: what is put before texts; None: what the model says (see `bgetune.models.prompts`).
+        max_length: tokens of a text that are read, special tokens and prompt included.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps``.
         precision: what the model computes in. ``auto`` is bfloat16 on a CPU that computes in it, float16 on a GPU, else
             float32; ``int8`` computes on the CPU by ONNX Runtime (see `bgetune.models.export`), whatever the device. Vectors
@@ -51,7 +53,7 @@ class Encoder:
         cache_dir: where vectors are kept between runs; None keeps none. The default is ``data/cache/embeddings``.
 
     Vectors are cached under a hash of weights, tokenizer, pooling, normalisation, maximum length, precision,
-    instruction and text, never under a name: a tuned model in the same folder finds none of the old vectors. The model
+    prompt and text, never under a name: a tuned model in the same folder finds none of the old vectors. The model
     is loaded when the first text is missing from the cache.
 
     Raises:
@@ -67,7 +69,7 @@ class Encoder:
         self,
         location: str | Path,
         *,
-        query_instruction: str = "",
+        prompts: Prompts | None = None,
         max_length: int = 128,
         device: str = "auto",
         precision: Precision = "float32",
@@ -75,14 +77,29 @@ class Encoder:
         parameter: str = "model",
     ):
         self.location = str(location)
-        self.query_instruction = query_instruction
         self.max_length = max_length
         self.device = device
         self.parameter = parameter
         self.folder = hub.fetch(location, parameter)
+        self.prompts = Prompts.of(self.folder) if prompts is None else prompts
         self._precision = precision
         self._cache_dir = None if cache_dir is None else cache_root() / cache_dir
         self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, parameters: Embeds, location: str | Path | None = None, **options: Any) -> Self:
+        """The encoder that the parameters of a notebook ask for.
+
+        Args:
+            parameters: with `model`, `query_instruction`, `document_instruction`, `max_length` and `device`.
+            location: another model than theirs, such as the tuned one.
+            options: further arguments.
+        """
+        location = parameters.model if location is None else location
+        prompts = Prompts.of(hub.fetch(location), parameters.query_instruction, parameters.document_instruction)
+        return cls(
+            location, prompts=prompts, max_length=parameters.max_length, device=parameters.device, **options
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -101,18 +118,18 @@ class Encoder:
         """What the model computes in: ``auto`` resolved for the device."""
         return hub.precision(self._precision, self.device)
 
-    def encode(self, texts: Sequence[str], *, query: bool = False, progress: bool = True) -> np.ndarray:
+    def encode(self, texts: Sequence[str], *, prompt: str | None = None, progress: bool = True) -> np.ndarray:
         """The vectors of texts.
 
         Args:
             texts: n texts; repeated ones are encoded once.
-            query: put the instruction before each.
+            prompt: put before each, one of `prompts`; None: that of texts that are compared with their own kind.
             progress: show a bar (on stderr) while texts are encoded.
 
         Returns:
             (n, d) float32, rows of length 1.
         """
-        prompt = self.query_instruction if query else ""
+        prompt = self.prompts.symmetric if prompt is None else prompt
         with self._lock:
             if not len(texts):
                 return np.empty((0, self.dimension), dtype=np.float32)
@@ -129,7 +146,7 @@ class Encoder:
 
     @cached_property
     def model(self) -> SentenceTransformer:
-        """The loaded model; for ``int8`` the one that its graph is made from."""
+        """The loaded model, which puts nothing before a text by itself; for ``int8`` the one its graph is made from."""
         if self.precision == "int8":
             return _load(self.folder, "cpu", "float32", self.parameter)
         return _load(self.folder, hub.torch_device(self.device), self.precision, self.parameter)
@@ -187,7 +204,8 @@ class Encoder:
     @property
     def _longest(self) -> int:
         """Tokens of a text that are read."""
-        return min(self.max_length, (self._bert.max_length if self._bert else self.model.max_seq_length) or 512)
+        most = self._bert.max_length if self._bert else self.model.max_seq_length
+        return min(self.max_length, most or self.max_length)
 
     def _tokenize(self, texts: list[str]) -> Tokens:
         if self._bert:
@@ -206,10 +224,12 @@ def _load(folder: Path, device: str, precision: str, parameter: str) -> Sentence
         if (folder / "modules.json").is_file():
             model = SentenceTransformer(str(folder), device=device, model_kwargs=options, **safe)
         else:
-            every = {"model_kwargs": options | safe, "processor_kwargs": safe, "config_kwargs": safe}
+            every = {"model_kwargs": safe | options, "processor_kwargs": safe, "config_kwargs": safe}
             transformer = modules.Transformer(str(folder), **every)
             pooling = modules.Pooling(transformer.get_embedding_dimension(), "cls")
             model = SentenceTransformer(
                 modules=[transformer, pooling, modules.Normalize()], device=device, trust_remote_code=False
             )
+    # what is encoded has its prompt already: the model must not put its own before it
+    model.prompts, model.default_prompt_name = {}, None
     return model.eval()

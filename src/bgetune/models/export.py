@@ -215,7 +215,7 @@ def _write_tokenizer(model: SentenceTransformer, file: Path, length: int) -> Non
 
     if not getattr(model.tokenizer, "is_fast", False):
         raise InputError(
-            f"onnx: {type(model.tokenizer).__name__} has no tokenizer.json, which ONNX Runtime's users need"
+            f"onnx: {type(model.tokenizer).__name__} has no tokenizer.json, which ONNX Runtime's users need; leave onnx empty"
         )
     tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     tokenizer.enable_truncation(length)

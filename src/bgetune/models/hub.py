@@ -38,11 +38,11 @@ def fetch(location: str | Path, parameter: str = "model") -> Path:
     folder = _download(location, parameter) if is_hub_name(location) else locate(location)
     if not folder.is_dir():
         raise InputError(
-            f"{parameter}: there is no model at {location}; give a folder, a hub name such as BAAI/bge-small-zh-v1.5, "
-            f"or demo://standard/encoder"
+            f"{parameter}: there is no model at {location}; give a folder or a hub name such as {_example(parameter)}"
+            f"{_without(parameter)}"
         )
     if not (folder / "config.json").is_file():
-        raise InputError(f"{parameter}: {location} has no config.json, so it is no folder of a model")
+        raise InputError(f"{parameter}: {location} has no config.json, so it is no folder of a model; give the folder that holds it")
     if not any(folder.glob(f"*{WEIGHTS}")):
         raise InputError(
             f"{parameter}: {location} has no *{WEIGHTS} weights, and pickled weights are not read because they can run "
@@ -89,13 +89,26 @@ def _download(name: str, parameter: str) -> Path:
             folder = Path(snapshot_download(name, revision=revision, **wanted))
         return folder
     except (OSError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
-            f"{parameter}: the model {name} could not be had from {ENDPOINT} ({type(error).__name__}: {reason}).\n"
-            f"Ways out: set the environment variable HF_ENDPOINT to a mirror that you can reach; or download the model "
-            f"elsewhere and write its folder, `{parameter}: /path/to/{name.split('/')[-1]}`; or try "
-            f"params/demo.yaml, which needs no network."
+            f"{parameter}: {name} could not be had from {ENDPOINT} ({type(error).__name__}: {reason}); set HF_ENDPOINT "
+            f"to a mirror that you can reach, or download it elsewhere and give its folder, {parameter}: "
+            f"/path/to/{name.split('/')[-1]}{_without(parameter)}"
         ) from None
+
+
+def _example(parameter: str) -> str:
+    examples = {"reranker": "BAAI/bge-reranker-base", "to_pivot": "Helsinki-NLP/opus-mt-zh-en"}
+    examples["from_pivot"] = "Helsinki-NLP/opus-mt-en-zh"
+    return examples.get(parameter.rsplit(".", 1)[-1], "BAAI/bge-small-zh-v1.5")
+
+
+def _without(parameter: str) -> str:
+    """How to do without a model, as the end of a message."""
+    name = parameter.rsplit(".", 1)[-1]
+    if name in ("to_pivot", "from_pivot"):
+        return ", or leave back-translation out (02_backtranslate: pivots: [])"
+    return f", or do without ({name}: null)" if name in ("reranker", "guide") else ""
 
 
 def _converted(name: str) -> str | None:
@@ -216,4 +229,4 @@ def loading(folder: Path, parameter: str) -> Iterator[None]:
         raise
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
-        raise InputError(f"{parameter}: {folder} cannot be loaded: {type(error).__name__}: {lines[0]}") from error
+        raise InputError(f"{parameter}: {folder} cannot be loaded: {type(error).__name__}: {lines[0]}; copy or download it again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -74,14 +75,40 @@ def build(corpus: np.ndarray, factory: str, *, memory_mb: int = 512, seed: int =
             sample = np.sort(np.random.default_rng(seed).choice(len(corpus), count, replace=False))
             index.train(np.ascontiguousarray(corpus[sample], dtype=np.float32))
     except RuntimeError as error:
-        reason = str(error).strip().split("\n")[0].split("Error: ")[-1]
         raise InputError(
             f"index: FAISS cannot make {factory!r} over {len(corpus):,} vectors of {corpus.shape[1]} dimensions "
-            f"({reason}); Flat always works, and IVF wants about 40 vectors a list"
+            f"({_reason(error)}); Flat always works, and IVF wants about 40 vectors a list"
         ) from None
     for rows in _blocks(len(corpus), corpus.shape[1] * 8, memory_mb):
         index.add(np.ascontiguousarray(corpus[rows], dtype=np.float32))
     return index
+
+
+def check(factory: str, search_params: dict[str, int] | None = None, dimension: int = 512) -> None:
+    """Check that FAISS can make an index and knows its search parameters; nothing but a tiny index is made.
+
+    Raises:
+        InputError: naming `index` or `search_params`, the reason and the remedy.
+    """
+    remedy = "Flat always works; others are IVF4096,Flat, HNSW32 or IVF4096,PQ32"
+    if factory == "Flat":
+        if search_params:
+            raise InputError(f"search_params: Flat has none, not {', '.join(search_params)}; leave them out")
+        return
+    sizes = [int(size) for size in re.findall(r"\d+", factory)]
+    if not factory or not all(0 < size < 2**24 for size in sizes):
+        raise InputError(f"index: FAISS cannot make {factory!r}: a size in it is too small or too large; {remedy}")
+    faiss = _faiss()
+    try:
+        index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+        if index.is_trained:
+            index.add(np.eye(4, dimension, dtype=np.float32))
+    except RuntimeError as error:
+        raise InputError(f"index: FAISS cannot make {factory!r} ({_reason(error)}); {remedy}") from None
+    for name, value in (search_params or {}).items():
+        if value < 1:
+            raise InputError(f"search_params: {name} is at least 1, not {value}")
+    _set(index, search_params or {})
 
 
 def recall(positions: np.ndarray, exact: np.ndarray) -> float:
@@ -124,6 +151,12 @@ def _faiss() -> Any:
     return faiss
 
 
+def _reason(error: RuntimeError) -> str:
+    """What FAISS says, without the place in its sources."""
+    text = str(error).strip().split("\n")[0].split("Error: ")[-1]
+    return re.sub(r"^.*\.cpp:\d+: ", "", text)
+
+
 def _set(index: Any, parameters: dict[str, int]) -> None:
     faiss = _faiss()
 
@@ -131,7 +164,8 @@ def _set(index: Any, parameters: dict[str, int]) -> None:
         try:
             faiss.ParameterSpace().set_index_parameter(index, name, value)
         except RuntimeError:
-            raise InputError(f"index: {type(index).__name__} has no search parameter {name}") from None
+            known = "nprobe is that of IVF, efSearch that of HNSW"
+            raise InputError(f"search_params: {type(index).__name__} has no {name}; {known}") from None
 
 
 def _blocks(count: int, row_bytes: int, memory_mb: int) -> list[slice]:

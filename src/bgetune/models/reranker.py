@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bgetune.models import hub
+from bgetune.models.shape import positions
 from bgetune.models.tokens import tokenize
 from bgetune.models.cache import KEY, METHOD, RowCache, content_key, rows_of
 from bgetune.models.encoder import Precision
@@ -104,7 +105,8 @@ class Reranker:
                 self.folder, use_safetensors=True, dtype=getattr(torch, self.precision), **safe
             )
         if model.config.num_labels > 2:
-            raise InputError(f"{self.location}: a reranker has one output or two, this model {model.config.num_labels}")
+            count = model.config.num_labels
+            raise InputError(f"{self.location}: a reranker has one output or two, this one {count}; give another model")
         return tokenizer, model.to(hub.torch_device(self.device)).eval()
 
     @cached_property
@@ -117,7 +119,7 @@ class Reranker:
         from scipy.special import expit
 
         tokenizer, model = self._loaded
-        length = min(self.max_length, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512))
+        length = min(self.max_length, tokenizer.model_max_length, positions(self.folder) or self.max_length)
         first, second = map(list, zip(*pairs, strict=True))
         tokens = tokenize(tokenizer, first, second, max_length=length)
         scores = np.empty((len(pairs), 1), dtype=np.float32)

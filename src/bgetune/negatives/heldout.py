@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from bgetune.config.stages import HardNegatives
-from bgetune.errors import InputError
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
-from bgetune.negatives.mining import mine, with_margin
+from bgetune.negatives.mining import for_judging, mine
 from bgetune.negatives.world import World, lot
 
 MACHINE_MADE = ("back_translation", "generated")
 """Sources whose pairs train, and never judge."""
+
+COLUMNS = {"query_id": str, "text_id": str, "label": "int64", "kind": str, "split": str}
 
 
 def heldout(
@@ -34,10 +35,9 @@ def heldout(
     paraphrases judge nothing.
 
     Returns:
-        The table `heldout`.
+        The table `heldout`; no rows where no positive pair fell into dev or test.
     """
-    free = {"window_low": None, "window_high": None, "sampling": "top", "too_few": "fewer", "rank_min": 1}
-    rules = with_margin(rules).model_copy(update=free)
+    rules = for_judging(rules)
     machine = world.positives["source"].isin(MACHINE_MADE)
     natural = set(world.positives.loc[~machine, "anchor"]) | set(world.positives.loc[~machine, "positive"])
     made = (set(world.positives["anchor"]) | set(world.positives["positive"])) - natural
@@ -59,12 +59,8 @@ def heldout(
         for kind, rows in (("positive", pairs), ("hard_negative", hard), ("random", random)):
             part = {"query_id": world.id[rows["query"]], "text_id": world.id[rows["candidate"]]}
             parts.append(pd.DataFrame(part).assign(label=int(kind == "positive"), kind=kind, split=split))
-    if not parts:
-        raise InputError(
-            "no positive pair fell into dev or test: more data, or a larger held-out share in 01_positives"
-        )
-    table = pd.concat(parts, ignore_index=True).astype({"query_id": str, "text_id": str, "kind": str, "split": str})
-    return table.astype({"label": "int64"}).sort_values(["split", "kind", "query_id", "text_id"], ignore_index=True)
+    table = pd.concat([pd.DataFrame(columns=COLUMNS), *parts], ignore_index=True).astype(COLUMNS)
+    return table.sort_values(["split", "kind", "query_id", "text_id"], ignore_index=True)
 
 
 def _judging_positives(world: World, split: str, rules: HardNegatives) -> pd.DataFrame:

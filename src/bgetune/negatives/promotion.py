@@ -171,9 +171,10 @@ def doubtful(world: World, mined: Mined, rules: HardNegatives, refused: pd.DataF
         rows = rows.sort_values(["reranker", "similarity", "a", "b"], ascending=[False, False, True, True])
     else:
         near = rows["taken"] & (rows["whitened"] > mined.cuts[-1])
-        rows = rows[near | rows["rule"].isin(["margin", "above_window"])]
-        rows = rows.assign(reason="as similar as the typical positive")
-        rows = rows.sort_values(["whitened", "a", "b"], ascending=[False, True, True])
+        rows = rows[near | rows["rule"].isin(["margin", "unknown_positive", "above_window"])]
+        reasons = [f"a positive with probability {risk:.2f}" for risk in rows["risk"]]
+        rows = rows.assign(reason=np.where(rows["risk"].isna(), "as similar as the typical positive", reasons))
+        rows = rows.sort_values(["risk", "whitened", "a", "b"], ascending=[False, False, True, True])
     if refused is not None and len(refused):
         reasons = {(row.a_id, row.b_id): row.reason for row in refused.itertuples()}
         keys = [tuple(sorted(pair)) for pair in zip(world.id[rows["a"]], world.id[rows["b"]], strict=True)]

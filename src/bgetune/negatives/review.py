@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from bgetune.data.text import normalize, text_id
@@ -95,7 +96,9 @@ def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     for row in table[table["verdict"].ne("")].itertuples():
         pair = tuple(sorted(text_id(normalize(text)) for text in (row.query, row.candidate)))
         if found.setdefault(pair, row.verdict) != row.verdict:
-            raise InputError(f"review: {row.query!r} and {row.candidate!r} are judged both same and different")
+            raise InputError(
+                f"review: {row.query!r} and {row.candidate!r} are judged both same and different; keep one verdict"
+            )
     return found
 
 
@@ -107,9 +110,8 @@ def merge(judged: pd.DataFrame, doubtful: pd.DataFrame) -> pd.DataFrame:
         tuple(sorted(text_id(text) for text in pair))
         for pair in zip(doubtful["query"], doubtful["candidate"], strict=True)
     ]
-    still_open = doubtful[[pair not in known for pair in ids]].assign(verdict="")
-    tables = [table for table in (still_open[COLUMNS], judged[COLUMNS]) if len(table)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    is_open = np.array([pair not in known for pair in ids], dtype=bool)
+    return pd.concat([doubtful[is_open].assign(verdict="")[COLUMNS], judged[COLUMNS]], ignore_index=True)
 
 
 def widget(file: Path) -> Widget:

@@ -20,16 +20,18 @@ class Space:
     """Vectors of a split, as they are and whitened.
 
     Attributes:
-        texts: (n, d) of all texts of the split, in the order of `numbers`.
-        queries: (m, d) of the queries, instruction included.
+        texts: (b * n, d) of the n texts of the split; b times, once for each prompt that they are compared with.
+        queries: (m, d) of the queries, prompt included.
         whiten: what takes the drift out of rows.
-        row: (all texts,) a text's row in `texts`, -1 outside the split.
+        row: (all texts,) a text's row in the first n of `texts`, -1 outside the split.
+        start: (m,) where the n rows of `texts` begin that a query is compared with.
     """
 
     texts: np.ndarray
     queries: np.ndarray
     whiten: Whitening
     row: np.ndarray
+    start: np.ndarray
 
     @classmethod
     def of(cls, world: World, queries: pd.DataFrame, split: str, encoder: Encoder) -> Space:
@@ -37,12 +39,25 @@ class Space:
         numbers = np.flatnonzero(world.split == split)
         row = np.full(len(world.texts), -1)
         row[numbers] = np.arange(len(numbers))
-        texts = encoder.encode(world.text[numbers])
-        sought = texts[row[queries["anchor"]]]
-        prompted = (queries["prompt"] != "").to_numpy()
-        if prompted.any():
-            sought[prompted] = encoder.encode(world.text[queries["anchor"][prompted]], query=True)
-        return cls(texts, sought, Whitening.fit(texts), row)
+        block, prompts = pd.factorize(queries["text_prompt"], sort=True)
+        texts = np.vstack([encoder.encode(world.text[numbers], prompt=prompt) for prompt in prompts])
+        anchors = queries["anchor"].to_numpy()
+        sought = np.empty((len(queries), texts.shape[1]), dtype=np.float32)
+        for prompt, rows in queries.groupby("prompt").indices.items():
+            if prompt in prompts:
+                sought[rows] = texts[prompts.get_loc(prompt) * len(numbers) + row[anchors[rows]]]
+            else:
+                sought[rows] = encoder.encode(world.text[anchors[rows]], prompt=prompt)
+        return cls(texts, sought, Whitening.fit(texts), row, block * len(numbers))
+
+    def corpus(self, start: int, texts: np.ndarray) -> np.ndarray:
+        """(k, d) rows of the texts of some numbers, as the queries with this `start` are compared with them."""
+        return self.texts[start + self.row[texts]]
+
+    @property
+    def whitened_texts(self) -> np.ndarray:
+        """`texts` after whitening."""
+        return self._whitened[1]
 
     def similarity(self, query: np.ndarray, text: np.ndarray, whitened: bool = False) -> np.ndarray:
         """Cosine of rows of `queries` and text numbers, pair by pair: (p,) float64, rounded."""
@@ -50,7 +65,8 @@ class Space:
         products = np.empty(len(query))
         for start in range(0, len(query), 1024):  # rows of a block stay in the processor's cache
             part = slice(start, start + 1024)
-            products[part] = np.einsum("pd,pd->p", left[query[part]], right[self.row[text[part]]])
+            rows = self.start[query[part]] + self.row[text[part]]
+            products[part] = np.einsum("pd,pd->p", left[query[part]], right[rows])
         return products.round(SIMILARITY_DIGITS)
 
     @cached_property

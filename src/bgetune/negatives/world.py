@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.errors import InputError
+from bgetune.models.prompts import NO_PROMPTS, Prompts
 
 
 @dataclass(frozen=True)
@@ -88,26 +89,27 @@ def _directed(texts: pd.DataFrame, edges: pd.DataFrame, number: pd.Series) -> pd
     )
 
 
-def queries_of(world: World, split: str, instruction: str = "") -> pd.DataFrame:
-    """The queries of a split: one row a text and prompt, however many rows of the data it stood in.
+def queries_of(world: World, split: str, prompts: Prompts = NO_PROMPTS) -> pd.DataFrame:
+    """The queries of a split: one row a text and its prompts, however many rows of the data it stood in.
 
-    A positive that is a document calls for the instruction, one that is a query does not. So without an instruction
-    every text is one row.
+    Searching documents and finding texts of one's own kind are two tasks where the model has prompts for them. Without
+    prompts every text is one row.
 
     Returns:
-        anchor (number), prompt, positives (numbers, best supported first), source (of the best supported), kinds (of
-        the positives: the kinds of text to search for).
+        anchor (number), prompt, text_prompt (of the texts that it is compared with), positives (numbers, best supported
+        first), source (of the best supported), kinds (of the positives: the kinds of text to search for).
     """
     pairs = world.positives
     pairs = pairs[(world.split[pairs["anchor"]] == split) & (world.split[pairs["positive"]] == split)]
-    kind = world.kind[pairs["positive"]]
-    pairs = pairs.assign(prompt=np.where(kind == "document", instruction, ""), kind=kind)
-    pairs = pairs.sort_values(["anchor", "prompt"], kind="stable", ignore_index=True)
-    first = np.flatnonzero(~pairs.duplicated(["anchor", "prompt"]))
+    own, kind = world.kind[pairs["anchor"]], world.kind[pairs["positive"]]
+    pairs = pairs.assign(prompt=prompts.before(own, kind), text_prompt=prompts.before(kind, own), kind=kind)
+    task = ["anchor", "prompt", "text_prompt"]
+    pairs = pairs.sort_values(task, kind="stable", ignore_index=True)
+    first = np.flatnonzero(~pairs.duplicated(task))
     counts = np.diff(first, append=len(pairs))
     positives, kinds = (as_lists(pairs[name].to_numpy(), counts) for name in ("positive", "kind"))
     return (
-        pairs.loc[first, ["anchor", "prompt", "source"]]
+        pairs.loc[first, [*task, "source"]]
         .reset_index(drop=True)
         .assign(
             positives=positives,

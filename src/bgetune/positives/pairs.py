@@ -48,6 +48,7 @@ class Collected:
         heldout: text_ids that must not be trained on.
         train_only: text_ids that must not be judged on.
         dropped: source, reason, rows, example.
+        rows: how many rows each source has, used or not.
         masked: how often each kind of personal data was masked.
     """
 
@@ -59,6 +60,7 @@ class Collected:
     heldout: frozenset[str]
     train_only: frozenset[str]
     dropped: pd.DataFrame
+    rows: dict[str, int] = field(default_factory=dict)
     masked: Counter[str] = field(default_factory=Counter)
 
 
@@ -119,6 +121,7 @@ def collect(
         heldout=_ids(labelled, "heldout"),
         train_only=_ids(labelled, "train"),
         dropped=pd.concat([sources.dropped_rows([]), *drops, conflicts], ignore_index=True),
+        rows={name: rows for table in drops for name, rows in table.attrs.get("rows", {}).items()},
         masked=masked,
     )
 
@@ -232,7 +235,7 @@ def _labelled(
     )[usable]
     if table.empty:
         told = "; ".join(f"{row.reason}: {row.rows} rows" for row in pd.concat(drops).itertuples())
-        raise InputError(f"{sources.label(source)}: no pair can be used ({told})")
+        raise InputError(f"{sources.label(source)}: no pair can be used ({told}); correct the file, or the columns")
     return table, pd.concat(drops)
 
 

@@ -1,100 +1,31 @@
 """Every figure: functions that take data and return a Matplotlib figure, Chinese text readable in all of them.
 
-A figure is drawn on an axis or figure of its own; notebooks show what is returned.
+A figure is drawn on an axis or figure of its own; notebooks show what is returned. Each says its message in a sentence
+(`figures.says`), which is its alternative text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bgetune.reports import tables
+from bgetune.locale import N_, _
+from bgetune.reports import figures, tables
+from bgetune.reports.figures import COLORS, says, subplots
+from bgetune.reports.numbers import count, share
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
 
-COLORS = {
-    "positive": "#2a9d5c",
-    "hard_negative": "#d1495b",
-    "random": "#8d99ae",
-    "base": "#e09f3e",
-    "tuned": "#2f6db5",
-    "neutral": "#5c677d",
+table, live = tables.table, figures.live  # notebooks take all that they show from this module
+
+KIND_LABELS = {
+    "positive": N_("positives"),
+    "hard_negative": N_("hard negatives"),
+    "random": N_("random pairs"),
 }
-"""One colour for one meaning in all figures (told apart in the common colour blindnesses too)."""
-
-table = tables.table  # notebooks take all that they show from this module
-
-KIND_LABELS = {"positive": "positives", "hard_negative": "hard negatives", "random": "random pairs"}
-
-
-@cache
-def use_style() -> None:
-    """Set fonts (Noto Sans CJK SC from the mpl-font wheel), size and grid for all figures."""
-    import matplotlib
-
-    matplotlib.rcParams.update(
-        {
-            "font.family": ["DejaVu Sans", *_chinese_fonts()],
-            "axes.unicode_minus": False,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.25,
-            "axes.axisbelow": True,
-            "figure.dpi": 110,
-            "savefig.dpi": 110,
-            "legend.frameon": False,
-            "svg.hashsalt": "bgetune",
-        }
-    )
-    _show_in_notebooks()
-
-
-def _show_in_notebooks() -> None:
-    """Let a notebook draw the figures that a cell ends with, without pyplot and its global state."""
-    from IPython import get_ipython
-    from IPython.core.pylabtools import select_figure_formats
-
-    shell = get_ipython()
-    if shell is not None:
-        select_figure_formats(shell, {"png"})
-    _show_as_pictures()
-
-
-def subplots(
-    rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 3.2, **options
-) -> tuple[Figure, object]:
-    """A styled figure (inches per axis) that notebooks show once: it is not kept by pyplot."""
-    from matplotlib.figure import Figure
-
-    use_style()
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, **options)
-
-
-def _show_as_pictures() -> None:
-    """Make Jupyter show a figure as a picture; it does so by itself only once pyplot is imported."""
-    from IPython import get_ipython
-    from IPython.core.pylabtools import select_figure_formats
-
-    if shell := get_ipython():
-        select_figure_formats(shell, {"png"})
-
-
-def _chinese_fonts() -> list[str]:
-    """The family name of the wheel's font, made known to Matplotlib; the wheel's own code is not run."""
-    from matplotlib import font_manager
-
-    folder = Path(find_spec("mpl_font").origin).parent / "fonts" / "noto"
-    for weight in ("Regular", "Bold"):
-        font_manager.fontManager.addfont(folder / f"NotoSansCJKsc-{weight}.otf")
-    return ["Noto Sans CJK SC"]
 
 
 # --- 01_positives -------------------------------------------------------------------------------------------------
@@ -110,14 +41,17 @@ def source_yields(edges: pd.DataFrame) -> Figure:
     counts = edges.source.value_counts().sort_values()
     left.barh(counts.index, counts.to_numpy(), color=COLORS["tuned"])
     left.bar_label(left.containers[0], fmt="{:,.0f}", padding=3, fontsize=8)
-    left.set(title="Edges by source", xlabel="edges", xscale="log" if counts.max() > 100 * counts.min() else "linear")
+    left.set(
+        title=_("Edges by source"), xlabel=_("edges"), xscale="log" if counts.max() > 100 * counts.min() else "linear"
+    )
     left.margins(x=0.15)
     low, median, high = (edges.groupby("source").weight.quantile(share)[counts.index] for share in (0.05, 0.5, 0.95))
     right.hlines(counts.index, low, high, color=COLORS["tuned"], linewidth=4, alpha=0.5)
     right.plot(median, counts.index, "o", color=COLORS["tuned"])
-    right.set(title="Weights (trust of the source x evidence)", xlabel="weight", xlim=(0, 1.02))
+    right.set(title=_("Weights (trust of the source x evidence)"), xlabel=_("weight"), xlim=(0, 1.02))
     right.margins(y=0.1)
-    return figure
+    message = _("{edges} edges; most come from {source}: {most}.")
+    return says(figure, message.format(edges=count(len(edges)), source=counts.index[-1], most=count(counts.iloc[-1])))
 
 
 def degrees_and_sizes(degrees: Sequence[int], sizes: Sequence[int], max_cluster_size: int) -> Figure:
@@ -126,8 +60,8 @@ def degrees_and_sizes(degrees: Sequence[int], sizes: Sequence[int], max_cluster_
 
     figure, (left, right) = subplots(1, 2, width=5.0)
     for axis, values, title, label in (
-        (left, degrees, "Neighbours of a text", "neighbours"),
-        (right, sizes, "Texts in a cluster", "texts"),
+        (left, degrees, _("Neighbours of a text"), _("neighbours")),
+        (right, sizes, _("Texts in a cluster"), _("texts")),
     ):
         values = np.asarray(values)
         top = max(int(values.max(initial=1)), 1)
@@ -139,7 +73,7 @@ def degrees_and_sizes(degrees: Sequence[int], sizes: Sequence[int], max_cluster_
             edgecolor="white",
             linewidth=0.4,
         )
-        axis.set(title=title, xlabel=label, ylabel="number", yscale="log")
+        axis.set(title=title, xlabel=label, ylabel=_("number"), yscale="log")
     right.axvline(max_cluster_size, color=COLORS["hard_negative"], linestyle="--", linewidth=1)
     right.text(
         max_cluster_size,
@@ -151,7 +85,12 @@ def degrees_and_sizes(degrees: Sequence[int], sizes: Sequence[int], max_cluster_
         fontsize=8,
         color=COLORS["hard_negative"],
     )
-    return figure
+    message = _(
+        "Half of the texts have {median} neighbours or fewer; the largest cluster holds {largest} of {limit} texts."
+    )
+    median = np.median(np.asarray(degrees)) if len(degrees) else 0
+    largest = np.asarray(sizes).max(initial=1)
+    return says(figure, message.format(median=count(median), largest=count(largest), limit=count(max_cluster_size)))
 
 
 # --- 02_backtranslate ---------------------------------------------------------------------------------------------
@@ -164,7 +103,7 @@ def paraphrase_yield(yields: pd.DataFrame) -> Figure:
         yields: `dropped` and `left` by rule, see `augment.gate.yield_by_rule`.
     """
     shown = yields[yields["dropped"] > 0]
-    names = ["all candidates", *shown.index]
+    names = [_("all candidates"), *map(_, shown.index)]
     left = [int(yields["left"].iloc[-1] + yields["dropped"].sum()), *shown["left"]]
     dropped = [0, *shown["dropped"]]
     figure, axis = subplots(height=0.8 + 0.32 * len(names))
@@ -176,8 +115,14 @@ def paraphrase_yield(yields: pd.DataFrame) -> Figure:
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.margins(x=0.15)
-    axis.set_xlabel("paraphrases left after the rule (red: dropped by it)")
-    return figure
+    axis.set_xlabel(_("paraphrases left after the rule (red: dropped by it)"))
+    message = _("{kept} of {made} candidates are left after all rules.").format(
+        kept=count(left[-1]), made=count(left[0])
+    )
+    if len(shown):
+        worst = shown["dropped"].idxmax()
+        message += " " + _("{rule} drops most: {number}.").format(rule=_(worst), number=count(shown["dropped"][worst]))
+    return says(figure, message)
 
 
 def similarity_against_change(
@@ -194,10 +139,10 @@ def similarity_against_change(
     reason = table["reason"]
     models = ["fluency", "meaning lost", "other cluster", "reranker"]
     groups = {
-        "surface, numbers, names, negation": (~reason.isin(["", *models]), "random", 8),
-        "unlikely to the translators": (reason.isin(models[:2]), "base", 10),
-        "other cluster, reranker": (reason.isin(models[2:]), "hard_negative", 10),
-        "kept": (reason == "", "positive", 12),
+        _("surface, numbers, names, negation"): (~reason.isin(["", *models]), "random", 8),
+        _("unlikely to the translators"): (reason.isin(models[:2]), "base", 10),
+        _("other cluster, reranker"): (reason.isin(models[2:]), "hard_negative", 10),
+        _("kept"): (reason == "", "positive", 12),
     }
     figure, axis = subplots(height=4.2)
     low, high = band or (-1.0, 1.0)
@@ -210,10 +155,13 @@ def similarity_against_change(
         )
     axis.set_xlim(0, 1.02)
     axis.set_ylim(bottom, 1.02)
-    axis.set_xlabel("surface change (edited characters / length)")
-    axis.set_ylabel("cosine to the origin")
+    axis.set_xlabel(_("surface change (edited characters / length)"))
+    axis.set_ylabel(_("cosine to the origin"))
     axis.legend(fontsize=8, loc="lower left")
-    return figure
+    inside = table["similarity"].between(low, high) & (table["change"] >= (least or 0.0))
+    message = _("{kept} of {all} candidates are kept; the bands alone would keep {inside}.")
+    counts = {"kept": (table["reason"] == "").sum(), "all": len(table), "inside": inside.sum()}
+    return says(figure, message.format(**{name: count(number) for name, number in counts.items()}))
 
 
 def kept_and_ungated(shares: pd.DataFrame) -> Figure:
@@ -227,34 +175,43 @@ def kept_and_ungated(shares: pd.DataFrame) -> Figure:
     axis.barh(
         shares.index, shares["correct"], xerr=errors, color=[COLORS["base"], COLORS["tuned"]][: len(shares)], capsize=3
     )
-    for row, (share, count) in enumerate(zip(shares["correct"], shares["paraphrases"], strict=True)):
-        axis.text(0.02, row, f"{share:.1%} of {count:,}", va="center", color="white", fontsize=9)
+    said = []
+    for row, (name, correct, made) in enumerate(shares[["correct", "paraphrases"]].itertuples(name=None)):
+        text = _("{share} of {count}").format(share=share(correct, 1), count=count(made))
+        axis.text(0.02, row, text, va="center", color="white", fontsize=9)
+        said.append(f"{_(name)}: {text}")
     axis.set_xlim(0, 1)
     axis.invert_yaxis()
-    axis.set_xlabel("share with the meaning of their origin")
-    return figure
+    axis.set_xlabel(_("share with the meaning of their origin"))
+    return says(figure, _("Paraphrases with the meaning of their origin, {shares}.").format(shares=", ".join(said)))
 
 
 # --- 05_calibrate -------------------------------------------------------------------------------------------------
 
 
-def score_distributions(densities: Mapping[str, pd.DataFrame], thresholds: Mapping[str, float] | None = None) -> Figure:
+def score_distributions(
+    densities: Mapping[str, pd.DataFrame], thresholds: Mapping[str, float] | None = None, *, stacked: bool = False
+) -> Figure:
     """How the similarities of each kind of pair are distributed, one panel a model.
 
     Args:
         densities: model -> one column a kind of pair, indexed by similarity.
         thresholds: label -> similarity, drawn as dashed lines in every panel.
+        stacked: panels under one another, as a phone shows them.
     """
-    figure, axes = subplots(1, len(densities), width=5.2, height=3.4, sharey=True, sharex=True, squeeze=False)
+    shape = (
+        {"rows": len(densities), "width": 4.4, "height": 2.6} if stacked else {"columns": len(densities), "width": 5.2}
+    )
+    figure, axes = subplots(**({"height": 3.4} | shape), sharey=True, sharex=True, squeeze=False)
     low = min(table.index[(table > 0.02).any(axis=1)].min() for table in densities.values())
     top = max(float(table.to_numpy().max()) for table in densities.values())
-    for axis, (model, table) in zip(axes[0], densities.items(), strict=True):
+    said = []
+    for axis, (model, table) in zip(axes.flat, densities.items(), strict=True):
         for kind in table:
             color = COLORS.get(kind, COLORS["neutral"])
             dashed = kind not in KIND_LABELS
-            axis.plot(
-                table.index, table[kind], color=color, label=KIND_LABELS.get(kind, kind), ls=":" if dashed else "-"
-            )
+            label = kind if dashed else _(KIND_LABELS[kind])
+            axis.plot(table.index, table[kind], color=color, label=label, ls=":" if dashed else "-")
             if not dashed:
                 axis.fill_between(table.index, table[kind], color=color, alpha=0.18, linewidth=0)
         for label, threshold in (thresholds or {}).items():
@@ -262,10 +219,15 @@ def score_distributions(densities: Mapping[str, pd.DataFrame], thresholds: Mappi
             axis.text(
                 threshold, top, f" {label}", color=COLORS["neutral"], fontsize=8, va="top", ha="right", rotation=90
             )
-        axis.set(title=model, xlabel="cosine similarity", xlim=(max(low - 0.03, -1), 1.01), ylim=(0, top * 1.03))
-    axes[0][0].set_ylabel("density")
-    axes[0][0].legend(loc="upper left", fontsize=8)
-    return figure
+        axis.set(title=_(model), xlabel=_("cosine similarity"), xlim=(max(low - 0.03, -1), 1.01), ylim=(0, top * 1.03))
+        axis.set_ylabel(_("density"))
+        axis.label_outer()
+        if {"positive", "hard_negative"} <= set(table):
+            common = table[["positive", "hard_negative"]].min(axis=1).sum() * (table.index[1] - table.index[0])
+            said.append(f"{_(model)} {share(common)}")
+    axes.flat[0].legend(loc="upper left", fontsize=8)
+    message = _("What the distributions of positives and hard negatives have in common: {shares}.")
+    return says(figure, message.format(shares=", ".join(said)))
 
 
 def intervals_by_slice(table: pd.DataFrame, models: Sequence[str]) -> Figure:
@@ -280,14 +242,19 @@ def intervals_by_slice(table: pd.DataFrame, models: Sequence[str]) -> Figure:
     for offset, (model, color) in zip((-0.14, 0.14), zip(models, ("base", "tuned"), strict=False), strict=False):
         rows = table.index + offset
         errors = [table[model] - table[f"{model}_low"], table[f"{model}_high"] - table[model]]
-        axis.errorbar(table[model], rows, xerr=errors, fmt="o", color=COLORS[color], label=model, ms=5, elinewidth=1.2)
-    names = [f"{row.dimension}: {row.slice}  (n={row.pairs:,})" for row in table.itertuples()]
+        axis.errorbar(
+            table[model], rows, xerr=errors, fmt="o", color=COLORS[color], label=_(model), ms=5, elinewidth=1.2
+        )
+    names = [f"{_(row.dimension)}: {_(str(row.slice))}  (n={row.pairs:,})" for row in table.itertuples()]
     axis.set_yticks(table.index, names, fontsize=8)
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
-    axis.set_xlabel("AUC, 95 % interval")
+    axis.set_xlabel(_("AUC, 95 % interval"))
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(models), fontsize=8)
-    return figure
+    first, last = models[0], models[-1]
+    message = _("Of {slices} slices, {better} have a higher AUC after tuning, {sure} of them with intervals apart.")
+    better, sure = (table[last] > table[first]).sum(), (table[f"{last}_low"] > table[f"{first}_high"]).sum()
+    return says(figure, message.format(slices=len(table), better=better, sure=sure))
 
 
 def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
@@ -310,9 +277,11 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
             lw=1,
             elinewidth=1,
         )
-        axis.set(title=name, xlabel="score", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes[0][0].set_ylabel("observed share of positives")
-    return figure
+        axis.set(title=_(name), xlabel=_("score"), xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes[0][0].set_ylabel(_("observed share of positives"))
+    far = {name: (table["observed"] - table["predicted"]).abs().max() for name, table in tables.items()}
+    distances = ", ".join(f"{_(name)} {distance:.2f}" for name, distance in far.items())
+    return says(figure, _("Largest distance from the diagonal: {distances}.").format(distances=distances))
 
 
 def ranking_curves(curves: Mapping[str, pd.DataFrame], points: pd.DataFrame | None = None) -> Figure:
@@ -324,16 +293,18 @@ def ranking_curves(curves: Mapping[str, pd.DataFrame], points: pd.DataFrame | No
     """
     figure, (left, right) = subplots(1, 2, width=5.0, height=3.6)
     for (model, table), color in zip(curves.items(), ("base", "tuned"), strict=False):
-        left.plot(table["recall"], table["precision"], color=COLORS[color], label=model)
-        right.plot(table["false_positive_rate"], table["recall"], color=COLORS[color], label=model)
+        left.plot(table["recall"], table["precision"], color=COLORS[color], label=_(model))
+        right.plot(table["false_positive_rate"], table["recall"], color=COLORS[color], label=_(model))
     if points is not None:
         for row, marker in zip(points.itertuples(), "osD^vP*X" * len(points), strict=False):
-            left.plot(row.recall, row.precision, marker, color=COLORS["hard_negative"], ms=6, label=row.label)
-    left.set(title="Precision and recall", xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.04))
+            left.plot(row.recall, row.precision, marker, color=COLORS["hard_negative"], ms=6, label=_(row.label))
+    left.set(title=_("Precision and recall"), xlabel=_("recall"), ylabel=_("precision"), xlim=(0, 1.01), ylim=(0, 1.04))
     right.plot([0, 1], [0, 1], color=COLORS["neutral"], lw=1, ls="--")
-    right.set(title="ROC", xlabel="negatives accepted", ylabel="positives accepted", xlim=(0, 1), ylim=(0, 1.01))
+    right.set(title="ROC", xlabel=_("negatives accepted"), ylabel=_("positives accepted"), xlim=(0, 1), ylim=(0, 1.01))
     left.legend(loc="lower left", fontsize=8)
-    return figure
+    at = {model: table.loc[table["recall"] >= 0.9, "precision"].max() for model, table in curves.items()}
+    shares = ", ".join(f"{_(model)} {share(precision)}" for model, precision in at.items())
+    return says(figure, _("Precision at {recall} recall: {shares}.").format(recall=share(0.9), shares=shares))
 
 
 def threshold_curves(curve: pd.DataFrame, thresholds: Mapping[str, float] | None = None) -> Figure:
@@ -348,15 +319,17 @@ def threshold_curves(curve: pd.DataFrame, thresholds: Mapping[str, float] | None
     figure, axis = subplots(width=8.0, height=3.4)
     colors = {"precision": "tuned", "recall": "positive", "coverage": "random", "f1": "base"}
     for name, color in colors.items():
-        axis.plot(curve["threshold"], curve[name], color=COLORS[color], label=name if name != "f1" else "F1")
+        axis.plot(curve["threshold"], curve[name], color=COLORS[color], label=_(name) if name != "f1" else "F1")
     rising = curve.iloc[::-1]
     for (label, threshold), marker in zip((thresholds or {}).items(), "osD^vP*X" * len(thresholds or {}), strict=False):
         axis.axvline(threshold, color=COLORS["neutral"], ls="--", lw=0.6)
         f1 = np.interp(threshold, rising["threshold"], rising["f1"])
-        axis.plot(threshold, f1, marker, color=COLORS["hard_negative"], ms=6, label=f"{label}: {threshold:.3f}")
-    axis.set(xlabel="threshold on the cosine", ylim=(0, 1.02))
+        axis.plot(threshold, f1, marker, color=COLORS["hard_negative"], ms=6, label=f"{_(label)}: {threshold:.3f}")
+    axis.set(xlabel=_("threshold on the cosine"), ylim=(0, 1.02))
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    return figure
+    best = curve.loc[curve["f1"].idxmax()]
+    message = _("What a threshold on the cosine does; F1 is highest, {f1}, at {threshold}.")
+    return says(figure, message.format(f1=f"{best['f1']:.3f}", threshold=f"{best['threshold']:.3f}"))
 
 
 # --- 04_train -----------------------------------------------------------------------------------------------------
@@ -372,14 +345,14 @@ def training_curve(log: pd.DataFrame, best_step: int | None = None) -> Figure:
     """
     figure, axes = subplots(1, 3, width=4.0, height=3.0)
     panels = (
-        ("Loss", {"ranking" if "ranking" in log else "loss": ("loss", "neutral")}),
-        ("Dev: positives against negatives", {"average_precision": ("AP", "tuned"), "auc": ("AUC", "base")}),
+        (_("Loss"), {"ranking" if "ranking" in log else "loss": (_("loss"), "neutral")}),
+        (_("Dev: positives against negatives"), {"average_precision": ("AP", "tuned"), "auc": ("AUC", "base")}),
         (
-            "Dev: scores",
+            _("Dev: scores"),
             {
-                "positive_mean": ("mean of positives", "positive"),
-                "negative_mean": ("mean of negatives", "hard_negative"),
-                "share_0.6_0.9": ("share in 0.6-0.9", "random"),
+                "positive_mean": (_("mean of positives"), "positive"),
+                "negative_mean": (_("mean of negatives"), "hard_negative"),
+                "share_0.6_0.9": (_("share in 0.6-0.9"), "random"),
             },
         ),
     )
@@ -388,29 +361,18 @@ def training_curve(log: pd.DataFrame, best_step: int | None = None) -> Figure:
             if name in log:
                 seen = log[["step", name]].dropna()
                 axis.plot(seen["step"], seen[name], color=COLORS[color], label=label, marker=".", markersize=4)
-        axis.set(title=title, xlabel="step")
+        axis.set(title=title, xlabel=_("step"))
         if best_step is not None:
             axis.axvline(best_step, color=COLORS["neutral"], linewidth=1, linestyle=":")
         if len(lines) > 1 and axis.lines:
             axis.legend(fontsize=8)
     axes[2].set_ylim(-0.05, 1.05)
-    return figure
-
-
-def live(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[pd.DataFrame], None]:
-    """A function that shows a figure of the data it is given, each time in place of the last."""
-    from IPython.display import display
-
-    handle = None
-
-    def show(data: pd.DataFrame) -> None:
-        nonlocal handle
-        if handle is None:
-            handle = display(draw(data), display_id=True)
-        else:
-            handle.update(draw(data))
-
-    return show
+    seen = log["average_precision"].dropna() if "average_precision" in log else []
+    if not len(seen):
+        return says(figure, _("The loss by step."))
+    message = _("Average precision on dev went from {first} to {last}; its best was {best}.")
+    first, last, best = (f"{value:.3f}" for value in (seen.iloc[0], seen.iloc[-1], seen.max()))
+    return says(figure, message.format(first=first, last=last, best=best))
 
 
 # --- 03_hard_negatives --------------------------------------------------------------------------------------------
@@ -424,12 +386,19 @@ def rule_yields(yields: pd.DataFrame) -> Figure:
     """
     figure, axis = subplots(width=8, height=3.2)
     colors = [COLORS["hard_negative"] if rule == "(taken)" else COLORS["neutral"] for rule in yields["rule"]]
-    bars = axis.barh(yields["rule"], yields["candidates"], color=colors)
-    axis.bar_label(bars, [f"{count:,}" for count in yields["candidates"]], padding=3, fontsize=8)
+    bars = axis.barh([_(rule) for rule in yields["rule"]], yields["candidates"], color=colors)
+    axis.bar_label(bars, [f"{number:,}" for number in yields["candidates"]], padding=3, fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlabel("candidates")
+    axis.set_xlabel(_("candidates"))
     axis.margins(x=0.12)
-    return figure
+    taken = yields.loc[yields["rule"] == "(taken)", "candidates"].sum()
+    rejected = yields[~yields["rule"].str.startswith("(")].set_index("rule")["candidates"]
+    message = _("{taken} of {all} candidates are taken.").format(
+        taken=count(taken), all=count(yields["candidates"].sum())
+    )
+    if rejected.sum():
+        message += " " + _("{rule} rejects most.").format(rule=_(rejected.idxmax()))
+    return says(figure, message)
 
 
 def mined_similarities(panels: Mapping[str, Mapping[str, np.ndarray]], cuts: Sequence[float] = ()) -> Figure:
@@ -448,10 +417,15 @@ def mined_similarities(panels: Mapping[str, Mapping[str, np.ndarray]], cuts: Seq
         for (name, values), color in zip(groups.items(), colors, strict=True):
             if len(values):
                 bins = np.linspace(low, 1, 50)
-                axis.hist(values, bins, density=True, histtype="stepfilled", alpha=0.4, color=color, label=name)
-        axis.set(title=title, xlabel="cosine", yticks=[])
+                axis.hist(values, bins, density=True, histtype="stepfilled", alpha=0.4, color=color, label=_(name))
+        axis.set(title=_(title), xlabel=_("cosine"), yticks=[])
     for number, cut in enumerate(cuts):
-        label = f"margin: {', '.join(f'{cut:.2f}' for cut in cuts)}" if number == 0 else None
+        label = _("margin: {cuts}").format(cuts=", ".join(f"{cut:.2f}" for cut in cuts)) if number == 0 else None
         axes[0][-1].axvline(cut, color="black", lw=1, ls="--", label=label)
     axes[0][-1].legend(fontsize=8)
-    return figure
+    medians = [
+        f"{_(title)}: "
+        + ", ".join(f"{_(name)} {np.median(values):.2f}" for name, values in groups.items() if len(values))
+        for title, groups in panels.items()
+    ]
+    return says(figure, _("Median cosines. {medians}.").format(medians="; ".join(medians)))

@@ -7,28 +7,29 @@ could not run even if it slipped through escaping.
 from __future__ import annotations
 
 import base64
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bgetune import files
+from bgetune import files, locale
 from bgetune.config.stages import ROUND
+from bgetune.reports import numbers, sections, verdict
 from bgetune.runs import manifest
 
 if TYPE_CHECKING:
     import jinja2
 
 WIDGETS = "application/vnd.jupyter.widget-view+json"
+FIGURE, NARROW = "figures/score_distribution.png", "figures/score_distribution_narrow.png"
+"""The picture of the scores: its panels side by side, and under one another for phones."""
 
-HEADLINES = {
-    "auc": ("AUC", "Probability that a positive pair scores above a negative one", "up"),
-    "average_precision": ("Average precision", "Area under the precision-recall curve", "up"),
-    "f1_at_0.8": ("F1 at the fixed 0.8", "What the usual fixed threshold gives", "up"),
-    "best_f1": ("Best F1", "At each model's own best threshold", "up"),
-    "overlap": ("Overlap", "Share that positive and negative score distributions have in common", "down"),
-    "share_0.6_0.9": ("Share in 0.6-0.9", "Pairs whose score says little", "down"),
-    "mean_squared_cosine_random": ("Drift", "Mean squared cosine of random pairs", "down"),
-}
+HANDED_OVER = ("model", "scoring.json", "train.jsonl", "review.csv")
+"""Artifacts that people take from a run: the index page links to them."""
+
+_HEADING = re.compile(r'<h([23])[^>]* id="([^"]+)"[^>]*>(.*?)</h\1>', re.DOTALL)
+_ANCHOR_LINK = re.compile(r'<a class="anchor-link"[^>]*>[^<]*</a>')
+_TAG = re.compile(r"<[^>]+>")
 
 
 def write_report(notebook: Path, target: Path, run_name: str) -> None:
@@ -46,9 +47,9 @@ def write_report(notebook: Path, target: Path, run_name: str) -> None:
         exclude_input=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
-        exclude_anchor_links=True,
     )
-    body, _ = exporter.from_notebook_node(content)
+    body, _resources = exporter.from_notebook_node(content)
+    body = _ANCHOR_LINK.sub("", body)
     stages = manifest.stages(target.parent)
     position = stages.index(target.stem) if target.stem in stages else 0
     page = environment().get_template("report.html.j2")
@@ -58,6 +59,7 @@ def write_report(notebook: Path, target: Path, run_name: str) -> None:
             title=target.stem,
             run_name=run_name,
             body=body,
+            contents=[(level, anchor, _TAG.sub("", text)) for level, anchor, text in _HEADING.findall(body)],
             previous=stages[position - 1] if position else None,
             following=stages[position + 1] if position + 1 < len(stages) else None,
         ),
@@ -73,45 +75,53 @@ def _is_for_readers(output: dict[str, Any]) -> bool:
 
 
 def write_index(run_dir: Path, run_name: str) -> None:
-    """`index.html` of a run, from its manifest: headline numbers, the figure, thresholds, rounds, stages, links."""
-    stages = manifest.read_manifest(run_dir)["stages"]
+    """`index.html` of a run: the verdict, what it stands on, and where everything comes from."""
+    recorded = manifest.read_manifest(run_dir)["stages"]
     names = manifest.stages(run_dir)
-    results = stages.get("05_calibrate", {}).get("metrics", {})
+    stages = {name: recorded[name] for name in names if name in recorded}
+    calibrated = stages.get("05_calibrate", {})
+    results = calibrated.get("metrics", {})
     page = environment().get_template("index.html.j2")
     files.write_atomic(
         run_dir / "index.html",
         page.render(
             run_name=run_name,
-            headlines=_headlines(results),
+            stages=stages,
             results=results,
-            figure=_figure(run_dir, stages),
+            sentences=verdict.sentences(results) if results else [],
+            outcome=verdict.outcome(results) if results else "unknown",
+            next_step=verdict.next_step(stages, results) if results else None,
+            evidence=verdict.size_of_evidence(results),
+            figure_says=verdict.figure_in_words(results),
+            figure=_figure(run_dir, stages, FIGURE),
+            narrow=_figure(run_dir, stages, NARROW),
+            headline=sections.headline(results),
+            recalls=sections.recalls(results),
+            thresholds=sections.thresholds(results, calibrated.get("parameters", {}).get("confidence", 0.95)),
+            search=sections.search(results),
+            mistakes=sections.mistakes(run_dir, stages),
+            funnel=sections.funnel(run_dir, stages),
+            failed=verdict.calibration_failed(results),
             rounds=_rounds([stages.get(name, {}) for name in names if manifest.notebook_of(name) in ROUND]),
-            stages=[(name, stages.get(name)) for name in names],
-            base_model=stages.get("05_calibrate", {}).get("parameters", {}).get("model"),
+            base_model=calibrated.get("parameters", {}).get("model"),
+            data_files=sections.data_files(stages),
+            changed=sections.changed_parameters(stages),
+            machine=sections.machine(stages),
+            times=sections.times(run_dir, stages),
+            comparisons=comparisons(run_dir),
+            files=[
+                record["path"]
+                for entry in stages.values()
+                for name, record in entry.get("outputs", {}).items()
+                if name in HANDED_OVER
+            ],
         ),
     )
 
 
-def _headlines(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a measure that the calibration notebook recorded for both models."""
-    before, after = results.get("before", {}), results.get("after", {})
-    rows = []
-    for key, (name, meaning, wanted) in HEADLINES.items():
-        if before.get(key) is None or after.get(key) is None:
-            continue
-        better = after[key] > before[key] if wanted == "up" else after[key] < before[key]
-        rows.append(
-            {
-                "name": name,
-                "meaning": meaning,
-                "before": before[key],
-                "after": after[key],
-                "interval": after.get(f"{key}_interval"),
-                "wanted": wanted,
-                "better": better,
-            }
-        )
-    return rows
+def comparisons(run_dir: Path) -> list[str]:
+    """The comparison pages that a run stands on, as links from its folder: those of its study and of its batch."""
+    return [up for up in ("../comparison.html", "../../comparison.html") if (run_dir / up).exists()]
 
 
 def _rounds(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -126,30 +136,24 @@ def _rounds(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
     metric = entries[1].get("parameters", {}).get("metric")
     ranked = [(row["dev"][metric], number) for number, row in enumerate(rows, start=1) if metric in row["dev"]]
     best = max(ranked)[1] if ranked else None
-    return {"rows": rows, "metric": metric, "best": best}
+    return {"table": sections.rounds(rows), "count": len(rows), "metric": metric, "best": best}
 
 
-def _figure(run_dir: Path, stages: dict[str, Any]) -> str | None:
-    record = stages.get("05_calibrate", {}).get("outputs", {}).get("figures/score_distribution.png")
+def _figure(run_dir: Path, stages: dict[str, Any], name: str) -> str | None:
+    record = stages.get("05_calibrate", {}).get("outputs", {}).get(name)
     if record is None:
         return None
     return base64.b64encode((run_dir / record["path"]).read_bytes()).decode()
 
 
-def number(value: Any) -> str:
-    """A value as the pages show it: three digits after the point, a dash for None."""
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
 @cache
 def environment() -> jinja2.Environment:
-    """The templates of the pages; what they are given is escaped."""
+    """The templates of the pages; what they are given is escaped, and `_` translates."""
     import jinja2
 
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("bgetune.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["number"] = number
+    made.filters["number"] = numbers.number
+    made.globals |= {"_": locale._, "language": locale.language, "share": numbers.share, "interval": numbers.interval}
     return made

@@ -11,7 +11,7 @@ import numbers
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bgetune.locale import N_, _
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = "–"
+
+WIDE = 7
+"""Columns from which on a table becomes cards on tablets, too."""
 
 _MATH = re.compile(r"[$\\]")
 """What MathJax, which JupyterLab runs over HTML outputs, takes for the delimiters of a formula."""
@@ -60,6 +63,7 @@ class Cell:
     text: str
     is_number: bool = False
     is_best: bool = False
+    look: str = ""
 
 
 def table(
@@ -70,7 +74,9 @@ def table(
     missing: str = MISSING,
     best: Mapping[str, Callable] | None = None,
     marked: Sequence[bool] | None = None,
+    looks: Mapping[str, Sequence[str]] | None = None,
     caption: str | None = None,
+    cards: bool = True,
 ) -> Table:
     """A table to show: texts escaped, whole numbers without decimals, an index without a name left out.
 
@@ -81,7 +87,9 @@ def table(
         missing: what stands for None and NaN.
         best: column -> min or max: its best value is printed bold.
         marked: (n,) rows that are printed in red.
+        looks: column -> (n,) class of each cell, "" for none; pages know good, bad and note.
         caption: a line above the table.
+        cards: on a phone every row becomes a card with the names of the columns; False for a list of short rows.
     """
     import pandas as pd
 
@@ -92,9 +100,15 @@ def table(
         names = ["" if name is None else name for name in frame.index.names]
         frame = frame.reset_index(names=names, allow_duplicates=True)
     columns = [_cells(frame.iloc[:, place], digits, percent, missing, best or {}) for place in range(frame.shape[1])]
+    for name, classes in (looks or {}).items():
+        place = list(frame.columns).index(name)
+        columns[place] = [replace(cell, look=look) for cell, look in zip(columns[place], classes, strict=True)]
     header = [_(clean(str(name))) for name in frame.columns]
     lines = list(zip(*columns, strict=True))
-    return Table(_html(header, lines, heads, list(marked if marked is not None else []), caption), _text(header, lines))
+    markup = _html(header, lines, heads, list(marked if marked is not None else []), caption)
+    kind = "list" if not cards else "data wide" if len(header) > WIDE else "data"
+    markup = markup.replace('class="data"', f'class="{kind}"', 1)
+    return Table(markup, _text(header, lines))
 
 
 def clean(text: str) -> str:
@@ -157,7 +171,7 @@ def _html(
     header: Sequence[str], lines: Sequence[Sequence[Cell]], heads: int, marked: Sequence[bool], caption: str | None
 ) -> str:
     """The markup. Its styles are written into the cells, because JupyterLab shows it without a style sheet of ours."""
-    numeric = [cell.is_number for cell in lines[0]] if lines else [False] * len(header)
+    numeric = [cell.is_number or "number" in cell.look for cell in lines[0]] if lines else [False] * len(header)
     parts = ['<table class="data">']
     if caption:
         parts.append(f"<caption>{escape(caption)}</caption>")
@@ -172,7 +186,7 @@ def _html(
             tag, scope = ("th", ' scope="row"') if place < heads else ("td", "")
             text = f"<strong>{escape(cell.text)}</strong>" if cell.is_best else escape(cell.text)
             label = f' data-label="{html_attribute(name)}"' if place >= heads else ""
-            cells.append(f"<{tag}{scope}{_look(cell.is_number)}{label}>{text}</{tag}>")
+            cells.append(f"<{tag}{scope}{_look(cell.is_number, cell.look)}{label}>{text}</{tag}>")
         parts.append(f"<tr{red}>{''.join(cells)}</tr>")
     return "\n".join([*parts, "</tbody></table>"])
 
@@ -184,19 +198,34 @@ def html_attribute(text: str) -> str:
     return html.escape(clean(text))
 
 
-def _look(number: bool) -> str:
-    return ' class="number" style="text-align: right"' if number else ' style="text-align: left"'
+def _look(number: bool, more: str = "") -> str:
+    number = number or "number" in more.split()
+    more = more.replace("number", "").strip()
+    classes = " ".join(filter(None, ["number" if number else "", more]))
+    return (f' class="{classes}"' if classes else "") + f' style="text-align: {"right" if number else "left"}"'
 
 
 def _text(header: Sequence[str], lines: Sequence[Sequence[Cell]]) -> str:
-    """Columns padded to one width; a Chinese character takes two places of a terminal."""
-    cells = [[name.replace("\n", " ") for name in header]]
-    cells += [[cell.text.replace("\n", " ") for cell in line] for line in lines]
+    return columns([header, *([cell.text for cell in line] for line in lines)])
+
+
+def columns(lines: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+    """Lines of cells as text in columns; a Chinese character takes two places of a terminal.
+
+    Args:
+        right: numbers of the columns that are aligned to the right.
+    """
+    cells = [[clean(text).replace("\n", " ") for text in line] for line in lines]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(text + " " * (width - _width(text)) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    )
+    padded = []
+    for line in cells:
+        blanks = [" " * (width - _width(text)) for text, width in zip(line, widths, strict=True)]
+        parts = [
+            blank + text if place in right else text + blank
+            for place, (text, blank) in enumerate(zip(line, blanks, strict=True))
+        ]
+        padded.append("  ".join(parts).rstrip())
+    return "\n".join(padded)
 
 
 def _width(text: str) -> int:

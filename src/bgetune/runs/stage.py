@@ -28,12 +28,13 @@ from typing import Any
 
 import pandas as pd
 
+from bgetune import locale
 from bgetune.config.profile import Profile, load_profile, resolve
 from bgetune.errors import InputError
-from bgetune.files import describe, fingerprint, remove, temporary_name
+from bgetune.files import describe, fingerprint, remove, sha256, temporary_name
 from bgetune.paths import ROOT, is_hub_name, locate
 from bgetune.runs.code import code_hash
-from bgetune.runs.manifest import find, notebook_of, read_manifest, round_of, set_rounds, write_manifest
+from bgetune.runs.manifest import find, notebook_of, order, read_manifest, round_of, set_rounds, write_manifest
 
 LIBRARIES = (
     "torch",
@@ -115,9 +116,22 @@ class Stage:
             )
         stage, record = found
         file = self.run_dir / record["path"]
-        if not file.exists() or fingerprint(file, record) != record["sha256"]:
+        known = {} if self.name == order()[-1] else record  # what the last stage makes is handed over: hashed anew
+        if not file.exists() or fingerprint(file, known) != record.get("sha256"):
             raise InputError(f"{file} is not as {stage} wrote it; run again with --from {stage[:2]}")
         self.inputs[artifact] = {"stage": stage, "sha256": record["sha256"]}
+        return file
+
+    def made(self, artifact: str) -> Path:
+        """The file or folder of an artifact that this stage wrote, hashed again: before it is handed over.
+
+        Raises:
+            InputError: if it was changed after it was made.
+        """
+        record = self.outputs[artifact]
+        file = self.run_dir / record["path"]
+        if not file.exists() or sha256(file) != record["sha256"]:
+            raise InputError(f"{file} was changed after {self.name} wrote it; run again with --from {self.name[:2]}")
         return file
 
     def read(self, artifact: str) -> pd.DataFrame:
@@ -199,9 +213,12 @@ def start(stage: str, arguments: dict[str, Any]) -> Stage:
         InputError: naming the profile's line or the parameter.
     """
     profile = load_profile(arguments["profile"])
+    locale.use(profile.language)
     values, origins = resolve(stage, profile, arguments)
     run_dir = run_folder(profile, arguments.get("run_dir"))
     set_rounds(run_dir, profile.rounds)
+    if (batch := read_manifest(run_dir).get("lab_of")) is not None:
+        print(f"This notebook writes to {run_dir}. It starts from {(run_dir / batch).resolve()}, which stays as it is.")
     number = arguments.get("round_number", 1)
     return Stage(stage if number == 1 else f"{stage}.{number}", values, origins, run_dir)
 

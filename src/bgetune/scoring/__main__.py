@@ -24,7 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", required=True, help="folder of a finished run, for example runs/demo")
     parser.add_argument("--columns", default="query,document", help="the two text columns (default: %(default)s)")
     parser.add_argument("--precision", type=float, help="also say which pairs match at this promised precision")
-    parser.add_argument("--query-to-query", action="store_true", help="both texts are queries: no query instruction")
+    task = parser.add_mutually_exclusive_group()
+    task.add_argument(
+        "--query-to-query", action="store_true", help="both texts are of one kind, two queries for example"
+    )
+    task.add_argument("--query-to-document", action="store_true", help="queries that search documents")
     parser.add_argument("--output", default="-", help="csv file to write; - (default) is stdout")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda... (default: %(default)s)")
     options = parser.parse_args(arguments)
@@ -41,20 +45,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _score(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from bgetune.scoring.files import read_pairs
+    from bgetune.scoring.files import read_pairs, without_text
     from bgetune.scoring.scorer import Scorer
 
     scorer = Scorer.load(options.run, device=options.device)
     threshold = None if options.precision is None else scorer.threshold(options.precision)
     pairs = read_pairs(options.pairs, options.columns)
+    empty = without_text(pairs, scorer.normal)
+    symmetric = True if options.query_to_query else False if options.query_to_document else None
     target = sys.stdout if options.output == "-" else temporary_name(Path(options.output))
     for start in tqdm(range(0, max(len(pairs), 1), BLOCK), desc="scoring", disable=len(pairs) <= BLOCK):
         block = pairs.iloc[start : start + BLOCK].copy()
-        similarities = scorer.similarity(block["query"], block["document"], instruction=not options.query_to_query)
-        block["similarity"] = similarities.round(6)
-        block["probability"] = scorer.calibrate(similarities).round(6)
+        scored = block[~empty[start : start + BLOCK]]
+        similarities = scorer.similarity(scored["query"], scored["document"], symmetric=symmetric)
+        block.loc[scored.index, "similarity"] = similarities.round(6)
+        block.loc[scored.index, "probability"] = scorer.calibrate(similarities).round(6)
         if threshold is not None:
-            block["match"] = (similarities >= threshold).astype(int)
+            block["match"] = 0
+            block.loc[scored.index, "match"] = (similarities >= threshold).astype(int)
         block.to_csv(target, index=False, header=start == 0, mode="w" if start == 0 else "a")
     if target is not sys.stdout:
         target.replace(options.output)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bgetune.errors import InputError
@@ -26,7 +28,7 @@ def read_pairs(location: str, columns: str = "query,document", label: str | None
     """
     name = "stdin" if location == "-" else location
     if location != "-" and not Path(location).is_file():
-        raise InputError(f"{location}: no such file")
+        raise InputError(f"{location}: no such file; correct the path")
     try:
         table = _read(location)
     except UnicodeDecodeError as error:
@@ -34,7 +36,9 @@ def read_pairs(location: str, columns: str = "query,document", label: str | None
     except pd.errors.EmptyDataError:
         raise InputError(f"{name}: empty; the first line names the columns, for example: query,document") from None
     except (pd.errors.ParserError, ValueError) as error:
-        raise InputError(f"{name}: cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"{name}: cannot be read: {str(error).splitlines()[0]}; save it as csv, tsv or jsonl"
+        ) from None
     query, _, document = (part.strip() for part in columns.partition(","))
     wanted = {query: "query", document: "document"} | ({label: "label"} if label else {})
     for column in wanted:
@@ -49,6 +53,23 @@ def read_pairs(location: str, columns: str = "query,document", label: str | None
             raise InputError(f"{name}, row {wrong[0] + 1}: column {label!r} is 1 or 0, not {value!r}")
         table["label"] = table["label"].astype(int)
     return table
+
+
+def without_text(pairs: pd.DataFrame, normal: Callable[[str], str]) -> np.ndarray:
+    """(n,) bool: pairs of which a text is empty in its normal form; said on stderr, for there is nothing to score.
+
+    Args:
+        pairs: as `read_pairs` returns them.
+        normal: a text -> its normal form (`Scorer.normal`).
+    """
+    empty = ~pairs[["query", "document"]].map(lambda text: bool(normal(text))).all(axis=1).to_numpy()
+    if empty.any():
+        first = pairs.index[empty.argmax()] + 1
+        print(
+            f"{empty.sum()} of {len(pairs)} pairs have an empty text and get no score; the first: row {first}",
+            file=sys.stderr,
+        )
+    return empty
 
 
 def _read(location: str) -> pd.DataFrame:

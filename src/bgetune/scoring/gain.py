@@ -34,7 +34,8 @@ def recall_at_promises(
 
     Returns:
         ``precision`` and, a model each, ``NAME, NAME_low, NAME_high`` (NaN where it has no threshold), then
-        ``difference, difference_low, difference_high`` on the same resamples.
+        ``difference, difference_low, difference_high`` on the same resamples, and ``needed``: the dev pairs that the
+        second model's promise takes at least (NaN where it is kept, or more pairs would not help).
     """
     positive = np.asarray(labels) == 1
     rows = []
@@ -53,6 +54,7 @@ def recall_at_promises(
         first, second = promises
         row["difference"] = values[second] - values[first]
         row["difference_low"], row["difference_high"] = interval(draws[second] - draws[first])
+        row["needed"] = np.nan if asked[1].needed is None else asked[1].needed
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -102,7 +102,7 @@ def compare(
     """
     new = np.sort(np.asarray(similarities, dtype=np.float64))
     if len(new) == 0:
-        raise InputError("there are no new pairs to compare")
+        raise InputError("there are no new pairs to compare; give a file with some")
     kinds = [known["positive"], known["negative"]]
     sizes = np.array([kind["pairs"] for kind in kinds], dtype=float)
     balance = float(sizes[0] / sizes.sum())
@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line of `python -m bgetune.scoring.monitor`; the exit status is 1 if something needs doing."""
     import json
 
-    from bgetune.scoring.files import read_pairs
+    from bgetune.scoring.files import read_pairs, without_text
     from bgetune.scoring.scorer import Scorer
 
     parser = argparse.ArgumentParser(prog="python -m bgetune.scoring.monitor", description=__doc__)
@@ -222,11 +222,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         scorer = Scorer.load(options.run)
         pairs = read_pairs(options.pairs, options.columns, options.label)
+        pairs = pairs[~without_text(pairs, scorer.normal)]
         similarities = scorer.similarity(pairs["query"], pairs["document"])
         known = scorer.settings["reference"]
         if options.reference:
             # unlabelled pairs stand for both kinds: then only a move as such can be seen, not one of the balance
             earlier = read_pairs(options.reference, options.columns)
+            earlier = earlier[~without_text(earlier, scorer.normal)]
             seen = quantiles(scorer.similarity(earlier["query"], earlier["document"]))
             known = {"positive": seen, "negative": seen}
         found = compare(
@@ -237,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
             known_auc=scorer.settings["test"]["auc_interval"][0],
         )
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
         print(json.dumps(asdict(found)))

@@ -45,10 +45,15 @@ def judged_pairs(
         if _fewest(people) >= min_labelled:
             return _ordered(people), "labelled"
     if _fewest(mined) < 2:
-        counts = mined.groupby(["split", "label"]).size().to_dict()
+        counts = mined.groupby(["split", "label"]).size()
+        there = "; ".join(
+            f"{split}: {counts.get((split, 1), 0)} positive, {counts.get((split, 0), 0)} negative"
+            for split in ("dev", "test")
+        )
         raise InputError(
-            f"05_calibrate: dev and test each need positive and negative pairs; there are {counts or 'none'} "
-            f"(split, label). Give labelled pairs (01_positives: sources: pairs), or more data to mine them from"
+            f"05_calibrate: dev and test each need two positive and two negative pairs, or min_labelled "
+            f"({min_labelled}) labelled ones of each; held out are {there}. Give labelled pairs (01_positives: "
+            f"sources: pairs), more data to mine them from, or larger dev_fraction and test_fraction"
         )
     return _ordered(mined), "held out"
 
@@ -65,11 +70,13 @@ def cluster_of(pairs: pd.DataFrame, clusters: pd.DataFrame) -> np.ndarray:
 
 
 def similarities(encoder: Encoder, pairs: pd.DataFrame, texts: pd.DataFrame) -> np.ndarray:
-    """(n,) float64 cosines of pairs; a query gets the instruction where its counterpart is a document, on either side.
+    """(n,) float64 cosines of pairs; each text gets the prompt of its pair's task, on whichever side it stands.
 
     Raises:
         InputError: if a text of a pair is not in `texts`.
     """
+    if pairs.empty:
+        return np.empty(0)
     by_id = texts.set_index("text_id")
     missing = set(pairs["query_id"]).union(pairs["text_id"]) - set(by_id.index)
     if missing:
@@ -79,14 +86,21 @@ def similarities(encoder: Encoder, pairs: pd.DataFrame, texts: pd.DataFrame) -> 
 
 
 def _encode(encoder: Encoder, texts: pd.DataFrame, counterparts: pd.DataFrame) -> np.ndarray:
-    """(n, d) vectors of the rows of `texts`; queries whose counterpart is a document get the instruction."""
-    asks = (texts["kind"].to_numpy() == "query") & (counterparts["kind"].to_numpy() == "document")
+    """(n, d) vectors of the rows of `texts`, each with the prompt that its counterpart calls for."""
+    prompts = encoder.prompts.before(texts["kind"].to_numpy(), counterparts["kind"].to_numpy())
     written = texts["text"].to_numpy()
-    vectors = {query: encoder.encode(written[asks == query].tolist(), query=query) for query in set(asks.tolist())}
+    vectors = {prompt: encoder.encode(written[prompts == prompt].tolist(), prompt=prompt) for prompt in set(prompts)}
     rows = np.empty((len(texts), max(part.shape[1] for part in vectors.values())), dtype=np.float32)
-    for query, part in vectors.items():
-        rows[asks == query] = part
+    for prompt, part in vectors.items():
+        rows[prompts == prompt] = part
     return rows
+
+
+def are_symmetric(pairs: pd.DataFrame, texts: pd.DataFrame) -> bool:
+    """Whether most pairs are of one kind (two queries), rather than of a query and a document that it searches."""
+    kind = texts.set_index("text_id")["kind"]
+    left, right = (kind.loc[pairs[column]].to_numpy() for column in ("query_id", "text_id"))
+    return bool((left == right).mean() > 0.5)
 
 
 def slices(

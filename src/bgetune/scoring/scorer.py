@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -18,16 +16,10 @@ from bgetune.data.text import mask_personal_data, normalize
 from bgetune.errors import InputError
 from bgetune.metrics import calibrators
 from bgetune.models.encoder import Encoder
+from bgetune.models.prompts import Prompts
 from bgetune.paths import ROOT
-from bgetune.runs.manifest import artifact_path
-from bgetune.scoring import reference
-
-if TYPE_CHECKING:
-    from bgetune.models.reranker import Reranker
-    from bgetune.scoring.thresholds import Thresholds
-
-VERSION = 1
-"""Of the form of `scoring.json`."""
+from bgetune.runs.manifest import artifact_path, verify
+from bgetune.scoring.settings import read_settings
 
 
 @dataclass(frozen=True)
@@ -68,8 +60,6 @@ class Scorer:
     """
 
     def __init__(self, settings: dict[str, Any], encoder: Encoder, run_dir: Path):
-        if settings.get("version") != VERSION:
-            raise InputError(f"{run_dir}: scoring.json is of another version of bgetune; run 05_calibrate again")
         if encoder.fingerprint != settings["model"]["fingerprint"]:
             raise InputError(
                 f"{run_dir}: scoring.json was made for other weights than those in {encoder.folder}, and its "
@@ -79,7 +69,7 @@ class Scorer:
         self.encoder = encoder
         self.run_dir = run_dir
         self._calibrator = calibrators.from_dict(settings["calibration"])
-        self._corpus: tuple[pd.DataFrame, np.ndarray] | None = None
+        self._corpus: tuple[pd.DataFrame, np.ndarray, str] | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -91,56 +81,61 @@ class Scorer:
             device: ``auto``, ``cpu``, ``cuda``...
 
         Raises:
-            InputError: if the run is not finished, or its `scoring.json` was made for other weights.
+            InputError: if the run is not finished, a file of it was changed (whatever its size and time say), or its
+                `scoring.json` is damaged, of another version, or made for other weights.
         """
         folder = Path(run_dir) if Path(run_dir).is_dir() else ROOT / run_dir
-        file = artifact_path(folder, "scoring.json")
-        try:
-            settings = json.loads(file.read_text(encoding="utf-8"))
-            model = settings["model"]
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{file} is damaged; run 05_calibrate again") from None
+        settings = read_settings(artifact_path(folder, "scoring.json"))
         encoder = Encoder(
             artifact_path(folder, "model"),
-            query_instruction=model["query_instruction"],
-            max_length=model["max_length"],
+            prompts=Prompts(**settings["model"]["prompts"]),
+            max_length=settings["model"]["max_length"],
             device=device,
             cache_dir=None,
         )
-        return cls(settings, encoder, folder)
+        scorer = cls(settings, encoder, folder)
+        verify(folder, ["scoring.json", "model"])
+        return scorer
 
-    def score(self, queries: str | Sequence[str], documents: str | Sequence[str], **options: bool) -> np.ndarray:
+    def score(
+        self, queries: str | Sequence[str], documents: str | Sequence[str], *, symmetric: bool | None = None
+    ) -> np.ndarray:
         """The probability that the texts of each pair mean the same.
 
         Args:
             queries, documents: n texts each; a single text is paired with every text of the other side.
-            options: of `similarity`.
+            symmetric: as for `similarity`.
 
         Returns:
             (n,) float64 in [0, 1].
+
+        Raises:
+            InputError: if something is no text, or an empty one.
         """
-        return self.calibrate(self.similarity(queries, documents, **options))
+        return self.calibrate(self.similarity(queries, documents, symmetric=symmetric))
 
     def is_match(
         self,
         queries: str | Sequence[str],
         documents: str | Sequence[str],
         precision: float | None = 0.95,
-        **options: bool,
+        *,
+        symmetric: bool | None = None,
     ) -> np.ndarray:
         """Which pairs to accept so that at least the given share of them is right.
 
         Args:
             precision: one of the profile's `precisions`; None takes the threshold with the best F1, which promises
                 nothing.
+            symmetric: as for `similarity`.
 
         Returns:
             (n,) bool.
 
         Raises:
-            InputError: if this precision was not promised; says why, and which were.
+            InputError: if this precision was not promised (says why, and which were), or something is no text.
         """
-        return self.similarity(queries, documents, **options) >= self.threshold(precision)
+        return self.similarity(queries, documents, symmetric=symmetric) >= self.threshold(precision)
 
     def threshold(self, precision: float | None = None) -> float:
         """The similarity from which on a precision is promised; None: with the best F1 on the calibration pairs.
@@ -163,24 +158,29 @@ class Scorer:
         )
 
     def similarity(
-        self, queries: str | Sequence[str], documents: str | Sequence[str], *, instruction: bool = True
+        self, queries: str | Sequence[str], documents: str | Sequence[str], *, symmetric: bool | None = None
     ) -> np.ndarray:
         """(n,) float64 cosines of pairs.
 
         Args:
-            instruction: put the model's query instruction before the queries, as for documents; False compares queries
-                with queries. Without an instruction in the profile both are the same.
+            symmetric: True: both sides are of one kind, two queries for example; False: queries that search documents;
+                None: as most of the pairs that the thresholds were chosen on. It decides on the model's prompts, and
+                changes nothing for a model without.
+
+        Raises:
+            InputError: if something is no text, or an empty one.
         """
         queries, documents = _paired(queries, documents)
         if not queries:
             return np.empty(0)
-        if instruction and self.encoder.query_instruction:
-            left = self._encode(queries, query=True)
-            right = self._encode(documents)
-        else:
-            both = self._encode([*queries, *documents])
-            left, right = both[: len(queries)], both[len(queries) :]
-        return cosines(left, right)
+        prompts = self.encoder.prompts
+        symmetric = self.settings["model"]["symmetric"] if symmetric is None else symmetric
+        if symmetric or prompts.query == prompts.document:
+            prompt = prompts.symmetric if symmetric else prompts.query
+            both = self._encode([*self._normal(queries, "queries"), *self._normal(documents, "documents")], prompt)
+            return cosines(both[: len(queries)], both[len(queries) :])
+        left = self._encode(self._normal(queries, "queries"), prompts.query)
+        return cosines(left, self._encode(self._normal(documents, "documents"), prompts.document))
 
     def calibrate(self, similarities: np.ndarray) -> np.ndarray:
         """(n,) float64 probabilities of cosines that were computed elsewhere, by an index for example."""
@@ -197,13 +197,14 @@ class Scorer:
             At most k hits, best first.
 
         Raises:
-            InputError: if there is no reranker in the run, or it is another one than at calibration.
+            InputError: if there is no reranker in the run, or it is another one than at calibration; if the query is no
+                text, or an empty one.
         """
         from bgetune.models.index import search
 
-        texts, vectors = self._searchable()
-        text = self._normal(query)
-        similarities, positions = search(self._encode([query], query=True), vectors, min(k, len(texts)))
+        (text,) = self._normal([query], "query")
+        texts, vectors, prompt = self._searchable()
+        similarities, positions = search(self._encode([text], prompt), vectors, min(k, len(texts)))
         found = positions[0][positions[0] >= 0]
         similar = similarities[0][: len(found)].astype(np.float64)
         probability = self.calibrate(similar)
@@ -225,14 +226,16 @@ class Scorer:
             for i in order
         ]
 
-    def _searchable(self) -> tuple[pd.DataFrame, np.ndarray]:
-        """The corpus and its vectors, made by the first search."""
+    def _searchable(self) -> tuple[pd.DataFrame, np.ndarray, str]:
+        """The corpus and its vectors, made by the first search, and the prompt of queries that search it."""
         with self._lock:
             if self._corpus is None:
                 texts = corpus(pd.read_parquet(artifact_path(self.run_dir, "texts")))
+                before_query, before_text = prompts_for(self.encoder.prompts, texts)
                 # the corpus is the run's own: its vectors are in the cache that the notebook filled
                 encoder = Encoder(self.encoder.folder, max_length=self.encoder.max_length, device=self.encoder.device)
-                self._corpus = texts, encoder.encode(texts["text"].tolist(), progress=False)
+                vectors = encoder.encode(texts["text"].tolist(), prompt=before_text, progress=False)
+                self._corpus = texts, vectors, before_query
             return self._corpus
 
     @cached_property
@@ -253,59 +256,28 @@ class Scorer:
     def _combination(self) -> calibrators.Combination:
         return calibrators.Combination(**self.settings["reranker"]["combination"])
 
-    def _encode(self, texts: Sequence[str], query: bool = False) -> np.ndarray:
-        return self.encoder.encode([self._normal(text) for text in texts], query=query, progress=False)
-
-    def _normal(self, text: str) -> str:
+    def normal(self, text: str) -> str:
+        """A text in the form of the run's texts: normalised, personal data masked."""
         settings = self.settings["normalization"]
         return mask_personal_data(normalize(text, settings["opencc"]), settings["mask"])[0]
 
+    def _encode(self, texts: list[str], prompt: str) -> np.ndarray:
+        return self.encoder.encode(texts, prompt=prompt, progress=False)
 
-def make_settings(
-    *,
-    encoder: Encoder,
-    normalization: dict[str, Any],
-    calibrator: calibrators.Calibrator,
-    thresholds: Thresholds,
-    dev: tuple[np.ndarray, np.ndarray],
-    test: dict[str, Any],
-    data: dict[str, Any],
-    reranker: Reranker | None = None,
-    combination: calibrators.Combination | None = None,
-) -> dict[str, Any]:
-    """The content of `scoring.json`: everything `Scorer` needs, and what tells a reader where it comes from.
+    def _normal(self, texts: Sequence[str], name: str) -> list[str]:
+        """The texts in the form of the run's.
 
-    Args:
-        encoder: the tuned model; its fingerprint is what the file is bound to.
-        normalization: ``opencc`` and ``mask`` of 01_positives: new texts are brought into the same form.
-        dev: similarities and labels of the calibration pairs, kept as quantiles for monitoring.
-        test: measures of the test pairs; ``auc_interval`` is read by the monitoring.
-        data: what the calibration pairs are: source, numbers, balance, prior.
-    """
-    reranking = None
-    if reranker is not None and combination is not None:
-        reranking = {
-            "location": reranker.location,
-            "fingerprint": reranker.fingerprint,
-            "max_length": reranker.max_length,
-            "combination": asdict(combination),
-        }
-    return {
-        "version": VERSION,
-        "model": {
-            "fingerprint": encoder.fingerprint,
-            "max_length": encoder.max_length,
-            "query_instruction": encoder.query_instruction,
-        },
-        "normalization": normalization,
-        "calibration": calibrator.to_dict(),
-        "thresholds": thresholds.to_dict(),
-        "reranker": reranking,
-        "data": data,
-        "test": test,
-        "reference": reference.reference(*dev),
-        "versions": {name: metadata.version(name) for name in ("bgetune", "numpy", "scipy", "scikit-learn")},
-    }
+        Raises:
+            InputError: naming the first that is no text, or empty in that form: a score of nothing means nothing.
+        """
+        normal = []
+        for place, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InputError(f"{name}[{place}] is {text!r:.80}, no text; give a str")
+            normal.append(self.normal(text))
+            if not normal[-1]:
+                raise InputError(f"{name}[{place}] is empty ({text!r:.80}): there is nothing to score; leave it out")
+        return normal
 
 
 def corpus(texts: pd.DataFrame) -> pd.DataFrame:
@@ -314,13 +286,23 @@ def corpus(texts: pd.DataFrame) -> pd.DataFrame:
     return (documents if len(documents) else texts).sort_values("text_id", ignore_index=True)
 
 
+def prompts_for(prompts: Prompts, searched: pd.DataFrame) -> tuple[str, str]:
+    """What is put before a query, and before the texts that it searches: all of them are documents, or none."""
+    kind = "document" if (searched["kind"] == "document").all() else "query"
+    return prompts.before("query", kind).item(), prompts.before(kind, "query").item()
+
+
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """(n,) float64 inner products of the rows of two (n, d) arrays of unit rows."""
     return np.einsum("ij,ij->i", left, right, dtype=np.float64)
 
 
 def _paired(queries: str | Sequence[str], documents: str | Sequence[str]) -> tuple[list[str], list[str]]:
-    single = isinstance(queries, str), isinstance(documents, str)
+    single = []
+    for name, texts in (("queries", queries), ("documents", documents)):
+        single.append(isinstance(texts, str))
+        if not single[-1] and not isinstance(texts, Iterable):
+            raise InputError(f"{name} is {texts!r:.80}; give a text, or a list of texts")
     queries = [queries] if single[0] else list(queries)
     documents = [documents] if single[1] else list(documents)
     if single[0]:

@@ -13,6 +13,7 @@ from bgetune.metrics import retrieval
 from bgetune.metrics.calibrators import Calibrator, Combination
 from bgetune.metrics.separation import separation
 from bgetune.metrics.statistics import bootstrap, interval
+from bgetune.scoring.scorer import prompts_for
 
 if TYPE_CHECKING:
     from bgetune.models.encoder import Encoder
@@ -41,17 +42,20 @@ def candidates(encoder: Encoder, queries: pd.DataFrame, searched: pd.DataFrame, 
 
     Args:
         queries: ``text_id, text, cluster_id``.
-        searched: rows of the table texts; the query instruction is used if they are documents.
+        searched: rows of the table texts, all documents or none.
 
     Returns:
         ``query_id, text_id, rank, similarity, cluster_id, query, text``, by query and rank.
     """
     if queries.empty:
         return pd.DataFrame(columns=["query_id", "text_id", "rank", "similarity", "cluster_id", "query", "text"])
-    asks = bool((searched["kind"] == "document").all())
-    vectors = encoder.encode(queries["text"].tolist(), query=asks)
+    before_query, before_text = prompts_for(encoder.prompts, searched)
     found = retrieval.nearest(
-        queries["text_id"], vectors, searched["text_id"], encoder.encode(searched["text"].tolist()), k
+        queries["text_id"],
+        encoder.encode(queries["text"].tolist(), prompt=before_query),
+        searched["text_id"],
+        encoder.encode(searched["text"].tolist(), prompt=before_text),
+        k,
     )
     found["cluster_id"] = found["query_id"].map(queries.set_index("text_id")["cluster_id"])
     found["query"] = found["query_id"].map(queries.set_index("text_id")["text"])
@@ -148,7 +152,7 @@ def milliseconds(
 
     Args:
         queries: ``text``; the first of eight is a rehearsal and not counted.
-        searched: ``text``.
+        searched: ``text``, ``kind``.
 
     Returns:
         ``search`` and, with a reranker, ``rerank``.
@@ -157,14 +161,16 @@ def milliseconds(
     from bgetune.models.index import search
     from bgetune.models.reranker import Reranker
 
-    vectors, texts = encoder.encode(searched["text"].tolist()), searched["text"].tolist()
+    before_query, before_text = prompts_for(encoder.prompts, searched)
+    texts = searched["text"].tolist()
+    vectors = encoder.encode(texts, prompt=before_text)
     options = {"max_length": encoder.max_length, "device": encoder.device, "cache_dir": None}
-    encoder = Encoder(encoder.folder, query_instruction=encoder.query_instruction, **options)
+    encoder = Encoder(encoder.folder, prompts=encoder.prompts, **options)
     reranker = reranker and Reranker(reranker.folder, **options | {"max_length": reranker.max_length})
     spent: dict[str, list[float]] = {"search": [], "rerank": []}
     for query in queries["text"].head(8):
         started = time.perf_counter()
-        _, positions = search(encoder.encode([query], query=True, progress=False), vectors, k)
+        _, positions = search(encoder.encode([query], prompt=before_query, progress=False), vectors, k)
         found = time.perf_counter()
         spent["search"].append(found - started)
         if reranker:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bgetune.reports import plots
+from bgetune.reports import figures, plots
 from bgetune.scoring import thresholds
 
 EXAMPLES = 5
@@ -95,13 +95,13 @@ class ThresholdSlider:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         curve = thresholds.curve(self.pairs["similarity"], self.pairs["same"].astype(int), self.prior)
-        picture = io.BytesIO()
-        plots.threshold_curves(curve, self.marks).savefig(picture, format="png")
+        figure = plots.threshold_curves(curve, self.marks)
         bundle = self.widget._repr_mimebundle_()
         bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-        encoded = base64.b64encode(picture.getvalue()).decode()
+        encoded = base64.b64encode(figures.picture(figure)).decode()
+        message = escape(figure.get_label())
         # the report drops widgets and shows what else there is
         return bundle | {
-            "text/html": f'<img alt="What a threshold on the cosine would do" src="data:image/png;base64,{encoded}">',
-            "text/plain": "precision, recall, coverage and F1 by threshold",
+            "text/html": f'<img alt="{message}" width="880" src="data:image/png;base64,{encoded}">',
+            "text/plain": figure.get_label(),
         }

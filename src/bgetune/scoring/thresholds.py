@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.metrics.calibrators import Calibrator
-from bgetune.metrics.statistics import clopper_pearson, prior_weights
+from bgetune.metrics.statistics import clopper_pearson, fewest_pairs, prior_weights
 
 TWO_STARTS = 20
 """Sample size, in multiples of the fewest pairs a test can pass with, from which a second start pays.
@@ -31,11 +31,6 @@ PROMISE_COLUMNS = [
 
 FEW = 20
 """Pairs above a threshold below which their precision is no evidence of what more pairs would show."""
-
-
-def fewest_pairs(precision: float, confidence: float = 0.95) -> int:
-    """The fewest pairs, all correct, that can prove a precision: 29 for 0.90, 59 for 0.95, 299 for 0.99."""
-    return int(np.ceil(np.log(1 - confidence) / np.log(precision) - 1e-9))
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bgetune.config.stages import Train
-
 if TYPE_CHECKING:
     from bgetune.training.sentence_transformers import Trained
 
@@ -23,20 +21,3 @@ def train(base, groups, cluster_of, options, folder, **data) -> Trained:
     else:
         from bgetune.training import sentence_transformers as backend
     return backend.train(base, groups, cluster_of, options, folder, **data)
-
-
-def check(options: Train) -> None:
-    """Check what can be checked before the first notebook starts: general pairs, TensorBoard, the hub's token.
-
-    Raises:
-        InputError: naming the parameter and the remedy.
-    """
-    from bgetune.data import sources
-    from bgetune.training import events, hub
-
-    if options.general is not None:
-        sources.check_source(options.general, "04_train.general")
-    if options.tensorboard:
-        events.require()
-    if options.push_to_hub is not None:
-        hub.require_token()

@@ -20,7 +20,7 @@ class Guide:
 
     Attributes:
         vectors: (n, d) unit vectors of all texts of the groups.
-        row: the row of every text in them, of a query with its prompt.
+        row: the row of every text in them, prompts included.
         margin: in cosine; larger masks more.
     """
 
@@ -68,7 +68,7 @@ class GroupCollator:
         import torch
 
         batch = self.batch(items)
-        anchors = self.preprocess([group.prompt + group.query for group in batch.groups])
+        anchors = self.preprocess([group.anchor for group in batch.groups])
         documents = self.preprocess(batch.documents)
         return {
             **{f"anchor_{key}": value for key, value in anchors.items()},
@@ -97,18 +97,26 @@ class GroupCollator:
             )
             for item, group in zip(items, groups, strict=True)
         ]
+        prompted = [
+            (group.prompted(positives), group.prompted(negatives))
+            for group, (positives, negatives) in zip(groups, chosen, strict=True)
+        ]
         # positives first, so that the in-batch part of the matrix comes first
-        documents = list(
-            dict.fromkeys([p for positives, _ in chosen for p in positives] + [n for _, ns in chosen for n in ns])
-        )
+        text_of = {
+            shown: text
+            for side in (0, 1)
+            for shown_row, row in zip(prompted, chosen, strict=True)
+            for shown, text in zip(shown_row[side], row[side], strict=True)
+        }
+        documents = list(text_of)
         column = {text: number for number, text in enumerate(documents)}
-        cluster = np.array([self.cluster_of[text] for text in documents])
+        cluster = np.array([self.cluster_of[text] for text in text_of.values()])
         labels = np.zeros((len(groups), len(documents)), dtype=np.int8)
         if self.guide:
-            anchors = [group.prompt + group.query for group in groups]
-            firsts = [positives[0] for positives, _ in chosen]
+            anchors = [group.anchor for group in groups]
+            firsts = [positives[0] for positives, _ in prompted]
             labels[self.guide.false_negatives(anchors, firsts, documents)] = -1
-        for row, (group, (positives, negatives)) in enumerate(zip(groups, chosen, strict=True)):
+        for row, (group, (positives, negatives)) in enumerate(zip(groups, prompted, strict=True)):
             labels[row, [column[text] for text in negatives]] = 0
             own = {self.cluster_of[text] for text in (group.query, *group.positives)}
             labels[row, np.isin(cluster, list(own))] = -1
@@ -118,7 +126,7 @@ class GroupCollator:
 
 @dataclass(frozen=True)
 class Batch:
-    """b groups, m distinct documents, and labels (b, m): 1 positive, 0 negative, -1 masked."""
+    """b groups, m distinct documents with their prompts, and labels (b, m): 1 positive, 0 negative, -1 masked."""
 
     groups: list[Group]
     documents: list[str]

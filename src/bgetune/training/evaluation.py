@@ -9,6 +9,7 @@ import pandas as pd
 
 from bgetune.errors import InputError
 from bgetune.metrics import retrieval
+from bgetune.models.prompts import NO_PROMPTS, Prompts
 
 DRIFT_BAND = (0.6, 0.9)
 """Where the scores of a drifted model bunch."""
@@ -19,6 +20,7 @@ METRICS = {
     "labelled_auc": "the same area for the pairs that people labelled, alone",
     "share_0.6_0.9": "share of positives and hard negatives that score between 0.6 and 0.9",
     "mean_squared_cosine_random": "of random pairs; unit vectors that use all d dimensions have 1/d",
+    "crowded_share": "share of positives and hard negatives where the middle four fifths lay before training",
     "positive_mean": "mean score of the positives",
     "negative_mean": "mean score of the hard negatives",
     "mrr@10": "mean reciprocal rank of a query's first positive among all dev texts, 0 beyond rank 10",
@@ -27,7 +29,7 @@ METRICS = {
 
 
 def dev_pairs(
-    heldout: pd.DataFrame, graded: pd.DataFrame, texts: pd.DataFrame, query_instruction: str = ""
+    heldout: pd.DataFrame, graded: pd.DataFrame, texts: pd.DataFrame, prompts: Prompts = NO_PROMPTS
 ) -> pd.DataFrame:
     """The dev pairs to judge by: mined ones (`heldout`) and those that people labelled (`graded`).
 
@@ -35,35 +37,37 @@ def dev_pairs(
         heldout: table `heldout`.
         graded: table `graded`; a grade of 0.5 or more counts as positive.
         texts: table `texts`.
-        query_instruction: put before a query that is compared with a document, never before one compared with a query.
+        prompts: put before the texts, as each pair's task wants it.
 
     Returns:
-        Columns query, text (str), label (0 or 1), kind (positive, hard_negative, random, labelled).
+        Columns query, text (str, prompts included), label (0 or 1), kind (positive, hard_negative, random, labelled).
     """
     mined = heldout.loc[heldout["split"] == "dev", ["query_id", "text_id", "label", "kind"]]
     people = graded.loc[graded["split"] == "dev"].rename(columns={"a_id": "query_id", "b_id": "text_id"})
     people = people.assign(label=(people["grade"] >= 0.5).astype("int64"), kind="labelled")[mined.columns]
-    return _with_texts(pd.concat([mined, people], ignore_index=True), texts, query_instruction)
+    return _with_texts(pd.concat([mined, people], ignore_index=True), texts, prompts)
 
 
-def graded_pairs(graded: pd.DataFrame, texts: pd.DataFrame, query_instruction: str = "") -> pd.DataFrame:
-    """The labelled and graded pairs of the train split: columns query, text (str), grade (0 to 1).
+def graded_pairs(graded: pd.DataFrame, texts: pd.DataFrame, prompts: Prompts = NO_PROMPTS) -> pd.DataFrame:
+    """The labelled and graded pairs of the train split: columns query, text (str, prompts included), grade (0 to 1).
 
     Args:
         graded: table `graded`.
         texts: table `texts`.
-        query_instruction: as for `dev_pairs`.
+        prompts: as for `dev_pairs`.
     """
     pairs = graded.loc[graded["split"] == "train", ["a_id", "b_id", "grade"]]
-    return _with_texts(pairs.set_axis(["query_id", "text_id", "grade"], axis=1), texts, query_instruction)
+    return _with_texts(pairs.set_axis(["query_id", "text_id", "grade"], axis=1), texts, prompts)
 
 
-def _with_texts(pairs: pd.DataFrame, texts: pd.DataFrame, query_instruction: str) -> pd.DataFrame:
+def _with_texts(pairs: pd.DataFrame, texts: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
     known = texts.set_index("text_id")
     query, text = known.loc[pairs["query_id"]], known.loc[pairs["text_id"]]
-    searches = (query["kind"].to_numpy() == "query") & (text["kind"].to_numpy() == "document")
-    prompts = np.where(searches, query_instruction, "").astype(object)
-    both = {"query": prompts + query["text"].to_numpy(dtype=object), "text": text["text"].to_numpy(dtype=object)}
+    kinds = query["kind"].to_numpy(), text["kind"].to_numpy()
+    both = {
+        "query": prompts.before(*kinds) + query["text"].to_numpy(dtype=object),
+        "text": prompts.before(*kinds[::-1]) + text["text"].to_numpy(dtype=object),
+    }
     return pd.DataFrame(both).join(pairs.drop(columns=["query_id", "text_id"]).reset_index(drop=True))
 
 
@@ -81,25 +85,48 @@ def can_be_judged(pairs: pd.DataFrame) -> bool:
     return pairs.loc[pairs["kind"] != "random", "label"].nunique() == 2
 
 
-def separation(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -> dict[str, float]:
+def crowded_band(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -> tuple[float, float]:
+    """Where the middle four fifths of the scores of positives and hard negatives lie: 10th and 90th percentile.
+
+    Args:
+        pairs, encode: as for `separation`, of the model before training.
+    """
+    judged = pairs[pairs["kind"] != "random"]
+    low, high = np.quantile(_scores(judged, encode)[1], [0.1, 0.9])
+    return float(low), float(high)
+
+
+def has_drifted(measured: Mapping[str, float], before: Mapping[str, float]) -> bool:
+    """Whether scores bunch more than before training: random pairs closer together, or more pairs in the crowded band.
+
+    Args:
+        measured, before: as `separation` returns them; a measure that is missing is passed over.
+    """
+    names = ("mean_squared_cosine_random", "crowded_share")
+    return any(measured[name] > before[name] for name in names if name in measured and name in before)
+
+
+def choice(measured: Mapping[str, float], before: Mapping[str, float], metric: str, drift_price: float) -> float:
+    """What a checkpoint is chosen by: its metric, less `drift_price` where it has drifted."""
+    return measured[metric] - drift_price * has_drifted(measured, before)
+
+
+def separation(
+    pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray], band: tuple[float, float] | None = None
+) -> dict[str, float]:
     """The `METRICS` of a model on dev pairs; those that the pairs do not allow are left out.
 
     Args:
         pairs: as `dev_pairs` returns them.
         encode: n texts -> (n, d) float32 unit rows.
+        band: `crowded_band` of the model before training. None: `crowded_share` is left out.
 
     Raises:
         InputError: if the model's vectors are not finite.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    texts = list(dict.fromkeys([*pairs["query"], *pairs["text"]]))
-    rows = encode(texts)
-    if not np.isfinite(rows).all():
-        raise InputError("the model gives vectors that are not finite: training has diverged; lower learning_rate")
-    number = {text: i for i, text in enumerate(texts)}
-    query, text = (pairs[column].map(number).to_numpy() for column in ("query", "text"))
-    scores = (rows[query] * rows[text]).sum(axis=1)
+    rows, scores, query, text = _scores(pairs, encode)
     label, kind = pairs["label"].to_numpy(), pairs["kind"].to_numpy()
 
     judged = kind != "random"
@@ -112,6 +139,8 @@ def separation(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -
         metrics["labelled_auc"] = roc_auc_score(label[labelled], scores[labelled])
     low, high = DRIFT_BAND
     metrics["share_0.6_0.9"] = np.mean((scores[judged] >= low) & (scores[judged] <= high))
+    if band is not None:
+        metrics["crowded_share"] = np.mean((scores[judged] >= band[0]) & (scores[judged] <= band[1]))
     if (kind == "random").any():
         metrics["mean_squared_cosine_random"] = np.mean(scores[kind == "random"] ** 2)
     metrics["positive_mean"] = scores[judged & (label == 1)].mean()
@@ -120,6 +149,19 @@ def separation(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -
     if found.any():
         metrics["mrr@10"] = _mrr(rows, query[found], text[found], np.unique(text))
     return {name: float(value) for name, value in metrics.items()}
+
+
+def _scores(
+    pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors of the distinct texts (n, d), scores of the pairs (p,), and the rows of both texts of each pair (p,)."""
+    texts = list(dict.fromkeys([*pairs["query"], *pairs["text"]]))
+    rows = encode(texts)
+    if not np.isfinite(rows).all():
+        raise InputError("the model gives vectors that are not finite: training has diverged; lower learning_rate")
+    number = {text: i for i, text in enumerate(texts)}
+    query, text = (pairs[column].map(number).to_numpy() for column in ("query", "text"))
+    return rows, (rows[query] * rows[text]).sum(axis=1), query, text
 
 
 def _mrr(rows: np.ndarray, query: np.ndarray, positive: np.ndarray, corpus: np.ndarray, depth: int = 10) -> float:
@@ -150,6 +192,6 @@ def log_table(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
     for row in rows:
         merged.setdefault(int(row["step"]), {}).update(row)
     table = pd.DataFrame([merged[step] for step in sorted(merged)])
-    first = [name for name in ("step", "epoch", "loss", "ranking", "spread", "learning_rate") if name in table]
+    first = [name for name in ("step", "epoch", "loss", "ranking", "orthogonality", "learning_rate") if name in table]
     table = table[first + [name for name in METRICS if name in table]]
     return table.astype({"step": "int64", **dict.fromkeys(table.columns.drop("step"), "float64")})

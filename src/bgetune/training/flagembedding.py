@@ -9,8 +9,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.models import hub
+from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.models.tokens import shorten
 from bgetune.training import checkpoints, evaluation, events
@@ -36,6 +37,9 @@ from bgetune.training.sentence_transformers import (
 )
 
 MODULE = "FlagEmbedding.finetune.embedder.encoder_only.base"
+POOLINGS = {"cls": "cls", "mean": "mean", "lasttoken": "last_token"}
+"""Poolings of sentence-transformers that the official trainer has, in its words."""
+
 STEP = re.compile(rb"(\d+)/(\d+) \[")
 
 
@@ -58,13 +62,15 @@ def train(
     load its own checkpoints. Its log is `flagembedding.log` beside the checkpoints.
 
     Raises:
-        InputError: if the trainer stops with an error (with the end of its log), or its loss is not finite.
+        InputError: if the trainer has no such pooling as the model's, stops with an error (with the end of its log), or
+            its loss is not finite.
     """
     if events_in is not None:
         events.require()
     if pairs is not None and not evaluation.can_be_judged(pairs):
         pairs = None
     source = hub.fetch(base)
+    pooling_method(source)
     weights = sum(file.stat().st_size for file in source.glob(f"*{hub.WEIGHTS}"))
     key = checkpoint_key(base, groups, cluster_of, options, pairs, None)
     folder = checkpoints.prepare(folder, key, (options.epochs + 1) * weights / 1e9)
@@ -78,6 +84,8 @@ def train(
         _run(command(source, data, folder, options, steps), folder / "flagembedding.log", steps)
 
     states = {_state(path)["global_step"]: path for path in folder.glob("checkpoint-*")}
+    for path in states.values():
+        layout.copy_modules(source, path)  # the trainer saves the transformer alone, which would be read as CLS
     history = _state(states[max(states)])["log_history"]
     if any("loss" in entry and not math.isfinite(float(entry["loss"])) for entry in history):
         raise InputError(
@@ -85,18 +93,39 @@ def train(
         )
     first, looks = {"step": 0, "epoch": 0.0}, []
     if pairs is not None:
-        first |= evaluation.separation(pairs, _encoder(source, options).encode)
+        encode = _encode_with(_encoder(source, options))
+        band = evaluation.crowded_band(pairs, encode)
+        first |= evaluation.separation(pairs, encode, band)
         evaluation.require(options.metric, first)
         for step in sorted(states):
-            found = evaluation.separation(pairs, _encoder(states[step], options).encode)
+            found = evaluation.separation(pairs, _encode_with(_encoder(states[step], options)), band)
             looks.append({"step": step, "epoch": step * options.epochs / steps, **found})
             if watch is not None:
                 watch(training_log(first, [*history, *looks]))
-    best = max(looks, key=lambda look: look[options.metric])["step"] if looks else max(states)
+    choices = {look["step"]: evaluation.choice(look, first, options.metric, options.drift_price) for look in looks}
+    best = max(choices, key=choices.get) if looks else max(states)
     log = training_log(first, [*history, *looks])
     if events_in is not None:
         events.write(events_in, log)
     return Trained(_encoder(states[best], options).model, log, best)
+
+
+def pooling_method(source: Path) -> str:
+    """A model's pooling in the words of the official trainer.
+
+    Args:
+        source: the model's folder.
+
+    Raises:
+        InputError: if the trainer has none such: it would train another model.
+    """
+    pooling = layout.pooling(source)
+    if pooling not in POOLINGS:
+        raise InputError(
+            f"04_train: backend: flagembedding trains models with {', '.join(POOLINGS)} pooling only, and that of "
+            f"{source} is {pooling or 'made of several modules'}; set backend to sentence_transformers"
+        )
+    return POOLINGS[pooling]
 
 
 def fill(groups: Sequence[Group], cluster_of: Mapping[str, int], negatives: int, seed: int) -> list[Group]:
@@ -135,8 +164,11 @@ def _shortened(groups: Sequence[Group], source: Path, options: Train) -> list[Gr
 
 
 def write_groups(groups: Sequence[Group], file: Path) -> None:
-    """Groups in FlagEmbedding's format."""
-    rows = [{"query": g.query, "pos": list(g.positives), "neg": list(g.negatives), "prompt": g.prompt} for g in groups]
+    """Groups in FlagEmbedding's format, which has a prompt of queries only: other texts get theirs here."""
+    rows = [
+        {"query": g.query, "pos": g.prompted(g.positives), "neg": g.prompted(g.negatives), "prompt": g.prompt}
+        for g in groups
+    ]
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
@@ -162,7 +194,7 @@ def command(source: Path, data: Path, folder: Path, options: Train, steps: int) 
         "query_instruction_for_retrieval": "",
         "query_instruction_format": "{}{}",
         "temperature": 1 / options.scale,
-        "sentence_pooling_method": "cls",
+        "sentence_pooling_method": pooling_method(source),
         "normalize_embeddings": True,
         "output_dir": folder,
         "num_train_epochs": options.epochs,
@@ -214,6 +246,11 @@ def _run(command: list[str], log: Path, steps: int) -> None:
 
 def _encoder(folder: Path, options: Train) -> Encoder:
     return Encoder(folder, max_length=options.max_length, device=options.device, cache_dir=None)
+
+
+def _encode_with(encoder: Encoder) -> Callable[[list[str]], np.ndarray]:
+    """A function: n texts, prompts included -> (n, d) float32 unit rows."""
+    return partial(encoder.encode, prompt="")
 
 
 def _state(checkpoint: Path) -> dict:

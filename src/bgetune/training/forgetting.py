@@ -27,12 +27,13 @@ METRICS = {
 """What `general_scores` measures, and what it says."""
 
 
-def read_general(source: GeneralSource, most: int, seed: int) -> pd.DataFrame:
-    """The general pairs: columns a, b (str, normalised), label (float64).
+def read_general(source: GeneralSource, most: int, seed: int, prompt: str = "") -> pd.DataFrame:
+    """The general pairs: columns a, b (str, normalised, prompt included), label (float64).
 
     Args:
         source: where they are.
         most: of more pairs, so many are drawn by the seed.
+        prompt: put before every text: the model's for texts of one kind.
 
     Raises:
         InputError: if the source cannot be read, or all its pairs have one label.
@@ -47,7 +48,7 @@ def read_general(source: GeneralSource, most: int, seed: int) -> pd.DataFrame:
             f"04_train: general: {sources.label(source)}: all {len(pairs)} pairs have one label in "
             f"{source.label_column}, so there is nothing to tell apart; give pairs that mean the same and others"
         )
-    return pairs.reset_index(drop=True)
+    return pairs.assign(a=prompt + pairs["a"], b=prompt + pairs["b"]).reset_index(drop=True)
 
 
 def general_scores(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ class Group:
         positives: texts that mean the same or answer it, one or more.
         negatives: hard negatives, none or more.
         prompt: what is put before the query, "" for none.
+        text_prompt: what is put before every positive and negative.
         source: where the positives come from.
     """
 
@@ -31,10 +32,21 @@ class Group:
     negatives: tuple[str, ...] = ()
     prompt: str = ""
     source: str = ""
+    text_prompt: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """The query as it is encoded."""
+        return self.prompt + self.query
+
+    def prompted(self, texts: Iterable[str]) -> list[str]:
+        """Positives or negatives as they are encoded."""
+        return [self.text_prompt + text for text in texts]
 
 
 def read_groups(file: str | Path) -> list[Group]:
-    """The groups of a file in FlagEmbedding's format: `query`, `pos`, `neg`, and, where present, `prompt`, `source`.
+    """The groups of a file in FlagEmbedding's format: `query`, `pos`, `neg`, and, where present, `prompt`, `source`
+    and `text_prompt`.
 
     Raises:
         InputError: naming file, line and key; or if the file holds no group.
@@ -46,7 +58,10 @@ def read_groups(file: str | Path) -> list[Group]:
             if line.strip():
                 groups.append(_parse(line, f"{file}, line {number}"))
     if not groups:
-        raise InputError(f"{file} holds no training group: no positives were found; see the report of 01_positives")
+        raise InputError(
+            f"{file} holds no training group: 03_hard_negatives found no hard negative for any query. Its report says "
+            f"which rule rejected them: lower window_low, or fill up with too_few: random; or give more data"
+        )
     return groups
 
 
@@ -54,16 +69,19 @@ def _parse(line: str, place: str) -> Group:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise InputError(f"{place}: not JSON ({error})") from None
+        raise InputError(f"{place}: not JSON ({error}); run again with --from 03") from None
     if not isinstance(row, dict):
-        raise InputError(f"{place}: a group is an object with query, pos and neg")
+        raise InputError(f"{place}: a group is an object with query, pos and neg; run again with --from 03")
     for key, kind in (("query", str), ("pos", list), ("neg", list)):
         if not isinstance(row.get(key), kind):
-            raise InputError(f"{place}: {key} must be a {'text' if kind is str else 'list of texts'}")
+            raise InputError(
+                f"{place}: {key} must be a {'text' if kind is str else 'list of texts'}; run again with --from 03"
+            )
     texts = [row["query"], *row["pos"], *row["neg"]]
     if not row["pos"] or not all(isinstance(text, str) and text.strip() for text in texts):
         raise InputError(f"{place}: a group needs a query and at least one positive, and no text may be empty")
-    return Group(row["query"], tuple(row["pos"]), tuple(row["neg"]), row.get("prompt") or "", row.get("source") or "")
+    rest = (row.get(name) or "" for name in ("prompt", "source", "text_prompt"))
+    return Group(row["query"], tuple(row["pos"]), tuple(row["neg"]), *rest)
 
 
 def cluster_numbers(groups: Sequence[Group], texts: pd.DataFrame, clusters: pd.DataFrame) -> dict[str, int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bgetune.config.stages import Train
-from bgetune.models import hub
+from bgetune.models import hub, layout
+from bgetune.models.prompts import NO_PROMPTS, Prompts
 from bgetune.paths import is_hub_name
 
 if TYPE_CHECKING:
@@ -16,44 +18,58 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-def save(model: SentenceTransformer, folder: str | Path, query_instruction: str = "", card: str = "") -> None:
-    """Write a model so that `SentenceTransformer(folder)`, `FlagModel(folder)` and our `Encoder` give the same vectors.
+def save(model: SentenceTransformer, folder: str | Path, prompts: Prompts = NO_PROMPTS) -> None:
+    """Write a model so that every loader of embedding models gives the same vectors.
 
-    Safetensors weights, a pooling module, a normalisation module (added if the model has none), the instruction as
-    the prompt named "query", and a README.md.
+    Safetensors weights, tokenizer, pooling, a normalisation (added if the model has none) and the prompts, in the
+    layout of `bgetune.models.layout`.
 
     Args:
         model: a transformer and its pooling.
         folder: made if missing.
-        query_instruction: for queries that search documents: `model.encode(queries, prompt_name="query")`.
-        card: Markdown of the README.md.
+        prompts: what was put before texts in training.
     """
     from sentence_transformers.sentence_transformer import modules
 
     if not any(isinstance(module, modules.Normalize) for module in model):
         model.append(modules.Normalize())
-    model.prompts = {"query": query_instruction, "document": ""}
-    model.default_prompt_name = None
-    with hub.quiet():
-        model.save_pretrained(str(folder), create_model_card=False)
-    (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+    settings = prompts.saved()
+    model.prompts, model.default_prompt_name = settings["prompts"], settings["default_prompt_name"]
+    try:
+        with hub.quiet():
+            model.save_pretrained(str(folder), create_model_card=False)
+    finally:
+        model.prompts, model.default_prompt_name = {}, None  # in memory, texts have their prompts already
+    limits = (model.max_seq_length, getattr(model[0].auto_model.config, "max_position_embeddings", None))
+    length = min((limit for limit in limits if limit), default=512)
+    lower_case = bool(getattr(model[0], "do_lower_case", False))
+    layout.make_classic(Path(folder), max_length=int(length), lower_case=lower_case)
 
 
-def model_card(options: Train, counts: Mapping[str, int], result: pd.DataFrame, run_name: str) -> str:
-    """The README.md of a tuned model. It names no file or server of the team's: it may be published.
+def write_card(folder: Path, options: Train, counts: Mapping[str, int], result: pd.DataFrame, run_name: str) -> None:
+    """Write the README.md of a saved model. It names no file or server of the team's: it may be published.
 
     Args:
+        folder: as `save` leaves it; what the card says of the model is read from there.
         options: the parameters of 04_train.
         counts: of the training data.
         result: as `forgetting.compare` returns it; its last column is this model.
         run_name: of the run, whose 05_calibrate writes the thresholds.
     """
+    (folder / "README.md").write_text(model_card(folder, options, counts, result, run_name), encoding="utf-8")
+
+
+def model_card(folder: Path, options: Train, counts: Mapping[str, int], result: pd.DataFrame, run_name: str) -> str:
+    """The text of the card that `write_card` writes."""
     base = options.model if is_hub_name(options.model) or "://" in options.model else Path(options.model).name
-    changed = options.model_dump(exclude_defaults=True, exclude={"model", "device", "general", "push_to_hub"})
+    hidden = {"model", "device", "general", "push_to_hub", "query_instruction", "document_instruction"}
+    changed = options.model_dump(exclude_defaults=True, exclude=hidden)
     shown = {"epochs": options.epochs, "learning_rate": options.learning_rate, "seed": options.seed} | changed
     origin = f"\nbase_model: {base}" if is_hub_name(options.model) else ""
     run = _escape(f"runs/{run_name}")
     measures = ((name, *(f"{value:.4f}" for value in row)) for name, *row in result.itertuples())
+    prompts, pooling = Prompts.of(folder), layout.pooling(folder)
+    length = json.loads((folder / layout.TRANSFORMER).read_text(encoding="utf-8"))["max_seq_length"]
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -62,19 +78,18 @@ tags: [sentence-transformers, sentence-similarity, feature-extraction, bgetune]{
 
 # {_escape(base)}, fine-tuned by bgetune
 
-A sentence embedding model with CLS pooling and vectors of length 1: the dot product of two is their similarity.
+A sentence embedding model with {_POOLED.get(pooling, "its base model's pooling")} and vectors of length 1: the dot
+product of two is their cosine. It reads the first {length} tokens of a text.
 
 ```python
 from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer("path/to/this/folder")
-documents = model.encode(["..."])
-queries = model.encode(["..."], prompt_name="query")  # for queries that search documents
-questions = model.encode(["..."])  # for texts that are compared with their own kind
+{_calls(prompts)}
 ```
 
-`FlagModel("path/to/this/folder")` of FlagEmbedding and `bgetune.models.encoder.Encoder(...)` give the same vectors.
-{_instruction(options.query_instruction)}{_lengths(options.matryoshka)}
+{_other_loaders(pooling, prompts, length)}
+{_prompts(prompts)}{_lengths(options.matryoshka)}
 ## Thresholds
 
 Scores of this model lie elsewhere than those of its base: a threshold that was chosen for the base does not hold here.
@@ -96,8 +111,74 @@ this folder, not into it; `bgetune.scoring.Scorer.load("{run}")` reads both.
 """
 
 
-def _instruction(text: str) -> str:
-    return f"\nThe prompt `query`, put before queries that search documents: {_escape(text)}\n" if text else ""
+_POOLED = {"cls": "CLS pooling (the first token's vector)", "mean": "mean pooling (the mean of the tokens' vectors)"}
+
+_FLAG = ("cls", "mean")
+"""Poolings of FlagEmbedding's `FlagModel`."""
+
+
+def _calls(prompts: Prompts) -> str:
+    """Python: how texts of each task are encoded by sentence-transformers."""
+    if prompts == NO_PROMPTS:
+        return 'vectors = model.encode(["..."])  # queries and documents alike: no prompt'
+    return f"""queries = model.encode(["..."], prompt_name="query")  # that search documents
+documents = model.encode(["..."], prompt_name="document")
+questions = model.encode(["..."]{_named(prompts)})  # compared with texts of their own kind"""
+
+
+def _named(prompts: Prompts) -> str:
+    name = prompts.saved()["default_prompt_name"]
+    return f', prompt_name="{name}"' if name else ""
+
+
+def _other_loaders(pooling: str | None, prompts: Prompts, length: int) -> str:
+    ours = "`bgetune.models.encoder.Encoder(...)` gives the same vectors"
+    if pooling not in _FLAG:
+        return f"{ours}. FlagEmbedding's `FlagModel` does not: it knows no such pooling."
+    given = {
+        "pooling_method": pooling,
+        "query_instruction_for_retrieval": prompts.query or None,
+        "passage_instruction_for_retrieval": prompts.document or None,
+        "query_max_length": length,
+        "passage_max_length": length,
+        "use_fp16": False,
+    }
+    options = "".join(f"    {name}={_literal(value)},\n" for name, value in given.items() if value is not None)
+    return f"""{ours}; so does FlagEmbedding, called so:
+
+```python
+from FlagEmbedding import FlagModel
+
+model = FlagModel(
+    "path/to/this/folder",
+{options})
+queries, documents = model.encode_queries(["..."]), model.encode_corpus(["..."])
+```
+"""
+
+
+def _literal(value: str | int) -> str:
+    """A Python literal that no text of the team's can break out of, in a block of Markdown."""
+    text = repr(value) if isinstance(value, int) else json.dumps(value, ensure_ascii=False)
+    return "".join(f"\\u{ord(letter):04x}" if letter in "`<>&" else letter for letter in text)
+
+
+def _prompts(prompts: Prompts) -> str:
+    if prompts == NO_PROMPTS:
+        return ""
+    rows = [
+        ("a query that searches documents", prompts.query),
+        ("a document that is searched", prompts.document),
+        ("texts of one kind that are compared, both", prompts.symmetric),
+    ]
+    table = _table(("before", "prompt"), [(what, json.dumps(text, ensure_ascii=False)) for what, text in rows])
+    return f"""
+## Prompts
+
+The model was trained with them, and its scores hold with them only.
+
+{table}
+"""
 
 
 def _lengths(lengths: Sequence[int]) -> str:

@@ -121,11 +121,10 @@ def train(
     callbacks = [Progress(), Epochs(sampler)]
     judge = None
     if pairs is not None:
-        evaluator = DevEvaluator(pairs, options.batch_size)
-        first |= evaluator(model)
-        evaluation.require(options.metric, first)
-        judge = Judge(first, options.metric, options.patience, watch)
-        callbacks.append(judge)
+        evaluator = DevEvaluator(pairs, options, model)
+        first |= evaluator.before
+        judge = Judge(first, options.patience, watch)
+        callbacks += [judge, DriftGuard(losses["groups"], first, options.orthogonality_weight)]
     if events_in is not None and int(os.environ.get("RANK", "0")) == 0:
         callbacks.append(TensorBoardCallback(events.start(events_in, first, checkpoints.step(last))))
     trainer = Trainer(
@@ -159,8 +158,8 @@ def load(base: str | Path, options: Train) -> SentenceTransformer:
 
 
 def encoder_of(model: SentenceTransformer, batch_size: int) -> Callable[[list[str]], np.ndarray]:
-    """A function: n texts -> (n, d) float32 unit rows."""
-    options = {"batch_size": batch_size, "normalize_embeddings": True, "show_progress_bar": False}
+    """A function: n texts, prompts included -> (n, d) float32 unit rows."""
+    options = {"prompt": "", "batch_size": batch_size, "normalize_embeddings": True, "show_progress_bar": False}
     return lambda texts: model.encode(shorten(model.tokenizer, texts, model.max_seq_length or 512), **options)
 
 
@@ -180,7 +179,7 @@ def ranking_loss(model: SentenceTransformer, options: Train) -> RankingLoss:
         scale=options.scale,
         symmetric=options.symmetric,
         compare=options.compare,
-        spread=options.spread,
+        orthogonality_weight=options.orthogonality_weight,
         dimensions=options.matryoshka,
         mini_batch_size=options.mini_batch_size,
     )
@@ -204,9 +203,9 @@ def guide(base: str | Path, groups: Sequence[Group], options: Train) -> Guide | 
     if options.loss != "gist":
         return None
     encoder = Encoder(options.guide or base, max_length=options.max_length, device=options.device, parameter="guide")
-    texts = [t for group in groups for t in (group.prompt + group.query, *group.positives, *group.negatives)]
+    texts = [t for group in groups for t in (group.anchor, *group.prompted([*group.positives, *group.negatives]))]
     texts = list(dict.fromkeys(texts))
-    return Guide(encoder.encode(texts), {text: i for i, text in enumerate(texts)}, options.guide_margin)
+    return Guide(encoder.encode(texts, prompt=""), {text: i for i, text in enumerate(texts)}, options.guide_margin)
 
 
 def training_arguments(options: Train, folder: Path, steps: int, judged: bool) -> SentenceTransformerTrainingArguments:
@@ -240,7 +239,7 @@ def training_arguments(options: Train, folder: Path, steps: int, judged: bool) -
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=judged,
-        metric_for_best_model=f"eval_{options.metric}" if judged else None,
+        metric_for_best_model="eval_choice" if judged else None,
         greater_is_better=True if judged else None,
         report_to="none",
         disable_tqdm=True,
@@ -346,15 +345,24 @@ class Collator:
 
 
 class DevEvaluator(SentenceEvaluator):
-    """`evaluation.separation` as the trainer calls it."""
+    """`evaluation.separation` as the trainer calls it, and what a checkpoint is chosen by, as `choice`.
 
-    def __init__(self, pairs: pd.DataFrame, batch_size: int):
+    Attributes:
+        before: the same of the model before training.
+    """
+
+    def __init__(self, pairs: pd.DataFrame, options: Train, model: SentenceTransformer):
         super().__init__()
         self.pairs = pairs
-        self.batch_size = batch_size
+        self.options = options
+        encode = encoder_of(model, options.batch_size)
+        self.band = evaluation.crowded_band(pairs, encode)
+        self.before = evaluation.separation(pairs, encode, self.band)
+        evaluation.require(options.metric, self.before)
 
     def __call__(self, model: SentenceTransformer, output_path=None, epoch=-1, steps=-1) -> dict[str, float]:
-        return evaluation.separation(self.pairs, encoder_of(model, self.batch_size))
+        found = evaluation.separation(self.pairs, encoder_of(model, self.options.batch_size), self.band)
+        return found | {"choice": evaluation.choice(found, self.before, self.options.metric, self.options.drift_price)}
 
 
 class Progress(TrainerCallback):
@@ -399,9 +407,8 @@ class Judge(TrainerCallback):
     All it knows is in the trainer's log, so a training that continues is judged as an unbroken one.
     """
 
-    def __init__(self, first: Mapping[str, float], metric: str, patience: int | None, watch: Watch | None):
+    def __init__(self, first: Mapping[str, float], patience: int | None, watch: Watch | None):
         self.first = first
-        self.metric = metric
         self.patience = patience
         self.watch = watch
 
@@ -416,8 +423,36 @@ class Judge(TrainerCallback):
 
     def is_over(self, state: TrainerState) -> bool:
         """Whether the last `patience` looks brought nothing better."""
-        values = [entry[f"eval_{self.metric}"] for entry in state.log_history if f"eval_{self.metric}" in entry]
+        values = [entry["eval_choice"] for entry in state.log_history if "eval_choice" in entry]
         return self.patience is not None and len(values) - 1 - int(np.argmax(values)) >= self.patience
+
+
+class DriftGuard(TrainerCallback):
+    """Raises the weight of the orthogonality regularisation while dev shows more drift than before training.
+
+    The weight follows from the trainer's log, so a training that continues has that of an unbroken one.
+    """
+
+    def __init__(self, loss: RankingLoss, first: Mapping[str, float], weight: float):
+        self.loss = loss
+        self.first = first
+        self.weight = weight
+
+    def on_train_begin(self, args, state: TrainerState, control: TrainerControl, **_):
+        self.on_evaluate(args, state, control)
+
+    def on_evaluate(self, args, state: TrainerState, control: TrainerControl, **_):
+        looks = [entry for entry in state.log_history if "eval_choice" in entry]
+        looks = [{name.removeprefix("eval_"): value for name, value in look.items()} for look in looks]
+        self.loss.orthogonality_weight = guarded_weight(looks, self.first, self.weight)
+
+
+def guarded_weight(looks: Sequence[Mapping[str, float]], before: Mapping[str, float], weight: float) -> float:
+    """The weight after some looks at dev: doubled by each that shows drift, up to 32 times, halved by each other."""
+    times = 1
+    for look in looks:
+        times = min(2 * times, 32) if evaluation.has_drifted(look, before) else max(times // 2, 1)
+    return weight * times
 
 
 def training_log(first: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> pd.DataFrame:

@@ -1,0 +1,307 @@
+"""What the figures of a run say, in sentences: did tuning help, what can the scores be trusted with, what to do next.
+
+A figure counts as better or worse only where the 95 % interval of its difference, measured on the same resamples of
+test clusters for both models, leaves out 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from bgetune.locale import N_, _
+from bgetune.reports.numbers import count, interval, number, rounded_up, share
+
+Change = Literal["better", "worse", "chance", "unknown"]
+Outcome = Literal["helped", "harmed", "same", "unclear", "unknown"]
+
+MEASURES = {
+    "auc": (N_("AUC"), N_("Probability that a positive pair scores above a negative one"), "up"),
+    "average_precision": (N_("Average precision"), N_("Area under the precision-recall curve"), "up"),
+    "f1_at_0.8": (N_("F1 at the fixed 0.8"), N_("What the usual fixed threshold gives"), "up"),
+    "best_f1": (N_("Best F1"), N_("At each model's own best threshold"), "up"),
+    "overlap": (N_("Overlap"), N_("Share that positive and negative score distributions have in common"), "down"),
+    "share_0.6_0.9": (N_("Share in 0.6-0.9"), N_("Pairs whose score says little"), "down"),
+    "mean_squared_cosine_random": (N_("Drift"), N_("Mean squared cosine of random pairs"), "down"),
+}
+"""The headline measures: key -> name, meaning, and whether more or less is better."""
+
+JUDGED_BY = "average_precision"
+"""The measure that decides whether tuning helped: it needs no threshold."""
+
+FEWEST_CLUSTERS = 10
+"""Test clusters below which an interval by resampling them means nothing."""
+
+NO_MATTER = 0.02
+"""A difference that certainly is no larger than this is called none."""
+
+ACCEPTS_ALL = 0.9
+"""Share of accepted pairs from which a threshold is said to accept everything."""
+
+CALIBRATION_FAILED = 0.05
+"""Calibration has failed where the interval of its error (ECE) lies above this."""
+
+
+def change(results: Mapping[str, Any], key: str) -> Change:
+    """Whether a headline measure became better or worse, or may have changed by chance alone."""
+    bounds = results.get("difference", {}).get(f"{key}_interval")
+    if not bounds or None in bounds or not all(bound == bound for bound in bounds):
+        return "unknown"
+    low, high = bounds
+    if clusters_judged(results) < FEWEST_CLUSTERS or low <= 0 <= high:
+        return "chance"
+    return "better" if (low > 0) == (MEASURES[key][2] == "up") else "worse"
+
+
+def accepts_everything(results: Mapping[str, Any]) -> bool:
+    """Whether nearly every pair reached the fixed threshold of 0.8 before: it decided nothing then."""
+    return results.get("before", {}).get("accepted_at_0.8", 0) >= ACCEPTS_ALL
+
+
+def clusters_judged(results: Mapping[str, Any]) -> int:
+    """Clusters that the test pairs come from: what the evidence counts in. 0 where a run did not record it."""
+    return results.get("pairs", {}).get("balance", {}).get("test", {}).get("clusters", 0)
+
+
+def pairs_judged(results: Mapping[str, Any]) -> int:
+    """Pairs that the models were judged on."""
+    test = results.get("pairs", {}).get("balance", {}).get("test", {})
+    return test.get("positives", 0) + test.get("negatives", 0)
+
+
+def outcome(results: Mapping[str, Any]) -> Outcome:
+    """Whether tuning helped, harmed, changed nothing that matters, or the pairs are too few to tell."""
+    found = change(results, JUDGED_BY)
+    if found == "better":
+        return "helped"
+    if found == "worse":
+        return "harmed"
+    if found == "unknown":
+        return "unknown"
+    low, high = results["difference"][f"{JUDGED_BY}_interval"]
+    return "same" if max(-low, high) <= NO_MATTER and clusters_judged(results) >= FEWEST_CLUSTERS else "unclear"
+
+
+def calibration_failed(results: Mapping[str, Any]) -> bool:
+    """Whether the calibrated scores are surely off by more than `CALIBRATION_FAILED`."""
+    low = results.get("calibration", {}).get("ece_low")
+    return low is not None and low > CALIBRATION_FAILED
+
+
+def sentences(results: Mapping[str, Any]) -> list[str]:
+    """The verdict: the outcome, what it means for those who use the scores, and the evidence it stands on."""
+    said = [_outcome_in_words(results)]
+    promise = _promise_in_words(results) if outcome(results) in ("helped", "same", "unclear") else None
+    said += [promise] if promise else []
+    said.append(evidence(results))
+    if calibration_failed(results):
+        error = results["calibration"]
+        said.append(
+            _(
+                "Calibration failed: the calibrated scores are off by {error} on average (95 % interval {bounds}); do "
+                "not read them as probabilities."
+            ).format(error=number(error["ece"]), bounds=interval([error["ece_low"], error["ece_high"]]))
+        )
+    return said
+
+
+def _outcome_in_words(results: Mapping[str, Any]) -> str:
+    names = {
+        "helped": N_("Tuning helped: average precision went from {before} to {after}."),
+        "harmed": N_(
+            "Tuning made the model worse: average precision fell from {before} to {after} (95 % interval of the "
+            "difference {bounds}). Keep the base model."
+        ),
+        "same": N_(
+            "Tuning did not help: average precision went from {before} to {after}, and the 95 % interval of the "
+            "difference ({bounds}) leaves no room for a gain that matters."
+        ),
+        "unclear": N_(
+            "Too few pairs to tell whether tuning helped: average precision went from {before} to {after}, but the "
+            "95 % interval of the difference, {bounds}, includes 0."
+        ),
+        "unknown": N_("This run does not record how sure its figures are; run notebook 05 again to see a verdict."),
+    }
+    found = outcome(results)
+    if found == "unclear" and clusters_judged(results) < FEWEST_CLUSTERS:
+        return _(
+            "Too few pairs to tell whether tuning helped: they come from {clusters} clusters of meaning, and it takes "
+            "{fewest} at least."
+        ).format(clusters=count(clusters_judged(results)), fewest=FEWEST_CLUSTERS)
+    return _(names[found]).format(
+        before=number(results.get("before", {}).get(JUDGED_BY)),
+        after=number(results.get("after", {}).get(JUDGED_BY)),
+        bounds=interval(results.get("difference", {}).get(f"{JUDGED_BY}_interval"), signs=True),
+    )
+
+
+def _promise_in_words(results: Mapping[str, Any]) -> str | None:
+    """Recall at the promise that people ask for most, 95 %; of those that are kept, the one nearest to it."""
+    kept = [row for row in results.get("recalls", ()) if row["after"] is not None]
+    if not kept:
+        return _("No threshold keeps a promise of precision yet.") if results.get("recalls") else None
+    row = min(kept, key=lambda row: abs(row["precision"] - 0.95))
+    values = {"precision": share(row["precision"]), "after": share(row["after"])}
+    if row["before"] is None:
+        text = _(
+            "At {precision} precision the model now finds {after} of the paraphrases; before, no threshold kept that "
+            "promise."
+        )
+        return text.format(**values)
+    text = _("At {precision} precision the model now finds {after} of the paraphrases; before, {before}.")
+    said = text.format(**values, before=share(row["before"]))
+    if row["difference_low"] <= 0 <= row["difference_high"]:
+        said += " " + _("That difference may be chance.")
+    return said
+
+
+def evidence(results: Mapping[str, Any]) -> str:
+    """How many pairs, from how many meanings, and who says what they mean."""
+    labelled = results.get("pairs", {}).get("pairs") == "labelled"
+    text = (
+        _("Judged on {pairs} pairs from {clusters} clusters of meaning that no training saw, labelled by people.")
+        if labelled
+        else _(
+            "Judged on {pairs} pairs from {clusters} clusters of meaning that no training saw. Their negatives are "
+            "what the base model took for similar, which makes the base look worse than it is."
+        )
+    )
+    return text.format(pairs=count(pairs_judged(results)), clusters=count(clusters_judged(results)))
+
+
+def size_of_evidence(results: Mapping[str, Any]) -> str:
+    """The numbers of `evidence`, to stand beside figures."""
+    text = _("They stand on {pairs} test pairs from {clusters} clusters.")
+    return text.format(pairs=count(pairs_judged(results)), clusters=count(clusters_judged(results)))
+
+
+def figure_in_words(results: Mapping[str, Any]) -> str:
+    """What the picture of the scores shows, for those who do not see it."""
+    before, after = (results.get(name, {}).get("overlap") for name in ("before", "after"))
+    if before is None or after is None:
+        return _("Distributions of the scores of positives, hard negatives and random pairs, before and after tuning.")
+    return _(
+        "Before tuning, the scores of pairs of one meaning and of hard negatives have {before} of their distributions "
+        "in common; after tuning, {after}."
+    ).format(before=share(before), after=share(after))
+
+
+# --- the next step ------------------------------------------------------------------------------------------------
+
+
+def next_step(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) -> str:
+    """The first step that applies, from what makes the run useless to what makes a good one better."""
+    return next(_steps(stages, results))
+
+
+def _steps(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) -> Iterator[str]:
+    found = outcome(results)
+    mined = _last(stages, "03_hard_negatives")
+    if found == "harmed":
+        yield _(
+            "See what the model was taught: the doubtful edges in 01 and the examples in 03. Then try fewer epochs or "
+            "a lower learning_rate in 04_train."
+        )
+    if found == "unclear":
+        yield _more_pairs_to_tell(results)
+    starved = mined.get("with_negatives")
+    if found in ("same", "helped") and starved is not None and starved < 0.8:
+        yield _starved(mined)
+    if found == "same":
+        yield _(
+            "Give notebook 01 more data: positives that the base model does not know already are what it can learn "
+            "from."
+        )
+    if calibration_failed(results):
+        dev = results["pairs"]["balance"]["dev"]
+        yield _(
+            "Label more pairs (sources: pairs): the calibration was fitted on {pairs} pairs from {clusters} clusters, "
+            "too few to hold for others."
+        ).format(pairs=count(dev["positives"] + dev["negatives"]), clusters=count(dev.get("clusters", 0)))
+    for row in results.get("recalls", ()):
+        if row["after"] is None and row.get("needed"):
+            dev = results["pairs"]["balance"]["dev"]
+            there = dev["positives"] + dev["negatives"]
+            yield _(
+                "Label about {more} more pairs for dev (sources: pairs): a promise of {precision} precision takes "
+                "{needed} pairs like these at least, and there are {there}."
+            ).format(
+                more=count(rounded_up(row["needed"] - there)),
+                precision=share(row["precision"]),
+                needed=count(row["needed"]),
+                there=count(there),
+            )
+    yield from _better_ranking(results)
+    if mined.get("doubtful"):
+        yield _(
+            "Judge the {pairs} doubtful pairs in review.csv of notebook 03: every verdict corrects what the next run "
+            "teaches."
+        ).format(pairs=count(mined["doubtful"]))
+    yield _("Read the mistakes below: what they have in common is what the data lack.")
+
+
+def _more_pairs_to_tell(results: Mapping[str, Any]) -> str:
+    """An interval narrows with the square root of the clusters: how many put 0 outside, if the difference stays."""
+    low, high = results["difference"][f"{JUDGED_BY}_interval"]
+    middle, half = results["difference"][JUDGED_BY], (high - low) / 2
+    pairs = pairs_judged(results)
+    if middle and 1 < (half / middle) ** 2 < 100:
+        return _(
+            "Label about {more} more pairs (sources: pairs): if the difference stays what it is, its interval then "
+            "leaves out 0."
+        ).format(more=count(rounded_up(pairs * ((half / middle) ** 2 - 1))))
+    return _(
+        "Label more pairs (sources: pairs), from other meanings than the {clusters} clusters that are judged now."
+    ).format(clusters=count(clusters_judged(results)))
+
+
+def _starved(mined: Mapping[str, Any]) -> str:
+    rules = {rule: taken for rule, taken in mined.get("rules", {}).items() if not rule.startswith("(")}
+    worst = max(rules, key=rules.get, default="rank")
+    return _(
+        "Let more candidates pass in 03_hard_negatives: only {share} of the queries have a hard negative, and the rule "
+        "{rule} rejects most."
+    ).format(share=share(mined["with_negatives"]), rule=worst)
+
+
+def _better_ranking(results: Mapping[str, Any]) -> Iterator[str]:
+    """The reranker, alone or with the model, where its gain in MRR is proven."""
+    ranking = results.get("retrieval", {})
+    proven = {name: row for name, row in ranking.items() if (row.get("gain_low") or 0) > 0}
+    if proven:
+        best = max(proven, key=lambda name: proven[name]["gain"])
+        milliseconds = results.get("milliseconds", {}).get("rerank")
+        yield _(
+            "Use the reranker behind the search: MRR rises from {before} to {after} ({bounds} more), for {time} ms a "
+            "query."
+        ).format(
+            before=number(ranking["after"]["mrr"]),
+            after=number(proven[best]["mrr"]),
+            bounds=interval([proven[best]["gain_low"], proven[best]["gain_high"]], signs=True),
+            time=number(milliseconds, 0),
+        )
+
+
+def _last(stages: Mapping[str, Mapping[str, Any]], notebook: str) -> Mapping[str, Any]:
+    """The metrics of the last round of a notebook."""
+    rounds = [name for name in stages if name.partition(".")[0] == notebook]
+    return stages[rounds[-1]].get("metrics", {}) if rounds else {}
+
+
+def in_words(results: Mapping[str, Any], key: str) -> str:
+    """One headline measure's change in words, beside its difference."""
+    found = change(results, key)
+    if key == "f1_at_0.8" and accepts_everything(results):
+        accepted = share(results["before"]["accepted_at_0.8"])
+        if found != "better":
+            return _("before, 0.8 accepts everything ({accepted} of the pairs): no loss").format(accepted=accepted)
+        return _("better; before, 0.8 accepts everything ({accepted} of the pairs)").format(accepted=accepted)
+    words = {"better": N_("better"), "worse": N_("worse"), "chance": N_("may be chance"), "unknown": N_("not known")}
+    return _(words[found])
+
+
+def look(results: Mapping[str, Any], key: str) -> str:
+    """The class that colours a measure: good, bad, or none where nothing is proven."""
+    if key == "f1_at_0.8" and accepts_everything(results) and change(results, key) == "worse":
+        return ""
+    return {"better": "good", "worse": "bad"}.get(change(results, key), "")

@@ -1,0 +1,128 @@
+"""A notebook is executed by papermill, in a kernel of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from bgetune.config.stages import STAGES
+from bgetune.errors import InputError, InternalError
+from bgetune.files import private_folder, remove, temporary_name
+from bgetune.paths import ROOT
+from bgetune.runs import manifest
+from bgetune.runs.copies import copy_notebook
+
+MAX_SOCKET_PATH = 100
+"""Bytes; the system's own limit is 103 (macOS) or 107 (Linux)."""
+MEMORY = ("mini_batch_size", "batch_size", "max_length", "sample_fraction")
+"""Parameters that lower the need for memory, where a notebook has them."""
+
+
+class NotebookError(RuntimeError):
+    """A notebook failed with something else than bad input; the message names notebook, cell and executed copy."""
+
+
+def run_notebook(stage: str, profile: Path, run_dir: Path, descriptor: int) -> Path:
+    """Execute the notebook of a stage, as released, and record the executed copy.
+
+    Args:
+        profile: the profile's file.
+        descriptor: of the lock of the run's folder.
+
+    Returns:
+        The executed copy, `notebooks/STAGE.ipynb` in the run's folder. One that failed is
+        `notebooks/STAGE.failed.ipynb`, and the copy of the last success stays.
+
+    Raises:
+        InputError: what the notebook says of bad input.
+        NotebookError: any other failure.
+    """
+    executed = run_dir / "notebooks" / f"{stage}.ipynb"
+    failed = executed.with_suffix(".failed.ipynb")
+    folder = temporary_name(executed)
+    folder.mkdir(parents=True)
+    draft = folder / executed.name
+    try:
+        _execute(stage, profile, run_dir, draft, descriptor)
+    except (InputError, NotebookError) as error:
+        if draft.exists():
+            os.replace(draft, failed)
+            error.args = (f"{error}; executed copy: {failed}",)
+        raise
+    else:
+        os.replace(draft, executed)
+        failed.unlink(missing_ok=True)
+        manifest.record_executed(stage, run_dir)
+    finally:
+        remove(folder)
+    return executed
+
+
+def _execute(stage: str, profile: Path, run_dir: Path, target: Path, descriptor: int) -> None:
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    number = manifest.round_of(stage)
+    for attempt in (1, 2):
+        try:
+            papermill.execute_notebook(
+                copy_notebook(manifest.notebook_of(stage)),
+                target,
+                parameters={"profile": str(profile), "run_dir": str(run_dir)}
+                | ({} if number == 1 else {"round_number": number}),
+                cwd=ROOT / "notebooks",
+                kernel_name="python3",
+                progress_bar=False,
+                config=Config(
+                    {
+                        # sockets of this user's and this process's alone, not TCP ports that everybody here can read
+                        "KernelManager": {"transport": "ipc", "connection_file": str(_sockets() / "kernel.json")},
+                        "OwningKernelManager": {"descriptor": descriptor},
+                        "NotebookClient": {
+                            "kernel_manager_class": "bgetune.runs.kernel.OwningKernelManager",
+                            # a kernel tells the terminal when it is asked to stop; the notebook's errors are in its copy
+                            "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
+                        },
+                    }
+                ),
+                # the notebooks' own progress bars, where somebody watches
+                stderr_file=sys.stderr if sys.stderr.isatty() else None,
+            )
+            return
+        except PapermillExecutionError as error:
+            place = f"in notebook {stage}, cell {error.cell_index + 1} (In [{error.exec_count}])"
+            if error.ename == InputError.__name__:
+                raise InputError(f"{error.evalue}\n  {place}") from None
+            if error.ename == InternalError.__name__:
+                raise NotebookError(f"{error.evalue}\n  {place}") from None
+            if "No space left on device" in error.evalue:
+                raise NotebookError(f"the disk is full; free some space and run again\n  {place}") from None
+            raise NotebookError(f"{error.ename}: {error.evalue}\n  {place}") from None
+        except DeadKernelError:
+            raise NotebookError(_died(stage)) from None
+        except RuntimeError as error:  # of nbclient: the kernel did not start
+            if attempt == 2:
+                raise NotebookError(f"the kernel of notebook {stage} does not start: {error}") from None
+
+
+def _died(stage: str) -> str:
+    notebook = manifest.notebook_of(stage)
+    lower = [name for name in MEMORY if name in STAGES[notebook].model_fields]
+    return (
+        f"the kernel of notebook {stage} was ended by the system, most probably because memory ran out; lower "
+        f"{' or '.join(lower)} in {notebook}, or close other programs"
+    )
+
+
+@cache
+def _sockets() -> Path:
+    """Where the sockets of this process's kernels lie: a short path, for the system limits its length."""
+    folder = private_folder(Path(tempfile.gettempdir()), "bgetune-")
+    if len(os.fsencode(folder / "kernel-ipc-10")) > MAX_SOCKET_PATH:
+        folder = private_folder(Path("/tmp"), "bgetune-")
+    return folder

@@ -1,0 +1,86 @@
+"""Whether dev and test can be judged is known before anything is trained."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from bgetune.graph import outlook
+
+EMPTY = pd.DataFrame({"a_id": [], "b_id": [], "grade": [], "split": []}, dtype=object)
+
+
+def world(**sizes):
+    """Tables of clusters of three texts, two edges in each: split -> how many."""
+    texts, edges = [], []
+    for split, count in sizes.items():
+        for number in range(count):
+            names = [f"{split}{number}{letter}" for letter in "abc"]
+            texts += [(name, f"{split}{number}", split) for name in names]
+            edges += [(names[0], names[1], "qa"), (names[1], names[2], "qa"), (names[0], names[1], "recall")]
+    return (
+        pd.DataFrame(edges, columns=["a_id", "b_id", "source"]),
+        pd.DataFrame(texts, columns=["text_id", "cluster_id", "split"]),
+    )
+
+
+def labelled(**counts):
+    grades = {split: [1.0] * same + [0.5] * other for split, (same, other) in counts.items()}
+    rows = [("a", "b", grade, split) for split, given in grades.items() for grade in given]
+    return pd.DataFrame(rows, columns=["a_id", "b_id", "grade", "split"])
+
+
+@pytest.fixture
+def look(tmp_path):
+    def look(edges, clusters, graded=EMPTY, **calibrate):
+        (tmp_path / "x.yaml").write_text(yaml.safe_dump({"model": "a/b", "05_calibrate": calibrate}))
+        return outlook.look(edges, clusters, graded, tmp_path / "x.yaml")
+
+    return look
+
+
+def test_enough_pairs_are_counted_once_and_said_in_a_sentence(look):
+    found = look(*world(train=9, dev=200, test=30))
+    assert found.enough
+    assert found.table.to_dict("index")["dev"] == {
+        "clusters": 200,
+        "positive pairs": 400,
+        "labelled same": 0,
+        "labelled different": 0,
+    }
+    assert found.sentence == (
+        "Models will be judged on 60 held-out positive pairs of test and calibrated on 400 of dev."
+    )
+
+
+@pytest.mark.parametrize("sizes", [{"dev": 0, "test": 9}, {"dev": 9, "test": 1}, {"dev": 0, "test": 0}])
+def test_too_few_to_judge_say_what_to_add(look, sizes):
+    found = look(*world(train=50, **sizes))
+    assert not found.enough
+    assert "Too few to judge a model: dev holds" in found.sentence
+    for way in ("more data", "dev_fraction", "use: heldout", "100 labelled pairs"):
+        assert way in found.sentence
+
+
+def test_labelled_pairs_judge_where_there_are_enough_of_them(look):
+    few, many = labelled(dev=(5, 5), test=(5, 5)), labelled(dev=(400, 100), test=(120, 100))
+    assert not look(*world(train=9), few).enough
+    assert look(*world(train=9), few, min_labelled=5).enough
+    found = look(*world(train=9), many)
+    assert "judged on 120 labelled positive pairs of test and calibrated on 400 of dev" in found.sentence
+    # below positive_grade a grade is a different meaning
+    assert look(*world(train=9), many, positive_grade=0.5).table["labelled different"].tolist() == [0, 0]
+
+
+def test_promises_that_dev_cannot_carry_are_named(look):
+    found = look(*world(train=9, dev=25, test=12))
+    assert found.enough
+    assert "Too few in dev to promise a precision: 95% needs 59, 99% needs 299 at least" in found.sentence
+    assert "With fewer than 50 in test only large differences are more than chance" in found.sentence
+
+
+def test_a_large_cluster_counts_as_far_as_it_is_judged(look):
+    edges = pd.DataFrame([(f"t{i}", f"t{i + 1}", "qa") for i in range(59)], columns=["a_id", "b_id", "source"])
+    clusters = pd.DataFrame({"text_id": [f"t{i}" for i in range(60)], "cluster_id": "c", "split": "dev"})
+    found = look(edges, clusters)
+    assert found.table.loc["dev", "positive pairs"] == 20
+    assert not found.enough
