@@ -117,9 +117,8 @@ def _demo(world: str, seed: int) -> tuple[list[Pair], list[Pair]]:
     import pandas as pd
 
     from bgetune.paths import locate
-    from bgetune_demo import truth
 
-    known = truth.load(world)
+    known = pd.read_csv(locate(f"demo://{world}/truth.csv"), dtype=str, keep_default_na=False)
     ways = {meaning: rows["text"].tolist() for meaning, rows in known[known["meaning"] != ""].groupby("meaning")}
     misses = pd.read_csv(locate(f"demo://{world}/near_misses.csv"))
     lots = np.random.default_rng(seed)
@@ -321,7 +320,7 @@ def prepared(job: Task, labelled: bool, tuned: Path | None = None, margin: float
         max_cluster_size=Positives().max_cluster_size,
         different=different.itertuples(index=False, name=None),
     ).assign(split="train")
-    graded = pairs.astype({"grade": float}).assign(split="train") if labelled else None
+    graded = pairs.assign(label=pairs["grade"], split="train").astype({"grade": float}) if labelled else None
     world = World.of(texts, edges, clusters, graded)
     encoder = Encoder(tuned or job.model, max_length=MAX_LENGTH, cache_dir=None)
     if tuned is not None:
