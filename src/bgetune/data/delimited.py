@@ -196,7 +196,9 @@ def _has_stray(line: str, dialect: Dialect) -> bool:
     if not is_regular(line, dialect):
         return True
     delimiter = dialect.delimiter
-    fields = re.findall(f"{re.escape(delimiter)}({_field(dialect)})", delimiter + line, re.DOTALL) if delimiter else [line]
+    fields = (
+        re.findall(f"{re.escape(delimiter)}({_field(dialect)})", delimiter + line, re.DOTALL) if delimiter else [line]
+    )
     return any('"' in field and not field.startswith('"') for field in fields)
 
 
@@ -204,7 +206,7 @@ def _is_record(text: str, lines: Sequence[str], dialect: Dialect, width: int | N
     """Whether lines are one record, and not several between two quotes that are characters.
 
     They are several where the record has not the file's width; and where each is a whole row, no other field of the
-    file needed its quotes so far, and the file has stray quotes or there are three rows or more of three fields or more.
+    file needed its quotes so far, and the file has stray quotes or there are three rows of three fields or more.
     """
     if width is None:
         return True

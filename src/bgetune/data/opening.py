@@ -113,17 +113,24 @@ def _select(
     return f"SELECT {', '.join(values)}, broken, example FROM ({inner})"
 
 
-def first_rows(source: Source, rows: int) -> pd.DataFrame:
-    """The first rows of a source with all its columns, as text (None where there is nothing); lists as JSON.
-
-    Only the beginning is read, and of several parts only the first.
+def all_rows(source: Source) -> pd.DataFrame:
+    """All rows of a source with all its columns, as text (None where there is nothing); lists as JSON.
 
     Raises:
         InputError: where it cannot be read.
     """
-    part = open_source(source).parts[0]
-    found, _ = part.rows(list(part.columns), rows)
+    return pd.concat([_texts(part) for part in open_source(source).parts], ignore_index=True)
+
+
+def first_rows(source: Source, rows: int) -> pd.DataFrame:
+    """The first rows of a source, like `all_rows`: only the beginning is read, and of several parts only the first."""
+    return _texts(open_source(source).parts[0], rows)
+
+
+def _texts(part: Part, first: int | None = None) -> pd.DataFrame:
+    found, _ = part.rows(list(part.columns), first)
     texts = ", ".join(f"{column.text} AS {identifier(name)}" for name, column in part.columns.items())
+    limit = "" if first is None else f"LIMIT {first}"
     with reading(part.name):
-        query = f"SELECT {texts} FROM ({found}) WHERE ({part.broken}) IS NULL LIMIT {rows}"
+        query = f"SELECT {texts} FROM ({found}) WHERE ({part.broken}) IS NULL {limit}"
         return connect().con.execute(query).df().astype(object).set_axis(list(part.columns), axis=1)

@@ -1,7 +1,7 @@
 """The team's own data, whatever it lies in: files and databases become tables of the columns the pipeline knows.
 
-Everything is read by DuckDB; click logs stay lazy and stream. Rows that cannot be used are counted: every reader returns
-them beside its table as `dropped`, and with them the values that were read as missing because of how they are spelled.
+Everything is read by DuckDB; click logs stay lazy and stream. Rows that cannot be used are counted: every reader
+returns them beside its table as `dropped`, and with them the values that were read as missing for their spelling.
 """
 
 from __future__ import annotations
@@ -200,11 +200,13 @@ def _order(source: ClickSource, raw: Raw) -> str | None:
             f"SELECT max({parts}[1]::INT), max({parts}[2]::INT) FROM ({found}) WHERE {ambiguous}"
         ).fetchall()[0]
     if one > 12 and two > 12:
-        raise InputError(f"{label(source)}: column {source.time_column}: day and month come first by turns; write them one way")
+        raise InputError(
+            f"{label(source)}: column {source.time_column}: day and month come first by turns; write them one way"
+        )
     if max(one, two) <= 12:
         raise InputError(
-            f"{label(source)}: column {source.time_column}: {first} could be either day or month first; set time_format, "
-            f"for example '%d/%m/%Y %H:%M:%S' or '%m/%d/%Y %H:%M:%S'"
+            f"{label(source)}: column {source.time_column}: {first} could be either day or month first; set "
+            f"time_format, for example '%d/%m/%Y %H:%M:%S' or '%m/%d/%Y %H:%M:%S'"
         )
     return "day" if one > 12 else "month"
 
@@ -232,7 +234,9 @@ def _require_no_labels(raw: Raw, columns: dict[str, str]) -> None:
             )
 
 
-def _select(raw: Raw, values: dict[str, str], rules: dict[str, str], unnest: str = "") -> tuple[ibis.Table, pd.DataFrame]:
+def _select(
+    raw: Raw, values: dict[str, str], rules: dict[str, str], unnest: str = ""
+) -> tuple[ibis.Table, pd.DataFrame]:
     """The rows that no rule objects to, as a lazy table, and what was dropped.
 
     `attrs["rows"]` of the latter says how many rows the source has in all: {name of the source: rows}.
@@ -274,7 +278,9 @@ def _select(raw: Raw, values: dict[str, str], rules: dict[str, str], unnest: str
     table.attrs["rows"] = {name: sum(row[1] for row in counts) + sum(rows for *_, rows, _ in raw.lost)}
     if all(why for why, *_ in counts):
         reasons = "; ".join(f"{row.reason}: {row.rows} rows, such as {row.example!r}" for row in table.itertuples())
-        raise InputError(f"{name}: no row can be used ({reasons or 'there are none'}); correct the file, or the columns")
+        raise InputError(
+            f"{name}: no row can be used ({reasons or 'there are none'}); correct the file, or the columns"
+        )
     return connection.table(used), table
 
 
