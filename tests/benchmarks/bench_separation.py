@@ -78,7 +78,7 @@ class Task:
 
 def task(name: str, quick: bool) -> Task:
     if name == "clinc":
-        return _clinc(10 if quick else 60)
+        return _clinc(20 if quick else 60)
     if name == "known":
         return _known("small" if quick else "standard")
     from bench_training import task as pairs

@@ -25,7 +25,7 @@ from bgetune.errors import InputError
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.training import checkpoints, evaluation, events
-from bgetune.training.groups import Group
+from bgetune.training.groups import Group, with_epochs
 from bgetune.training.sentence_transformers import (
     LOGS,
     Trained,
@@ -68,6 +68,7 @@ def train(
         events.require()
     if pairs is not None and not evaluation.can_be_judged(pairs):
         pairs = None
+    options = with_epochs(options, groups, pairs)
     source = hub.fetch(base)
     pooling_method(source)
     weights = sum(file.stat().st_size for file in source.glob(f"*{hub.WEIGHTS}"))
