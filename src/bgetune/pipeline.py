@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from bgetune import files, runs
+from bgetune import files, locale, runs
 from bgetune.checks import check, load
 from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES
@@ -169,6 +169,7 @@ def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence
         OSError: if the folder cannot be written.
     """
     started = time.monotonic()
+    locale.use(profile.language)
     run_dir = runs.run_folder(profile)
     print(f"{profile.name}: {profile.path} -> {run_dir}", flush=True)
     with owned(run_dir) as descriptor:

@@ -296,6 +296,17 @@ def test_model_locations_finds_optional_and_nested_models_once():
     assert len(found) == len(model_locations(values))
 
 
+def test_the_language_is_of_the_run_and_no_parameter_of_a_stage(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text("model: a/b\nlanguage: zh\n")
+    profile = load_profile(file)
+    assert profile.language == "zh"
+    assert all("language" not in type(resolve(stage, profile)[0]).model_fields for stage in STAGES)
+    file.write_text("model: a/b\nlanguage: de\n")
+    with pytest.raises(InputError, match="language"):
+        load_profile(file)
+
+
 def test_an_old_name_works_with_a_warning(tmp_path):
     text = "seed: 1\n04_train:\n  epochs: 2\n  spread: 0.25\n"
     with pytest.warns(FutureWarning, match=r"mine.yaml, line 4: 04_train.spread is now called 04_train.orthogonality"):

@@ -36,7 +36,7 @@ def template() -> str:
         "# base: params/demo.yaml       # another profile, whose values hold where this one gives none",
         "# study:                       # values to try: every combination is a run, and a page compares them",
         "#   04_train.scale: [10, 20, 50]",
-        *_template_lines(ProfileModel, "", {"rounds"}),
+        *_template_lines(ProfileModel, "", {"rounds", "language"}),
         *_template_lines(Shared, ""),
     ]
     for stage, model in STAGES.items():

@@ -58,6 +58,11 @@ class Profile:
         """How often 03 and 04 run."""
         return self.values.get("rounds", 1)
 
+    @property
+    def language(self) -> str | None:
+        """Of pages and figures; None: that of the system's locale."""
+        return self.values.get("language")
+
     def place(self, parameter: str) -> str:
         """File and line of a parameter, or of the section it is in; the file alone where the profile has neither."""
         key = tuple(int(part) if part.isdigit() else part for part in parameter.split("."))

@@ -388,6 +388,10 @@ ProfileModel = create_model(
             "own, runs/NAME/scale=10, and a page compares them.",
         ),
     ),
+    language=(
+        Literal["zh", "en"] | None,
+        Field(None, description="Of reports, figures and tables. Default: the language of the system's locale."),
+    ),
     rounds=(
         int,
         Field(

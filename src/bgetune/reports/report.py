@@ -108,7 +108,7 @@ def write_index(run_dir: Path, run_name: str) -> None:
             changed=sections.changed_parameters(stages),
             machine=sections.machine(stages),
             times=sections.times(run_dir, stages),
-            comparisons=[up for up in ("../comparison.html", "../../comparison.html") if (run_dir / up).exists()],
+            comparisons=comparisons(run_dir),
             files=[
                 record["path"]
                 for entry in stages.values()
@@ -117,6 +117,11 @@ def write_index(run_dir: Path, run_name: str) -> None:
             ],
         ),
     )
+
+
+def comparisons(run_dir: Path) -> list[str]:
+    """The comparison pages that a run stands on, as links from its folder: those of its study and of its batch."""
+    return [up for up in ("../comparison.html", "../../comparison.html") if (run_dir / up).exists()]
 
 
 def _rounds(entries: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -28,6 +28,7 @@ from typing import Any
 
 import pandas as pd
 
+from bgetune import locale
 from bgetune.config.profile import Profile, load_profile, resolve
 from bgetune.errors import InputError
 from bgetune.files import describe, fingerprint, remove, sha256, temporary_name
@@ -212,6 +213,7 @@ def start(stage: str, arguments: dict[str, Any]) -> Stage:
         InputError: naming the profile's line or the parameter.
     """
     profile = load_profile(arguments["profile"])
+    locale.use(profile.language)
     values, origins = resolve(stage, profile, arguments)
     run_dir = run_folder(profile, arguments.get("run_dir"))
     set_rounds(run_dir, profile.rounds)

@@ -49,14 +49,11 @@ class Scorer:
         settings: the content of `scoring.json`.
         encoder: the tuned model. It caches no vector on disk: what users ask is nobody's to keep.
 
-    Example:
-        >>> scorer = Scorer.load("runs/demo")
-        >>> scorer.score(["忘记支付密码"], ["支付密码怎么找回"])
-        array([0.97])
-        >>> scorer.is_match("忘记支付密码", ["支付密码怎么找回", "怎么修改登录密码"], precision=0.95)
-        array([ True, False])
-        >>> scorer.search("忘记支付密码", k=3, rerank=True)[0].text
-        '支付密码怎么找回'
+    Example (the report of 05_calibrate shows one with the run's own path, texts, promises and results):
+        >>> scorer = Scorer.load("runs/mine")
+        >>> probabilities = scorer.score(["忘记支付密码"], ["支付密码怎么找回"])
+        >>> matches = scorer.is_match("忘记支付密码", ["支付密码怎么找回", "怎么修改登录密码"], precision=None)
+        >>> hits = scorer.search("忘记支付密码", k=3)
     """
 
     def __init__(self, settings: dict[str, Any], encoder: Encoder, run_dir: Path):
