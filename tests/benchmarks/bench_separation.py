@@ -280,7 +280,7 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
         max_cluster_size=Positives().max_cluster_size,
         different=different.itertuples(index=False, name=None),
     ).assign(split="train")
-    graded = pairs.astype({"grade": float}).assign(split="train") if labelled else None
+    graded = pairs.assign(label=pairs["grade"], split="train").astype({"grade": float}) if labelled else None
     world = World.of(texts, edges, clusters, graded)
     rules = HardNegatives(max_length=MAX_LENGTH, **changed)
     encoder = Encoder(tuned or job.model, max_length=MAX_LENGTH)

@@ -88,9 +88,8 @@ def _demo(world: str, seed: int) -> tuple[list[Pair], list[Pair]]:
     import pandas as pd
 
     from bgetune.paths import locate
-    from bgetune_demo import truth
 
-    known = truth.load(world)
+    known = pd.read_csv(locate(f"demo://{world}/truth.csv"), dtype=str, keep_default_na=False)
     ways = {meaning: rows["text"].tolist() for meaning, rows in known[known["meaning"] != ""].groupby("meaning")}
     misses = pd.read_csv(locate(f"demo://{world}/near_misses.csv"))
     lots = np.random.default_rng(seed)

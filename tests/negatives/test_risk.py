@@ -119,7 +119,7 @@ def test_people_are_asked_about_the_likeliest_positives(known_world):
     rules, mined = known.mine()
     table = promotion.doubtful(known.world, mined, rules)
     assert table["reason"].str.startswith("a positive with probability").all()
-    same = table["query"].map(known.meanings) == table["candidate"].map(known.meanings)
+    same = table["query"].map(known.meaning) == table["candidate"].map(known.meaning)
     assert same.mean() > 0.7
 
 

@@ -91,9 +91,13 @@ class GradedSource(PairSource):
     grade_range: tuple[float, float] | None = Field(
         None, description="Lowest and highest grade, which become 0 and 1. Null: those of the data."
     )
-    positive_grade: float | None = Field(
-        1.0, gt=0, le=1, description="From this grade on, scaled, a pair is a positive too. Null: none is."
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_threshold(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "positive_grade" in values:
+            raise ValueError("positive_grade holds for all graded pairs now: give it at the top of the profile")
+        return values
 
     @model_validator(mode="after")
     def _a_range(self) -> GradedSource:

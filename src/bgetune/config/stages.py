@@ -18,6 +18,13 @@ class Positives(Reranks, Embeds, Seeded):
     """01_positives: click logs, rewrites, QA, synonyms, labelled pairs and recall become the positive graph."""
 
     sources: Sources = Field(Sources(), description="The team's own data.")
+    positive_grade: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        description="Graded pairs from this grade on (scaled to 0..1) mean the same, in every notebook: positives in "
+        "training, on dev and in calibration.",
+    )
     truth: str | None = Field(None, description="Known meanings (text, meaning), to measure with. Demo and tests only.")
     sample_fraction: float = Field(
         1.0, gt=0, le=1, description="A stable share of users, pairs and texts, for a first look."
@@ -342,9 +349,6 @@ class Calibrate(Reranks, Embeds, Seeded):
         description="Pairs labelled by people, of either label, that dev and test each must have for calibration to "
         "use them; with fewer, the positives and hard negatives of 03_hard_negatives are used.",
     )
-    positive_grade: float = Field(
-        0.75, gt=0, le=1, description="Graded pairs from this grade on (of 0..1) count as the same meaning."
-    )
     isotonic_min_pairs: int = Field(1000, ge=10, description="Dev pairs below which isotonic is not offered.")
     resamples: int = Field(500, ge=100, le=10000, description="Bootstrap resamples of clusters, for the intervals.")
     top_k: int = Field(10, ge=1, le=1000, description="Search results that are judged and reranked.")
@@ -366,6 +370,7 @@ ROUND = ("03_hard_negatives", "04_train")
 class Shared(Reranks, Embeds, Seeded):
     """Parameters that several notebooks use."""
 
+    positive_grade: float = Positives.model_fields["positive_grade"]
     truth: str | None = Positives.model_fields["truth"]
 
 

@@ -67,8 +67,8 @@ def read_groups(file: str | Path) -> list[Group]:
                 groups.append(_parse(line, f"{file}, line {number}"))
     if not groups:
         raise InputError(
-            f"{file} holds no training group: 03_hard_negatives found no hard negative for any query. Its report says "
-            f"which rule rejected them: lower window_low, or fill up with too_few: random; or give more data"
+            f"{file} holds no training group: no query of the train split has a positive; give more data "
+            f"(01_positives: sources), or lower dev_fraction and test_fraction"
         )
     return groups
 
