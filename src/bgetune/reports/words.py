@@ -6,6 +6,7 @@
 from bgetune.locale import N_
 
 COLUMNS = (
+    *(N_("parameter"), N_("value"), N_("from")),
     # 01
     *(N_("click log"), N_("reason"), N_("rows"), N_("example"), N_("source"), N_("proposed by"), N_("read")),
     *(N_("verdict"), N_("pairs"), N_("share"), N_("size"), N_("split"), N_("texts"), N_("text"), N_("other text")),
