@@ -101,6 +101,7 @@ def write_index(run_dir: Path, run_name: str) -> None:
             search=sections.search(results),
             mistakes=sections.mistakes(run_dir, stages),
             funnel=sections.funnel(run_dir, stages),
+            false_negatives=sections.false_negatives(stages),
             failed=verdict.calibration_failed(results),
             rounds=_rounds([stages.get(name, {}) for name in names if manifest.notebook_of(name) in ROUND]),
             base_model=calibrated.get("parameters", {}).get("model"),
