@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bgetune.errors import InputError
-from bgetune.scoring import reference
+from bgetune.scoring import reference, stores
 
 if TYPE_CHECKING:
     from bgetune.metrics import calibrators
@@ -66,6 +66,7 @@ def make_settings(
         "normalization": normalization,
         "calibration": calibrator.to_dict(),
         "thresholds": thresholds.to_dict(),
+        "stores": stores.travelling(thresholds.to_dict()["precision"]),
         "reranker": reranking,
         "data": data,
         "test": test,
