@@ -267,6 +267,11 @@ class Train(Embeds, Seeded):
         description="What is computed in (weights stay float32); auto: bfloat16 on a GPU or CPU with instructions for "
         "it, else float32.",
     )
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32",
+        description="Type of the saved weights. The two short ones halve the folder; how far vectors move is measured, "
+        "and 05_calibrate chooses its thresholds on what was saved.",
+    )
     gradient_checkpointing: bool = Field(False, description="Less memory, about a third more time.")
     eval_steps: int | None = Field(
         None, ge=1, description="Steps between two looks at dev, each with a checkpoint. Null: a tenth of the training."
