@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for warning in check(profiles):
             print(f"warning: {warning}", file=sys.stderr)
         for profile in profiles if options.check else ():
-            print(f"{profile.name}: {profile.path} can run\n{_standing(profile)}")
+            print("\n".join([f"{profile.name}: {profile.path} can run", *_standing(profile)]))
         return 0 if options.check else run_batch(profiles, course)
     except InputError as error:
         return _say(2, str(error))
@@ -109,29 +109,28 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
                 raise
             status, message = explained
         except KeyboardInterrupt:
-            print(f"\n{_standing(profile)}", file=sys.stderr)
+            print("", *_standing(profile), sep="\n", file=sys.stderr)
             raise
         failures[profile.name] = message
-        _say(status, f"{f'{profile.name}: ' if len(profiles) > 1 else ''}{message}\n{_standing(profile)}")
+        _say(status, f"{f'{profile.name}: ' if len(profiles) > 1 else ''}{message}")
+        print(*_standing(profile), sep="\n", file=sys.stderr)
     if len(profiles) > 1:
         page, table = comparison.compare(profiles, folders, failures)
         print(f"\n{table}\n\n  comparison: {page}", flush=True)
     return status
 
 
-def _standing(profile: Profile) -> str:
-    """What of a run is finished, where its report is, and how it goes on."""
+def _standing(profile: Profile) -> list[str]:
+    """What of a run is finished, where its report is, and how it goes on: no line where nothing can be said."""
     run_dir = runs.run_folder(profile)
     try:
-        open_stages = {stage: _reason(stage, profile, run_dir) for stage in manifest.order(profile.rounds)}
+        reasons = {stage: _reason(stage, profile, run_dir) for stage in manifest.order(profile.rounds)}
     except (InputError, OSError):  # the run's folder itself is what is wrong
-        return ""
-    done = [stage for stage, reason in open_stages.items() if reason is None]
-    waiting = [f"{stage} ({reason})" for stage, reason in open_stages.items() if reason is not None]
+        return []
+    done = [stage for stage, reason in reasons.items() if reason is None]
+    waiting = [f"{stage} ({reason})" for stage, reason in reasons.items() if reason is not None]
     lines = [f"  finished: {', '.join(done)}; report: {run_dir / 'index.html'}"] if done else []
-    if waiting:
-        lines.append(f"  to run: {', '.join(waiting)}; the same command goes on there")
-    return "\n".join(lines)
+    return lines + ([f"  to run: {', '.join(waiting)}; the same command goes on there"] if waiting else [])
 
 
 def _reason(stage: str, profile: Profile, run_dir: Path) -> str | None:

@@ -296,6 +296,16 @@ def test_model_locations_finds_optional_and_nested_models_once():
     assert len(found) == len(model_locations(values))
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["05_calibrate:\n  positive_grade: 0.5\n", "01_positives: {sources: {graded: [{path: a, positive_grade: 0.5}]}}\n"],
+)
+def test_the_grade_threshold_says_where_it_is_now(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"give (it|positive_grade) at the top of the profile"):
+        load_profiles(tmp_path / "mine.yaml")
+
+
 def test_the_language_is_of_the_run_and_no_parameter_of_a_stage(tmp_path):
     file = tmp_path / "p.yaml"
     file.write_text("model: a/b\nlanguage: zh\n")

@@ -64,11 +64,11 @@ class Toy:
         self.texts = pd.DataFrame(texts, columns=["text_id", "text", "kind", "count"])
         self.clusters = pd.DataFrame(clusters, columns=["text_id", "cluster_id", "split"])
         self.edges = pd.DataFrame(edges, columns=["a_id", "b_id", "source", "support", "weight"])
-        self.graded = pd.DataFrame(columns=["a_id", "b_id", "grade", "origin", "split"])
+        self.graded = pd.DataFrame(columns=["a_id", "b_id", "grade", "label", "origin", "split"])
 
     @property
-    def meanings(self) -> pd.Series:
-        return pd.Series(self.meaning)
+    def meanings(self) -> dict[str, str]:
+        return {text_id(text): meaning for text, meaning in self.meaning.items()}
 
     @property
     def encoder(self) -> FakeEncoder:
@@ -83,7 +83,7 @@ class Toy:
         return World.of(self.texts, self.edges, self.clusters, self.graded)
 
     def label(self, a: str, b: str, grade: float) -> None:
-        row = (text_id(a), text_id(b), grade, "pairs", "train")
+        row = (text_id(a), text_id(b), grade, int(grade == 1), "pairs", "train")
         self.graded = pd.DataFrame([*self.graded.itertuples(index=False), row], columns=self.graded.columns)
 
 
@@ -112,7 +112,7 @@ class Known:
         edges = pd.DataFrame(edges, columns=["a_id", "b_id", "source", "support", "weight"])
         self.world = World.of(self.texts, edges, clusters)
         self.encoder = FakeEncoder(self.vectors)
-        self.meanings = pd.Series(self.meaning)
+        self.meanings = {text_id(text): meaning for text, meaning in self.meaning.items()}
 
     def mine(self, reranker=None, **rules):
         rules = HardNegatives(**{"rank_max": 60} | rules)

@@ -80,11 +80,11 @@ def test_pairs_of_the_dev_split_with_the_instruction_where_a_query_meets_a_docum
     ).replace(ids)
     graded = pd.DataFrame(
         [
-            ("答", "别", 0.25, "graded", "dev"),
-            ("又问", "别", 0.5, "graded", "dev"),
-            ("问", "别", 0.75, "graded", "train"),
+            ("答", "别", 0.25, 0, "graded", "dev"),
+            ("又问", "别", 0.5, 1, "graded", "dev"),
+            ("问", "别", 0.75, 1, "graded", "train"),
         ],
-        columns=["a_id", "b_id", "grade", "origin", "split"],
+        columns=["a_id", "b_id", "grade", "label", "origin", "split"],
     ).replace(ids)
     assert dev_pairs(heldout, graded, texts, Prompts("为：")).to_numpy().tolist() == [
         ["为：问", "答", 1, "positive"],

@@ -371,11 +371,19 @@ def _place(key: tuple, places: dict[tuple, str], file: Path) -> str:
     return places[key] if key else str(file)
 
 
+MOVED = {
+    "05_calibrate.positive_grade": "it holds for all notebooks now: give positive_grade at the top of the profile",
+}
+"""Keys of an earlier version, and what became of them."""
+
+
 def _describe(issue: typing.Mapping[str, Any], model: type[BaseModel]) -> str:
     *place, key = issue["loc"]
     name = ".".join(map(str, issue["loc"]))
     if issue["type"] == "extra_forbidden":
         known = _known_keys(model, tuple(place))
+        if (moved := MOVED.get(name)) is not None:
+            return f": {name}: {moved}"
         owners = [stage for stage, section in STAGES.items() if key in section.model_fields and not place]
         near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.5)
         if owners:

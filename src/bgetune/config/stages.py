@@ -18,6 +18,13 @@ class Positives(Reranks, Embeds, Seeded):
     """01_positives: click logs, rewrites, QA, synonyms, labelled pairs and recall become the positive graph."""
 
     sources: Sources = Field(Sources(), description="The team's own data.")
+    positive_grade: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        description="Graded pairs from this grade on (scaled to 0..1) mean the same, in every notebook: positives in "
+        "training, on dev and in calibration.",
+    )
     truth: str | None = Field(None, description="Known meanings (text, meaning), to measure with. Demo and tests only.")
     sample_fraction: float = Field(
         1.0, gt=0, le=1, description="A stable share of users, pairs and texts, for a first look."
@@ -246,7 +253,12 @@ class Train(Embeds, Seeded):
     denoising_texts: int | None = Field(
         50_000, ge=1, description="Most texts for denoising_epochs, drawn by the seed. Null: all."
     )
-    epochs: int = Field(3, ge=1, description="Passes over all queries.")
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="Passes over all queries. Null: 3 from 4,000 queries on, for fewer up to 10, so that small sets "
+        "get steps enough; dev chooses the best checkpoint of them. Without dev pairs 3.",
+    )
     batch_size: int = Field(64, ge=2, description="Queries in a batch, per process.")
     mini_batch_size: int | None = Field(
         None,
@@ -346,9 +358,6 @@ class Calibrate(Reranks, Embeds, Seeded):
         description="Pairs labelled by people, of either label, that dev and test each must have for calibration to "
         "use them; with fewer, the positives and hard negatives of 03_hard_negatives are used.",
     )
-    positive_grade: float = Field(
-        0.75, gt=0, le=1, description="Graded pairs from this grade on (of 0..1) count as the same meaning."
-    )
     calibration: Literal["auto", "min_max", "platt", "isotonic", "beta"] = Field(
         "auto",
         description="Map from cosine to probability. auto: the one with the lowest log loss on held-out dev clusters; "
@@ -396,6 +405,7 @@ ROUND = ("03_hard_negatives", "04_train")
 class Shared(Reranks, Embeds, Seeded):
     """Parameters that several notebooks use."""
 
+    positive_grade: float = Positives.model_fields["positive_grade"]
     truth: str | None = Positives.model_fields["truth"]
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from bgetune.config.stages import HardNegatives
-from bgetune.data.text import normalize
-from bgetune.errors import InputError
+from bgetune.metrics.truth import same_meaning
 from bgetune.models.encoder import Encoder
 from bgetune.models.index import recall, search
 from bgetune.models.reranker import Reranker
@@ -52,7 +50,9 @@ def coverage(mined: Mined, rules: HardNegatives) -> dict[str, float]:
     } | ({} if mined.expected is None else dict(zip(EXPECTED, mined.expected, strict=True)))
 
 
-def risk_table(world: World, mined: Mined, rules: HardNegatives, meanings: pd.Series | None = None) -> pd.DataFrame:
+def risk_table(
+    world: World, mined: Mined, rules: HardNegatives, truth: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """What is expected of the negatives and, without any rule, of the nearest texts; the truth where it is known.
 
     Returns:
@@ -66,7 +66,7 @@ def risk_table(world: World, mined: Mined, rules: HardNegatives, meanings: pd.Se
         (f"the {rules.num_negatives} nearest texts of each query", mined.risks.nearest, nearest),
         ("the hard negatives", mined.expected, mined.negatives),
     ):
-        true = np.nan if meanings is None else false_negatives(world, mined, meanings, pairs)
+        true = np.nan if truth is None else false_negatives(world, mined, truth, pairs)
         rows.append((what, *(expected or (np.nan,) * 3), true))
     return pd.DataFrame(rows, columns=["what", "expected", "low", "high", "true"])
 
@@ -174,31 +174,17 @@ def examples(world: World, mined: Mined, count: int = 8) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["query", "a positive (similarity)", "hard negatives (similarity)"])
 
 
-def read_truth(file: Path) -> pd.Series:
-    """Known meanings: index text (normalised), value meaning; "" is junk, which means nothing.
-
-    Raises:
-        InputError: if the file has no columns text and meaning.
-    """
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    if not {"text", "meaning"} <= set(table.columns):
-        raise InputError(f"truth: {file} needs the columns text and meaning")
-    table["text"] = table["text"].map(normalize)
-    return table.drop_duplicates("text").set_index("text")["meaning"]
-
-
-def false_negatives(world: World, mined: Mined, meanings: pd.Series, pairs: pd.DataFrame | None = None) -> float:
+def false_negatives(world: World, mined: Mined, truth: Mapping[str, str], pairs: pd.DataFrame | None = None) -> float:
     """The share of the negatives that truly mean the same as their query; NaN where no truth is known.
 
     Args:
-        meanings: index text, value meaning ("" for junk, which means nothing).
+        truth: text_id -> meaning; see `bgetune.metrics.truth`.
         pairs: rows of `mined.candidates` to judge instead of the negatives.
     """
     pairs = mined.negatives if pairs is None else pairs
-    query = pd.Series(world.text[mined.queries["anchor"].to_numpy()[pairs["query"]]]).map(meanings)
-    negative = pd.Series(world.text[pairs["candidate"]]).map(meanings)
-    known = query.notna() & negative.notna() & query.ne("")
-    return float((query == negative)[known].mean())
+    query = world.id[mined.queries["anchor"].to_numpy()[pairs["query"]]]
+    negative = world.id[pairs["candidate"]]
+    return float(same_meaning(pd.Series(query, dtype=str), pd.Series(negative, dtype=str), truth).mean())
 
 
 def ablation(
@@ -206,7 +192,7 @@ def ablation(
     encoder: Encoder,
     rules: HardNegatives,
     reranker: Reranker | None,
-    meanings: pd.Series | None = None,
+    truth: Mapping[str, str] | None = None,
     verdicts: Mapping[tuple[str, str], str] | None = None,
     sample: int = 300,
 ) -> pd.DataFrame:
@@ -236,7 +222,7 @@ def ablation(
         row = {"setting": name, **coverage(mined, changed)}
         if reranker is not None:
             row["doubted"] = float(pd.Series(ask(world, mined.queries, mined.negatives, reranker)).ge(0.5).mean())
-        if meanings is not None:
-            row["false_negatives"] = false_negatives(world, mined, meanings)
+        if truth is not None:
+            row["false_negatives"] = false_negatives(world, mined, truth)
         rows.append(row)
     return pd.DataFrame(rows)

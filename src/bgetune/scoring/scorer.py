@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from bgetune.data.text import mask_personal_data, normalize
+from bgetune.data.text import Normalizer
 from bgetune.errors import InputError
 from bgetune.metrics import calibrators
 from bgetune.models.encoder import Encoder
@@ -66,6 +66,8 @@ class Scorer:
         self.encoder = encoder
         self.run_dir = run_dir
         self._calibrator = calibrators.from_dict(settings["calibration"])
+        form = settings["normalization"]
+        self._normalizer = Normalizer(tuple(form["mask"]), form["opencc"])
         self._corpus: tuple[pd.DataFrame, np.ndarray, str] | None = None
         self._lock = threading.Lock()
 
@@ -255,8 +257,7 @@ class Scorer:
 
     def normal(self, text: str) -> str:
         """A text in the form of the run's texts: normalised, personal data masked."""
-        settings = self.settings["normalization"]
-        return mask_personal_data(normalize(text, settings["opencc"]), settings["mask"])[0]
+        return self._normalizer(text)
 
     def _encode(self, texts: list[str], prompt: str) -> np.ndarray:
         return self.encoder.encode(texts, prompt=prompt, progress=False)

@@ -35,7 +35,7 @@ def dev_pairs(
 
     Args:
         heldout: table `heldout`.
-        graded: table `graded`; a grade of 0.5 or more counts as positive.
+        graded: table `graded`.
         texts: table `texts`.
         prompts: put before the texts, as each pair's task wants it.
 
@@ -44,7 +44,7 @@ def dev_pairs(
     """
     mined = heldout.loc[heldout["split"] == "dev", ["query_id", "text_id", "label", "kind"]]
     people = graded.loc[graded["split"] == "dev"].rename(columns={"a_id": "query_id", "b_id": "text_id"})
-    people = people.assign(label=(people["grade"] >= 0.5).astype("int64"), kind="labelled")[mined.columns]
+    people = people.assign(kind="labelled")[mined.columns]
     return _with_texts(pd.concat([mined, people], ignore_index=True), texts, prompts)
 
 

@@ -28,9 +28,10 @@ from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.models import hub
 from bgetune.models.encoder import Encoder
+from bgetune.models.tokens import preprocessor, shorten
 from bgetune.training import checkpoints, evaluation, events, lora
 from bgetune.training.collator import GroupCollator, Guide
-from bgetune.training.groups import Group, blocks
+from bgetune.training.groups import Group, blocks, with_epochs
 from bgetune.training.losses import RankingLoss, graded_loss
 from bgetune.training.sampler import ClusterBatchSampler, MixedBatchSampler
 
@@ -99,6 +100,7 @@ def train(
         lora.add(model, options.lora_rank, options.seed)
     if pairs is not None and not evaluation.can_be_judged(pairs):
         pairs = None
+    options = with_epochs(options, groups, pairs)
     if options.graded_loss == "none" or graded is None or graded.empty:
         graded = None
     key = checkpoint_key(base, groups, cluster_of, options, pairs, graded)
@@ -158,7 +160,8 @@ def load(base: str | Path, options: Train) -> SentenceTransformer:
 
 def encoder_of(model: SentenceTransformer, batch_size: int) -> Callable[[list[str]], np.ndarray]:
     """A function: n texts, prompts included -> (n, d) float32 unit rows."""
-    return partial(model.encode, prompt="", batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
+    options = {"prompt": "", "batch_size": batch_size, "normalize_embeddings": True, "show_progress_bar": False}
+    return lambda texts: model.encode(shorten(model.tokenizer, texts, model.max_seq_length or 512), **options)
 
 
 def uses_bfloat16(options: Train) -> bool:
@@ -324,7 +327,7 @@ class Collator:
         guide: Guide | None,
     ):
         self.groups = GroupCollator(
-            model.preprocess,
+            preprocessor(model),
             groups,
             cluster_of,
             epochs=options.epochs,
@@ -333,7 +336,7 @@ class Collator:
             negatives=options.negatives,
             guide=guide,
         )
-        self.pairs = SentenceTransformerDataCollator(model.preprocess)
+        self.pairs = SentenceTransformerDataCollator(preprocessor(model))
         self.valid_label_columns = self.pairs.valid_label_columns
 
     def __call__(self, rows: list[dict]) -> dict:
