@@ -250,6 +250,19 @@ def test_a_batch_runs_the_notebooks_as_released_and_names_edited_code(repository
     assert "mine" in page
 
 
+@pytest.mark.parametrize("content", ["", "{", '{"cells": []}', '{"cells": 3}', "two parameters cells"])
+def test_a_stored_notebook_that_is_none_any_more_is_one_line(repository, capsys, content):
+    file = repository / "notebooks" / f"{STAGE}.ipynb"
+    if content == "two parameters cells":
+        notebook = nbformat.read(file, as_version=4)
+        notebook.cells[-1].metadata["tags"] = ["parameters"]
+        content = nbformat.writes(notebook)
+    file.write_text(content)
+    assert command(repository) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"{file} is no notebook with one parameters cell; `git checkout {file}` restores it" in line
+
+
 def test_a_stage_of_any_earlier_run_is_taken_over(counting, capsys):
     assert command(counting) == 0
     shutil.copy(counting / "one.yaml", counting / "two.yaml")
@@ -276,6 +289,7 @@ def test_until_stops_after_a_notebook(repository, ran):
     assert command(repository, "--until", "02") == 0
     assert ran == ["01", "02"]
     assert command(repository, "--until", "9") == 2
+    assert command(repository, "--until", "1", "--set", "seed=[5, 6]") == 0, "and compares what there is"
 
 
 def test_check_runs_nothing_and_says_what_would_run(repository, ran, capsys):

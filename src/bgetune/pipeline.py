@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if options.check else run_batch(profiles, course)
     except InputError as error:
         return _say(2, str(error))
+    except InternalError as error:
+        return _say(1, str(error))
     except OSError as error:
         explained = explain(error)
         if explained is None:
@@ -113,7 +115,8 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
             raise
         failures[profile.name] = message
         _say(status, f"{f'{profile.name}: ' if len(profiles) > 1 else ''}{message}")
-        print(*_standing(profile), sep="\n", file=sys.stderr)
+        for line in _standing(profile):
+            print(line, file=sys.stderr)
     if len(profiles) > 1:
         page, table = comparison.compare(profiles, folders, failures)
         print(f"\n{table}\n\n  comparison: {page}", flush=True)
