@@ -27,6 +27,8 @@ IGNORED_BY_FLAGEMBEDDING = (
     "mixing", "positives", "mini_batch_size", "lora_rank", "eval_steps", "patience",
 )  # fmt: skip
 """Parameters of 04_train that the official trainer has nothing for."""
+LABELLED = ("graded", "groups", "triplets", "qrels")
+"""Kinds of sources that say of pairs how much they mean the same, whatever their parameters."""
 SAMPLED_BYTES = 200 << 20
 """Of a file: larger ones are not read for a sample of their texts."""
 NEEDS_RERANKER = {
@@ -406,7 +408,8 @@ def _default(options: Section, name: str) -> object:
 def _labels(parts: Mapping[str, Part], found: Findings) -> None:
     """The metric that chooses the checkpoint can be measured on what the sources give."""
     train, sources = parts["04_train"], parts["01_positives"].values.sources
-    labelled = any(source.label_column for source in [*sources.pairs, *sources.qa]) or sources.graded
+    labelled = any(source.label_column for source in [*sources.pairs, *sources.qa])
+    labelled = labelled or any(getattr(sources, kind, ()) for kind in LABELLED)
     if train.values.metric == "labelled_auc" and not labelled:
         found.error(
             f"{train.at('metric')}: labelled_auc needs pairs labelled by people (sources: pairs with label_column, "

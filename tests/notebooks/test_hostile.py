@@ -26,7 +26,7 @@ TAGS = {
     *("table", "caption", "thead", "tbody", "tr", "th", "td", "style"),
     *("strong", "span", "details", "summary", "p", "b", "br", "img", "div", "em", "code", "pre", "hr"),
 }
-ATTRIBUTES = {"class", "style", "scope", "data-label", "alt", "src", "border", "id"}
+ATTRIBUTES = {"class", "style", "scope", "data-label", "alt", "src", "width"}
 
 
 class Markup(html.parser.HTMLParser):

@@ -56,7 +56,9 @@ def saved(base, tmp_path):
 
 
 def test_card_says_what_was_done_and_where_the_thresholds_are(result, saved):
-    options = Train(model="BAAI/bge-small-zh-v1.5", merge_weight=0.5, matryoshka=[64], query_instruction="请问")
+    options = Train(
+        model="BAAI/bge-small-zh-v1.5", epochs=3, merge_weight=0.5, matryoshka=[64], query_instruction="请问"
+    )
     card = model_card(saved(Prompts("请问")), options, {"groups": 3}, result, "shop")
     front = yaml.safe_load(card.split("---")[1])
     assert front["base_model"] == "BAAI/bge-small-zh-v1.5"

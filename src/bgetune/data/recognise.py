@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from bgetune.config.secrets import mask_secrets
 from bgetune.config.sources import Source, Sources
-from bgetune.data import sources
+from bgetune.data import opening, workbooks
 from bgetune.data.column_names import NAMES
-from bgetune.data.sources import FORMATS, connect
+from bgetune.data.databases import label
+from bgetune.data.places import FORMATS, suffix_of
 from bgetune.errors import InputError
 from bgetune.paths import ROOT
 
@@ -132,7 +133,7 @@ def places(location: str, folder: Path) -> list[dict[str, Any]]:
         raise InputError(f"{location}: no such file or folder ({path}); correct the path")
     place = {"path": str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)}
     if _format(path) is None:
-        raise InputError(f"{location}: cannot tell the format by the name; known are {', '.join(FORMATS)}, also .gz")
+        raise InputError(f"{location}: cannot tell the format by the name; known are {', '.join(FORMATS)}, also packed")
     if _format(path) == "xlsx":
         names = _sheets(path)
         return [place | ({"table": name} if len(names) > 1 else {}) for name in names]
@@ -140,20 +141,11 @@ def places(location: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def _format(file: Path) -> str | None:
-    return FORMATS.get(Path(file.name.lower().removesuffix(".gz")).suffix)
+    return FORMATS.get(suffix_of(file.name))
 
 
 def _sheets(path: Path) -> list[str]:
-    import openpyxl
-
-    try:
-        book = openpyxl.load_workbook(path, read_only=True)
-    except Exception as error:  # openpyxl raises whatever zipfile and its XML parser do
-        raise InputError(f"{path}: not an Excel workbook that can be read ({error}); save it as .xlsx") from None
-    try:
-        return [sheet.title for sheet in book.worksheets if any(True for _ in sheet.iter_rows(max_row=2))]
-    finally:
-        book.close()
+    return workbooks.filled_sheets(path, str(path))
 
 
 def _tables(url: str) -> list[str]:
@@ -165,10 +157,10 @@ def _tables(url: str) -> list[str]:
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise InputError(f"{mask_secrets(url)}: {reason}") from None
-    rows = _first_rows(source, 100_000).itertuples(index=False)
+    rows = opening.first_rows(source, 100_000).itertuples(index=False)
     names = [name if schema in OWN_SCHEMAS else f"{schema}.{name}" for schema, name in rows if schema not in NO_SCHEMAS]
     if not names:
-        raise InputError(f"{sources.label(source)}: no table there; give another database")
+        raise InputError(f"{label(source)}: no table there; give another database")
     return names
 
 
@@ -201,7 +193,7 @@ def recognise(place: Mapping[str, Any]) -> Guess:
 def read(place: Mapping[str, Any], rows: int = ROWS) -> tuple[list[Column], int]:
     """The columns of the table at a place with the values of its first rows, and how many rows these are."""
     source = Source(**place)
-    table = _first_rows(source, rows)
+    table = opening.first_rows(source, rows)
     columns = []
     for name in table.columns:
         values = tuple(str(value).strip() for value in table[name] if value is not None)
@@ -210,25 +202,17 @@ def read(place: Mapping[str, Any], rows: int = ROWS) -> tuple[list[Column], int]
     return columns, len(table)
 
 
-def _first_rows(source: Source, rows: int) -> pd.DataFrame:
-    """The first rows of a source as texts, null where there is nothing."""
-    names = sources._open(source).columns
-    raw = sources._read(source, {f"column_{number}": name for number, name in enumerate(names)})
-    query = f"SELECT * EXCLUDE (broken, example) FROM {raw.view} WHERE broken IS NULL LIMIT {rows}"
-    with sources._reading(source):
-        return connect().con.execute(query).df().set_axis(list(names), axis=1)
-
-
 def sample_texts(source: Source, rows: int = 100) -> list[str]:
     """Texts of the first rows of a source: what a model will have to read."""
-    table = _first_rows(source, rows)
+    table = opening.first_rows(source, rows)
     named = [getattr(source, name) for name in TEXTS if getattr(source, name, None) in table]
     return [text for name in named for text in table[name].dropna()]
 
 
 def _delimiter(place: Mapping[str, Any]) -> str | None:
     """The delimiter of a file of text, recognised by a first line that need not be a header."""
-    return sources._open(Source(**place)).delimiter or None
+    found = opening.open_source(Source(**place)).parts[0].facts.get("delimiter")
+    return None if found == "none" else found
 
 
 def _is_known(columns: Sequence[Column]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.config.sources import GradedSource, PairSource, Source, Sources
-from bgetune.data import sources, text
+from bgetune.data import qrels, sources, text
 from bgetune.data.tables import SOURCES
 from bgetune.data.text import STANDARD, Normalizer
 from bgetune.errors import InputError
@@ -26,6 +27,12 @@ LEXICON_CONFIDENCE = 0.75
 """How far a pair that only a replaced synonym makes is trusted, relative to a pair of the list itself."""
 MAX_COMPLETE = 12
 """A group of more texts is joined by a chain instead of an edge for every two of them."""
+
+_READERS = {
+    **{"qa": sources.read_pairs, "pairs": sources.read_pairs, "graded": sources.read_pairs},
+    **{"groups": sources.read_groups, "triplets": sources.read_triplets, "qrels": qrels.read_qrels},
+}
+"""Kind of source -> what reads its pairs."""
 
 _EDGES = {"a_id": str, "b_id": str, "source": str, "support": "int64", "weight": "float64"}
 _GRADED = {"a_id": str, "b_id": str, "grade": "float64", "origin": str, "use": str}
@@ -88,13 +95,15 @@ def collect(
     texts: list[pd.DataFrame] = []
     drops: list[pd.DataFrame] = []
     rows: list[pd.DataFrame] = []
-    for kind in ("qa", "pairs", "graded"):
+    corpora: list[tuple[Source, pd.DataFrame, str]] = []
+    for kind, read in _READERS.items():
         for source in getattr(given, kind):
-            table, dropped = sources.read_pairs(source)
+            table, *documents, dropped = read(source)
+            corpora += [(source, further, "document") for further in documents]
             a = _clean(table.a, normalizer, masked)
             b = _clean(table.b, normalizer, masked)
             pairs, dropped_here = _labelled(a, b, table.label, source, kind, positive_grade)
-            pairs, too_many = _without_hubs(pairs, b, source, hub_cap if kind == "qa" else None)
+            pairs, too_many = _without_hubs(pairs, b, source, hub_cap if kind not in ("pairs", "graded") else None)
             pairs = pairs[_sampled(pairs.a_id, sample_fraction)]
             rows.append(pairs)
             drops += [dropped, dropped_here, too_many]
@@ -105,10 +114,13 @@ def collect(
     drops += list_drops
     for source in given.corpus:
         table, dropped = sources.read_corpus(source)
+        corpora.append((source, table, source.kind))
+        drops.append(dropped)
+    for source, table, kind in corpora:
         clean = _clean(table.text, normalizer, masked)
         empty = clean.text == ""
-        drops += [dropped, _drop(source, "no text", table.text[empty])]
-        texts.append(_texts(clean[~empty & _sampled(clean.text_id, sample_fraction)], source.kind))
+        drops.append(_drop(source, "no text", table.text[empty]))
+        texts.append(_texts(clean[~empty & _sampled(clean.text_id, sample_fraction)], kind))
 
     labelled = pd.concat([_frame([], _LABELLED), *rows], ignore_index=True)
     graded, edges, different, conflicts = _settle(labelled, positive_grade)
@@ -212,6 +224,7 @@ def _labelled(
         grade, outside, why = label, ~label.isin([0, 1]), "label is neither 0 nor 1"
         positive = grade == 1
     reasons = {
+        "grade unknown": label.isin(source.unknown_grades if kind == "graded" else []),
         why: outside,
         "no text": (a.text == "") | (b.text == ""),
         "both texts are the same": a.text_id == b.text_id,
@@ -222,7 +235,7 @@ def _labelled(
     for reason, bad in reasons.items():
         drops.append(_drop(source, reason, shown[usable & bad]))
         usable &= ~bad
-    edge = {"qa": "qa", "pairs": "given", "graded": "given"}[kind]
+    edge = "given" if kind in ("pairs", "graded") else "qa"
     table = pd.DataFrame(
         {
             "a_id": a.text_id,
@@ -243,13 +256,31 @@ def _labelled(
 
 
 def _grade_range(label: pd.Series, source: GradedSource) -> tuple[float, float]:
-    low, high = source.grade_range or (label.min(), label.max())
+    known = label[~label.isin(source.unknown_grades)]
+    low, high = source.grade_range or (known.min(), known.max())
+    if source.grade_range is None:
+        _warn_of_odd_grades(known, source)
     if not low < high:
         raise InputError(
             f"{sources.label(source)}: column {source.label_column} only holds the grade {low:g}; give grade_range, "
             f"the lowest and highest grade there could be"
         )
     return float(low), float(high)
+
+
+def _warn_of_odd_grades(grades: pd.Series, source: GradedSource) -> None:
+    """Warn where the highest or the lowest grade lies so far from the others that it could be a code."""
+    values = sorted(grades.unique())
+    if len(values) < 3:
+        return
+    odd = [values[-1]] if values[-1] - values[-2] > 2 * (values[-2] - values[0]) else []
+    odd += [values[0]] if values[0] < 0 <= values[1] else []
+    for value in odd:
+        warnings.warn(
+            f"{sources.label(source)}: {source.label_column} {value:g} is far from the other grades ({values[0]:g} to "
+            f"{values[-1]:g}); if it means that nobody judged, set unknown_grades: [{value:g}], else grade_range",
+            stacklevel=2,
+        )
 
 
 def _without_hubs(
