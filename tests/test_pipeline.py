@@ -285,6 +285,18 @@ def ran(one_stage, monkeypatch):
     return executed
 
 
+def test_what_killed_runs_left_is_removed_at_the_next_start(repository, ran, monkeypatch):
+    monkeypatch.setenv("BGETUNE_CACHE", str(repository))
+    texts = repository / "data/cache/work/123-abc/work.duckdb"
+    shard = repository / "data/cache/embeddings/.x.rows.npy.4194305.part"  # no process has so high a number
+    for left in (texts, shard):
+        left.parent.mkdir(parents=True)
+        left.touch()
+    assert command(repository, "--until", "1") == 0
+    assert not texts.parent.exists()
+    assert not shard.exists()
+
+
 def test_until_stops_after_a_notebook(repository, ran):
     assert command(repository, "--until", "02") == 0
     assert ran == ["01", "02"]

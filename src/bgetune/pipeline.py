@@ -24,7 +24,7 @@ from bgetune.checks import check, load
 from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, InternalError, explain
-from bgetune.paths import cache_root
+from bgetune.paths import cache_root, work_root
 from bgetune.reports import comparison, pages
 from bgetune.runs import manifest
 from bgetune.runs.copies import edits
@@ -95,6 +95,7 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
     for sentence in (sentence for notebook in STAGES for sentence in edits(notebook)):
         print(f"note: {sentence}", flush=True)
     files.remove_abandoned(cache_root() / "data" / "cache")
+    files.remove_abandoned_private(work_root())
     status, failures = 0, {}
     folders = {profile.name: runs.run_folder(profile) for profile in profiles}
     for number, profile in enumerate(profiles):
