@@ -145,7 +145,10 @@ BAD = {
         "04_train.metric: labelled_auc needs pairs labelled by people",
     ),
     "ranks": ({"03_hard_negatives.rank_min": 200}, "rank_min is above rank_max"),
-    "window": ({"03_hard_negatives.window_high": 0.5}, "window_low is not below window_high"),
+    "window": (
+        {"03_hard_negatives.window_low": 0.7, "03_hard_negatives.window_high": 0.5},
+        "window_low is not below window_high",
+    ),
     "promotion": ({"03_hard_negatives.promote_score": 0.2}, "promote_score is below veto_score"),
     "veto": ({"01_positives.veto_reranker_score": 0.95}, "veto_reranker_score is above recall_reranker_score"),
     "band": ({"02_backtranslate.gate": {"similarity": [1.0, 0.5]}}, "similarity: the lower bound comes first"),
