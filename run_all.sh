@@ -17,6 +17,10 @@ usage() {
       ./run_all.sh params/demo.yaml params/demo_without_augmentation.yaml
       ./run_all.sh params/study_temperature.yaml
       ./run_all.sh --set '04_train.scale=[10, 20, 50]'
+./run_all.sh new NAME FILE...
+    Look at files, folders or databases (sqlite:///..., postgres://...) of yours and write params/NAME.yaml for them:
+    what each is, which column is which, and `# ?` where it cannot be told. Nothing is sent anywhere. Then:
+      ./run_all.sh NAME --until 01
 ./run_all.sh test [PYTEST ARGUMENTS]
     Lint (ruff) and the whole test suite.
 ./run_all.sh lab [PROFILE] [JUPYTERLAB ARGUMENTS]
@@ -96,6 +100,12 @@ case "${1:-}" in
         "$python" -m ruff check .
         "$python" -m ruff format --check .
         "$python" -m pytest "$@"
+        ;;
+    new)
+        shift
+        set_up
+        # relative paths are the caller's
+        exec "$python" -m bgetune.new --folder "${OLDPWD:-$PWD}" "$@"
         ;;
     lab)
         shift

@@ -21,6 +21,14 @@ def shared():
     return SHARED
 
 
+@pytest.fixture
+def one_stage(tmp_path, monkeypatch):
+    """The root of a repository with one stage; see tests/repository.py."""
+    from repository import make_repository
+
+    return make_repository(tmp_path, monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """A headless Chromium."""

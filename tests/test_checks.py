@@ -25,6 +25,7 @@ def made(tmp_path_factory):
     tiny.save_bert(root / "reranker", labels=1)
     make_marian(root / "marian")
     (root / "pairs.csv").write_text("text_a,text_b,label\n支付,付款,1\n登录,退款,0\n", "utf-8")
+    (root / "thai.csv").write_text("text_a,text_b\nลืมรหัสผ่าน,เปลี่ยนรหัสผ่าน\n", "utf-8")
     (root / "truth.csv").write_text("text,meaning\n支付,pay\n", "utf-8")
     (root / "review.csv").write_text("query,candidate,similarity,reranker,reason,verdict\n支付,付款,,,,same\n", "utf-8")
     (root / "bad_review.csv").write_text("query,candidate,verdict\n支付,付款,perhaps\n", "utf-8")
@@ -121,6 +122,10 @@ BAD = {
         {"02_backtranslate.pivots": [{"to_pivot": "TEAM/encoder", "from_pivot": "TEAM/marian"}]},
         "02_backtranslate.pivots.0.to_pivot: .* what is needed is a translator",
     ),
+    "language of the texts": (
+        {"01_positives.sources": {"qa": [{"path": "TEAM/thai.csv"}]}},
+        "model: .* does not know .* of the tokens of your texts",
+    ),
     "OpenCC": ({"01_positives.opencc": "s2x"}, "01_positives: opencc: no configuration 's2x' .* try t2s"),
     "key of generation": (
         {"02_backtranslate.generation": {"base_url": "https://h/v1", "model": "m"}},
@@ -140,7 +145,10 @@ BAD = {
         "04_train.metric: labelled_auc needs pairs labelled by people",
     ),
     "ranks": ({"03_hard_negatives.rank_min": 200}, "rank_min is above rank_max"),
-    "window": ({"03_hard_negatives.window_high": 0.5}, "window_low is not below window_high"),
+    "window": (
+        {"03_hard_negatives.window_low": 0.6, "03_hard_negatives.window_high": 0.5},
+        "window_low is not below window_high",
+    ),
     "promotion": ({"03_hard_negatives.promote_score": 0.2}, "promote_score is below veto_score"),
     "veto": ({"01_positives.veto_reranker_score": 0.95}, "veto_reranker_score is above recall_reranker_score"),
     "band": ({"02_backtranslate.gate": {"similarity": [1.0, 0.5]}}, "similarity: the lower bound comes first"),
@@ -224,8 +232,8 @@ def test_a_study_says_each_thing_once_and_checks_a_model_once(write, monkeypatch
     [
         ({"max_length": 4096}, "max_length: 4096 tokens, of which model reads the first 64 only"),
         (
-            {"04_train.backend": "flagembedding", "04_train.lora_rank": 8, "04_train.spread": 0.1},
-            "04_train.backend: flagembedding ignores lora_rank, spread",
+            {"04_train.backend": "flagembedding", "04_train.lora_rank": 8, "04_train.orthogonality_weight": 0.1},
+            "04_train.backend: flagembedding ignores lora_rank, orthogonality_weight",
         ),
         ({"04_train.guide_margin": 0.1}, "04_train.guide_margin: has no effect without loss: gist"),
         ({"reranker": None, "03_hard_negatives.veto_score": 0.4}, "veto_score: has no effect without a reranker"),

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from bgetune import files
-from bgetune.data import sources
+from bgetune.data import engine
 from bgetune.paths import work_root
 
 HOLD = """
@@ -54,8 +54,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_no_other(holder, 
 
 
 def test_unmasked_texts_lie_in_a_private_folder():
-    assert sources._workspace().parent == work_root()
-    assert stat.S_IMODE(sources._workspace().stat().st_mode) == 0o700
+    assert engine.workspace().parent == work_root()
+    assert stat.S_IMODE(engine.workspace().stat().st_mode) == 0o700
 
 
 def test_a_lock_has_one_holder_at_a_time(tmp_path):

@@ -1,43 +1,24 @@
+import json
+import multiprocessing
+import os
 import re
+import shutil
+from pathlib import Path
 
 import nbformat
 import pytest
+from repository import CELLS, STAGE, make_notebook
 
-from bgetune import paths, pipeline
+from bgetune import pipeline, runs
+from bgetune.config.profile import load_profile
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError
-from bgetune.runs import copies, execute, manifest, stage
-
-STAGE = "01_positives"
-
-
-def make_notebook(root, *sources):
-    """A one-stage repository with a notebook of these code cells after its parameters cell."""
-    cell = nbformat.v4.new_code_cell('profile: str = ""\nrun_dir: str = None', metadata={"tags": ["parameters"]})
-    notebook = nbformat.v4.new_notebook(cells=[cell, *map(nbformat.v4.new_code_cell, sources)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    (root / "notebooks").mkdir(exist_ok=True)
-    nbformat.write(notebook, root / "notebooks" / f"{STAGE}.ipynb")
+from bgetune.runs import folder, manifest
 
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch):
-    """A repository with one stage, whose notebook writes one artifact."""
-    for module in (pipeline, manifest):
-        monkeypatch.setattr(module, "STAGES", {STAGE: STAGES[STAGE]})
-    for module in (copies, execute, manifest, stage, paths):
-        monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(pipeline, "check", lambda profiles: [])
-    monkeypatch.setattr(manifest, "code_hash", lambda stage: "code")
-    make_notebook(
-        tmp_path,
-        "from bgetune import runs\nfrom bgetune.runs import stage as stages\nstages.code_hash = lambda stage: 'code'",
-        f'stage = runs.start("{STAGE}", globals())',
-        'with stage.writing("made.txt") as file:\n    n = file.write_text(f"seed {stage.params.seed}")',
-        'print("<b>untrusted</b>")\nstage.finish(seen=1)',
-    )
-    (tmp_path / "one.yaml").write_text("seed: 5\n")
-    return tmp_path
+def repository(one_stage):
+    return one_stage
 
 
 def command(repository, *arguments):
@@ -59,6 +40,21 @@ def test_runs_reports_and_skips(repository, capsys):
     assert "up to date" in output
     assert "comparison" not in output, "one run is compared with nothing"
     assert not list((repository / "runs").rglob("comparison.html"))
+
+    # pages that are missing or not as written are made again, without running anything
+    made = {page.name: page.read_bytes() for page in folder.glob("*.html")}
+    (folder / "index.html").unlink()
+    (folder / f"{STAGE}.html").write_text("an old page")
+    assert command(repository) == 0
+    assert "up to date" in capsys.readouterr().out
+    assert {page.name: page.read_bytes() for page in folder.glob("*.html")} == made
+
+    # a kill between the stage's record and its executed notebook: the stage is not taken for done
+    record = manifest.read_manifest(folder)
+    del record["stages"][STAGE]["executed"]
+    manifest.write_manifest(folder, record)
+    assert command(repository, "--check") == 0
+    assert "stopped before its notebook was saved" in capsys.readouterr().out
 
 
 def test_set_reaches_the_notebook_and_reruns(repository, capsys):
@@ -82,7 +78,7 @@ def test_bad_input_in_a_notebook_is_one_message(repository, capsys):
     assert command(repository) == 2
     error = capsys.readouterr().err
     assert "error: log.csv: empty; give more" in error
-    assert "cell 3" in error
+    assert "cell 2" in error
     assert "Traceback" not in error
     executed = nbformat.read(repository / "runs/one/notebooks" / f"{STAGE}.failed.ipynb", as_version=4)
     assert "InputError" in str(executed.cells), "the executed copy is kept"
@@ -94,7 +90,7 @@ def test_failure_in_a_notebook_names_the_cell(repository, capsys):
     assert command(repository) == 1
     error = capsys.readouterr().err
     assert "ZeroDivisionError" in error
-    assert "cell 4" in error
+    assert "cell 3" in error
 
 
 def test_a_bug_in_a_notebook_is_not_called_bad_input(repository, capsys):
@@ -133,7 +129,7 @@ def counting(repository):
     """The repository with a notebook that counts its runs in a file and fails for the seed 13."""
     make_notebook(
         repository,
-        "from bgetune import runs\nfrom bgetune.runs import stage as stages\nstages.code_hash = lambda stage: 'code'",
+        CELLS[0],
         f'stage = runs.start("{STAGE}", globals())\nassert stage.params.seed != 13, "unlucky <b>"',
         'with stage.writing("made.txt") as file:\n    n = file.write_text(f"seed {stage.params.seed}")',
         f'with open("{repository}/count", "a") as file:\n    n = file.write("x")\nstage.finish()',
@@ -167,6 +163,240 @@ def test_a_run_that_fails_does_not_stop_the_others(counting, capsys):
     page = (counting / "runs/comparison.html").read_text("utf-8")
     assert "unlucky &lt;b&gt;" in page
     assert re.search("two +failed", output.out)
+
+
+def run_in_process(*profiles):
+    """`pipeline.main` in a process of its own, which has this one's patches."""
+    process = multiprocessing.get_context("fork").Process(
+        target=lambda: os._exit(pipeline.main([str(profile) for profile in profiles]))
+    )
+    process.start()
+    return process
+
+
+def test_two_runs_at_once_in_one_checkout(repository):
+    address = 'print("sockets:", ipykernel.get_connection_info(unpack=True)["ip"])'
+    make_notebook(repository, *CELLS, f"import ipykernel.connect as ipykernel\n{address}")
+    (repository / "two.yaml").write_text("seed: 6\n")
+    both = [run_in_process(repository / f"{name}.yaml") for name in ("one", "two")]
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    for name, seed in (("one", 5), ("two", 6)):
+        assert (repository / "runs" / name / STAGE / "made.txt").read_text() == f"seed {seed}"
+    shown = [(repository / f"runs/{name}/{STAGE}.html").read_text("utf-8") for name in ("one", "two")]
+    one, two = (Path(re.search("sockets: (.*)", page)[1]) for page in shown)
+    assert one.is_absolute()
+    assert one.parent != two.parent
+    stored = sorted(file.name for file in (repository / "notebooks").iterdir())
+    assert stored == [f"{STAGE}.ipynb", "checksums.txt"], "no socket is left behind"
+
+
+def test_a_run_that_another_process_writes_is_left_alone(repository, capsys):
+    with folder.owned(repository / "runs/one"):
+        assert command(repository) == 2
+    error = capsys.readouterr().err
+    assert f"is being written by another ./run_all.sh (process {os.getpid()})" in error
+    assert not (repository / "runs/one/profile.yaml").exists()
+
+
+def test_a_kernel_that_dies_or_a_full_disk_is_a_sentence_and_the_next_profile_runs(repository, capfd):
+    make_notebook(
+        repository,
+        *CELLS[:2],
+        "import os, signal\nif stage.params.seed == 13:\n    os.kill(os.getpid(), signal.SIGKILL)",
+        "if stage.params.seed == 14:\n    with open('/dev/full', 'w') as file:\n        n = file.write('x')",
+        *CELLS[2:],
+    )
+    for name, seed in (("dies", 13), ("full", 14), ("lives", 15)):
+        (repository / f"{name}.yaml").write_text(f"seed: {seed}\n")
+    assert pipeline.main([str(repository / f"{name}.yaml") for name in ("dies", "full", "lives")]) == 1
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    dies, full = (line for line in error.splitlines() if line.startswith("error: "))
+    assert dies.startswith(
+        f"error: dies: the kernel of notebook {STAGE} was ended by the system, most probably because"
+    )
+    assert "max_length or sample_fraction in 01_positives" in dies
+    assert "error: full: the disk is full; free some space" in full
+    assert (repository / "runs/lives" / STAGE / "made.txt").exists()
+    assert not list((repository / "runs").rglob(".*.part"))
+
+
+def test_a_batch_runs_the_notebooks_as_released_and_names_edited_code(repository, capsys):
+    file = repository / "notebooks" / f"{STAGE}.ipynb"
+    notebook = nbformat.read(file, as_version=4)
+    notebook.cells[0].source = re.sub(r"(?m)^seed: int = None", "seed: int = 7", notebook.cells[0].source)
+    notebook.cells[2].outputs = [nbformat.v4.new_output("stream", text="a team's text")]
+    nbformat.write(notebook, file)
+    stored = file.read_bytes()
+    assert command(repository) == 0
+    output = capsys.readouterr().out
+    assert f"note: notebooks/{STAGE}.ipynb: seed in the parameters cell is not used; set it in the profile" in output
+    assert "differs" not in output, "its code is as released"
+    assert (repository / "runs/one" / STAGE / "made.txt").read_text() == "seed 5"
+    assert "a team's text" not in (repository / "runs/one/notebooks" / f"{STAGE}.ipynb").read_text("utf-8")
+    assert command(repository) == 0
+    assert "up to date" in capsys.readouterr().out
+    assert file.read_bytes() == stored, "stored notebooks are only read"
+
+    notebook.cells[-1].source += "\nprint('mine')"
+    nbformat.write(notebook, file)
+    assert command(repository, "--force") == 0
+    says = f"notebooks/{STAGE}.ipynb differs from the released notebook: its code was edited"
+    assert f"note: {says}" in capsys.readouterr().out
+    page = (repository / "runs/one" / f"{STAGE}.html").read_text("utf-8")
+    assert says in page
+    assert "mine" in page
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"cells": []}', '{"cells": 3}', "two parameters cells"])
+def test_a_stored_notebook_that_is_none_any_more_is_one_line(repository, capsys, content):
+    file = repository / "notebooks" / f"{STAGE}.ipynb"
+    if content == "two parameters cells":
+        notebook = nbformat.read(file, as_version=4)
+        notebook.cells[-1].metadata["tags"] = ["parameters"]
+        content = nbformat.writes(notebook)
+    file.write_text(content)
+    assert command(repository) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"{file} is no notebook with one parameters cell; `git checkout {file}` restores it" in line
+
+
+def test_a_stage_of_any_earlier_run_is_taken_over(counting, capsys):
+    assert command(counting) == 0
+    shutil.copy(counting / "one.yaml", counting / "two.yaml")
+    assert pipeline.main([str(counting / "two.yaml")]) == 0
+    assert "taken over from one" in capsys.readouterr().out
+    assert (counting / "count").read_text() == "x"
+    assert pipeline.main([str(counting / "two.yaml"), "--force"]) == 0
+    assert (counting / "count").read_text() == "xx", "what is forced is computed"
+
+
+@pytest.fixture
+def ran(one_stage, monkeypatch):
+    """The stages that would be executed, none of which is: the repository has all five then."""
+    executed = []
+    for module in (pipeline, manifest):
+        monkeypatch.setattr(module, "STAGES", STAGES)
+    monkeypatch.setattr(pipeline, "edits", lambda notebook: [])
+    monkeypatch.setattr(pipeline.pages, "write_pages", lambda *_: None)
+    monkeypatch.setattr(pipeline, "run_notebook", lambda stage, *_: executed.append(stage[:2]))
+    return executed
+
+
+def test_what_killed_runs_left_is_removed_at_the_next_start(repository, ran, monkeypatch):
+    monkeypatch.setenv("BGETUNE_CACHE", str(repository))
+    texts = repository / "data/cache/work/123-abc/work.duckdb"
+    shard = repository / "data/cache/embeddings/.x.rows.npy.4194305.part"  # no process has so high a number
+    for left in (texts, shard):
+        left.parent.mkdir(parents=True)
+        left.touch()
+    assert command(repository, "--until", "1") == 0
+    assert not texts.parent.exists()
+    assert not shard.exists()
+
+
+def test_until_stops_after_a_notebook(repository, ran):
+    assert command(repository, "--until", "02") == 0
+    assert ran == ["01", "02"]
+    assert command(repository, "--until", "9") == 2
+    assert command(repository, "--until", "1", "--set", "seed=[5, 6]") == 0, "and compares what there is"
+
+
+def test_check_runs_nothing_and_says_what_would_run(repository, ran, capsys):
+    assert command(repository, "--check") == 0
+    assert "to run: 01_positives (never run), 02_backtranslate (never run)" in capsys.readouterr().out
+    assert ran == []
+    assert not (repository / "runs").exists()
+
+
+def test_after_ctrl_c_it_says_what_is_finished_and_how_to_go_on(repository, capsys, monkeypatch):
+    assert command(repository) == 0
+    capsys.readouterr()
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run_profile", interrupted)
+    assert command(repository) == 130
+    error = capsys.readouterr().err
+    assert f"finished: {STAGE}; report: {repository / 'runs/one/index.html'}" in error
+    (repository / "one.yaml").write_text("seed: 6\n")
+    assert command(repository) == 130
+    error = capsys.readouterr().err
+    assert f"to run: {STAGE} (changed parameters: seed); the same command goes on there" in error
+
+
+def put_file_for_folder(root):
+    (root / "runs").mkdir()
+    (root / "runs/one").touch()
+    return 2, "runs/one: a file lies where a folder should be"
+
+
+def put_file_for_all_runs(root):
+    (root / "runs").touch()
+    return 2, "a file lies where a folder should be"
+
+
+def put_folder_for_manifest(root):
+    (root / "runs/one/manifest.json").mkdir(parents=True)
+    return 2, "manifest.json: a folder lies where a file should be"
+
+
+def fill_disk(root):
+    (root / "runs/one").mkdir(parents=True)
+    (root / f"runs/one/.profile.yaml.{os.getpid()}.part").symlink_to("/dev/full")
+    return 1, "the disk is full; free some space and run the same command again"
+
+
+def put_foreign_manifest(root):
+    (root / "runs/one").mkdir(parents=True)
+    (root / "runs/one/manifest.json").write_text("[]")
+    return 2, "manifest.json is damaged or of another program; move it away"
+
+
+def put_lab(root):
+    (root / "runs/one").mkdir(parents=True)
+    (root / "runs/one/manifest.json").write_text(json.dumps({"stages": {}, "lab_of": "../other"}))
+    return 2, "belongs to ./run_all.sh lab; give the profile another name"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [put_file_for_folder, put_file_for_all_runs, put_folder_for_manifest, fill_disk, put_foreign_manifest, put_lab],
+)
+def test_what_is_wrong_with_a_run_folder_is_one_line(repository, ran, capsys, spoil):
+    status, message = spoil(repository)
+    assert command(repository) == status
+    line, *further = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert line.startswith("error: ")
+    assert all(more.startswith("  to run: 01_positives (never run)") for more in further)
+    assert ran == []
+
+
+def test_a_read_only_folder_is_one_line(repository, ran, capsys, monkeypatch):
+    """By a patch, since whoever may do everything may write everywhere."""
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system", str(repository / "runs/one/.lock"))
+
+    monkeypatch.setattr(folder, "lock", refuse)
+    assert command(repository) == 2
+    assert "runs/one/.lock: the file system is read-only" in capsys.readouterr().err
+
+
+def test_a_name_stands_for_a_profile_of_params(repository, monkeypatch):
+    from bgetune.config import profile
+
+    monkeypatch.setattr(profile, "ROOT", repository)
+    (repository / "params").mkdir()
+    (repository / "params/mine.yaml").write_text("seed: 9\n")
+    assert load_profile("mine").path == repository / "params/mine.yaml"
+    assert runs.run_folder(load_profile("mine")) == repository / "runs/mine"
+    with pytest.raises(InputError, match="yours: no such file"):
+        load_profile("yours")
 
 
 def test_a_run_that_cannot_be_judged_stops_before_training(tmp_path):

@@ -29,7 +29,7 @@ def clone(tmp_path):
 def test_help_installs_nothing(clone, flag):
     result = run_all(clone, flag)
     assert result.returncode == 0
-    for word in ("--from", "--force", "--set", "test", "lab"):
+    for word in ("--from", "--force", "--set", "new", "test", "lab"):
         assert word in result.stdout
     assert not (clone / ".venv").exists()
 

@@ -23,10 +23,14 @@ from bgetune.paths import locate, prepare_demo
 from bgetune.runs import manifest
 
 IGNORED_BY_FLAGEMBEDDING = (
-    "loss", "compare", "symmetric", "spread", "matryoshka", "guide", "guide_margin", "graded_loss", "mixing",
-    "positives", "mini_batch_size", "lora_rank", "eval_steps", "patience",
+    "loss", "compare", "symmetric", "orthogonality_weight", "matryoshka", "guide", "guide_margin", "graded_loss",
+    "mixing", "positives", "mini_batch_size", "lora_rank", "eval_steps", "patience",
 )  # fmt: skip
 """Parameters of 04_train that the official trainer has nothing for."""
+LABELLED = ("graded", "groups", "triplets", "qrels")
+"""Kinds of sources that say of pairs how much they mean the same, whatever their parameters."""
+SAMPLED_BYTES = 200 << 20
+"""Of a file: larger ones are not read for a sample of their texts."""
 NEEDS_RERANKER = {
     "01_positives": ("recall_reranker_score", "recall_max_pairs", "veto_reranker_score"),
     "03_hard_negatives": ("veto_score", "promote_score"),
@@ -157,6 +161,7 @@ def _models(
     from bgetune.models.check import ROLES, check_model
 
     locations = model_locations({stage: part.values for stage, part in parts.items()})
+    texts: list[str] | None = None
     for world in sorted({location.split("/")[2] for location, _ in locations if location.startswith("demo://")}):
         with found.catch(profile.place("model")):
             prepare_demo(world)
@@ -165,9 +170,27 @@ def _models(
         if (location, role) in tried:
             continue
         tried.add((location, role))
+        if texts is None:
+            texts = _texts(parts["01_positives"].values)
         with found.catch(profile.place(parameter)):
-            check_model(location, parameter, role)
+            check_model(location, parameter, role, None if role == "translator" else texts)
             folders[location] = hub.fetch(location, parameter)
+
+
+def _texts(positives: Positives) -> list[str]:
+    """Some of the texts that the models will read; of files that take a while to read, none."""
+    from bgetune.data.recognise import sample_texts
+    from bgetune.data.text import normalize
+
+    texts: list[str] = []
+    for kind in type(positives.sources).model_fields:
+        for source in getattr(positives.sources, kind):
+            # what cannot be read is a finding about sources
+            with Findings().catch():
+                file = locate(source.path) if source.path else None
+                if file is None or (file.is_file() and file.stat().st_size < SAMPLED_BYTES):
+                    texts += [normalize(text, positives.opencc) for text in sample_texts(source)]
+    return texts
 
 
 def _device(part: Part, found: Findings) -> None:
@@ -385,7 +408,8 @@ def _default(options: Section, name: str) -> object:
 def _labels(parts: Mapping[str, Part], found: Findings) -> None:
     """The metric that chooses the checkpoint can be measured on what the sources give."""
     train, sources = parts["04_train"], parts["01_positives"].values.sources
-    labelled = any(source.label_column for source in [*sources.pairs, *sources.qa]) or sources.graded
+    labelled = any(source.label_column for source in [*sources.pairs, *sources.qa])
+    labelled = labelled or any(getattr(sources, kind, ()) for kind in LABELLED)
     if train.values.metric == "labelled_auc" and not labelled:
         found.error(
             f"{train.at('metric')}: labelled_auc needs pairs labelled by people (sources: pairs with label_column, "

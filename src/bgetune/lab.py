@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from bgetune import files, runs
 from bgetune.config.profile import Profile, load_profile
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nerror: {explained[1]}", file=sys.stderr)
         return explained[0]
     environment = ENVIRONMENT | os.environ
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", str(first), *passed_on]
+    opened = f"--LabApp.default_url=/lab/tree/{quote(str(first.relative_to(ROOT)))}"
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", opened, *passed_on]
     os.execve(sys.executable, command, environment)
 
 

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import yaml
 
-from bgetune import files, runs
+from bgetune import files, locale, runs
 from bgetune.checks import check, load
 from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, InternalError, explain
-from bgetune.paths import cache_root
+from bgetune.paths import cache_root, work_root
 from bgetune.reports import comparison, pages
 from bgetune.runs import manifest
 from bgetune.runs.copies import edits
@@ -65,10 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for warning in check(profiles):
             print(f"warning: {warning}", file=sys.stderr)
         for profile in profiles if options.check else ():
-            print(f"{profile.name}: {profile.path} can run\n{_standing(profile)}")
+            print("\n".join([f"{profile.name}: {profile.path} can run", *_standing(profile)]))
         return 0 if options.check else run_batch(profiles, course)
     except InputError as error:
         return _say(2, str(error))
+    except InternalError as error:
+        return _say(1, str(error))
     except OSError as error:
         explained = explain(error)
         if explained is None:
@@ -93,6 +95,7 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
     for sentence in (sentence for notebook in STAGES for sentence in edits(notebook)):
         print(f"note: {sentence}", flush=True)
     files.remove_abandoned(cache_root() / "data" / "cache")
+    files.remove_abandoned_private(work_root())
     status, failures = 0, {}
     folders = {profile.name: runs.run_folder(profile) for profile in profiles}
     for number, profile in enumerate(profiles):
@@ -109,29 +112,29 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
                 raise
             status, message = explained
         except KeyboardInterrupt:
-            print(f"\n{_standing(profile)}", file=sys.stderr)
+            print("", *_standing(profile), sep="\n", file=sys.stderr)
             raise
         failures[profile.name] = message
-        _say(status, f"{f'{profile.name}: ' if len(profiles) > 1 else ''}{message}\n{_standing(profile)}")
+        _say(status, f"{f'{profile.name}: ' if len(profiles) > 1 else ''}{message}")
+        for line in _standing(profile):
+            print(line, file=sys.stderr)
     if len(profiles) > 1:
         page, table = comparison.compare(profiles, folders, failures)
         print(f"\n{table}\n\n  comparison: {page}", flush=True)
     return status
 
 
-def _standing(profile: Profile) -> str:
-    """What of a run is finished, where its report is, and how it goes on."""
+def _standing(profile: Profile) -> list[str]:
+    """What of a run is finished, where its report is, and how it goes on: no line where nothing can be said."""
     run_dir = runs.run_folder(profile)
     try:
-        open_stages = {stage: _reason(stage, profile, run_dir) for stage in manifest.order(profile.rounds)}
+        reasons = {stage: _reason(stage, profile, run_dir) for stage in manifest.order(profile.rounds)}
     except (InputError, OSError):  # the run's folder itself is what is wrong
-        return ""
-    done = [stage for stage, reason in open_stages.items() if reason is None]
-    waiting = [f"{stage} ({reason})" for stage, reason in open_stages.items() if reason is not None]
+        return []
+    done = [stage for stage, reason in reasons.items() if reason is None]
+    waiting = [f"{stage} ({reason})" for stage, reason in reasons.items() if reason is not None]
     lines = [f"  finished: {', '.join(done)}; report: {run_dir / 'index.html'}"] if done else []
-    if waiting:
-        lines.append(f"  to run: {', '.join(waiting)}; the same command goes on there")
-    return "\n".join(lines)
+    return lines + ([f"  to run: {', '.join(waiting)}; the same command goes on there"] if waiting else [])
 
 
 def _reason(stage: str, profile: Profile, run_dir: Path) -> str | None:
@@ -169,6 +172,7 @@ def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence
         OSError: if the folder cannot be written.
     """
     started = time.monotonic()
+    locale.use(profile.language)
     run_dir = runs.run_folder(profile)
     print(f"{profile.name}: {profile.path} -> {run_dir}", flush=True)
     with owned(run_dir) as descriptor:

@@ -5,7 +5,7 @@
     >>> encoder = resolve("demo://standard/encoder")
 
 The world is the customer service, in Chinese, of one company; ``lexicon.yaml`` shows all of it. Because the meaning of
-every text is known (``truth.csv``), :mod:`bgetune_demo.truth` measures what logs alone cannot tell.
+every text is known (``truth.csv``), notebooks measure what logs alone cannot tell.
 
 Worlds: ``standard`` is the demo's; ``small`` is the same in little, for tests.
 

@@ -25,15 +25,20 @@ def meaning_of(text: str) -> str | None:
     return next(iter(found)) if len(found) == 1 else None
 
 
-def keeps_meaning(origins: pd.Series, paraphrases: pd.Series, truth: pd.DataFrame) -> pd.Series:
-    """Whether each paraphrase means what ``truth`` (``text``, ``meaning``) says of its origin.
+def keeps_meaning(origin_ids: pd.Series, paraphrases: pd.Series, truth: Mapping[str, str]) -> pd.Series:
+    """Whether each paraphrase means what its origin means.
 
-    Returns booleans with the index of ``origins``; missing where the truth says nothing of the origin.
+    Args:
+        origin_ids: text_ids.
+        truth: text_id -> meaning; see `bgetune.metrics.truth`.
+
+    Returns:
+        Booleans with the index of ``origin_ids``; missing where the truth does not name the origin, or says that it
+        means nothing.
     """
-    known = {_compact(text): meaning for text, meaning in zip(truth["text"], truth["meaning"], strict=True)}
-    meant = origins.map(lambda text: known.get(_compact(text)))
-    kept = [a is not None and meaning_of(b) == a for a, b in zip(meant, paraphrases, strict=True)]
-    return pd.Series(kept, index=origins.index, dtype="boolean").mask(meant.isna() | (meant == ""))
+    meant = origin_ids.map(truth)
+    kept = [meaning_of(text) == meaning for text, meaning in zip(paraphrases, meant, strict=True)]
+    return pd.Series(kept, index=origin_ids.index, dtype="boolean").mask(meant.isna() | (meant == ""))
 
 
 def shares(correct: pd.Series, kept: pd.Series) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import pytest
 from bgetune.augment.gate import RULES, collect, dropped_rows, judge, yield_by_rule
 from bgetune.config.augmentation import Gate
 from bgetune.data import tables
-from bgetune.data.text import text_id
+from bgetune.data.text import Normalizer, text_id
 
 PAY, LOGIN = ["怎么修改支付密码", "如何更改付款密码"], ["怎么修改登录密码", "如何更改登陆密码"]
 OPEN = Gate(
@@ -227,6 +227,9 @@ def test_candidates_are_normalised_and_united():
     }
     table = collect(origins, translations, generated)
     assert table["text"].tolist() == ["app改密码", "app改密码", "新问题"]
+    typed = {"queries": generated["queries"].assign(text="打１３８００００００１１")}
+    assert collect(origins, translations, typed)["text"].tolist()[2] == "打<电话>", "as 01 masks it"
+    assert collect(origins, translations, typed, Normalizer(()))["text"].tolist()[2] == "打13800000011"
     assert table["support"].tolist() == [3, 1, 1]
     assert table["via"].tolist() == ["en, de", "en", "gpt"]
     assert table["agreement"].tolist()[:2] == [0.7, 0.5]

@@ -28,6 +28,8 @@ from bgetune.augment.backtranslate import Translator, back_translate
 from bgetune.augment.decoding import Decoding
 from bgetune.augment.gate import collect, judge
 from bgetune.config.augmentation import Gate, Pivot
+from bgetune.data.text import STANDARD
+from bgetune.metrics.truth import read_truth
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.paths import ROOT
@@ -50,7 +52,7 @@ def main() -> None:
         name: arguments.models / name if arguments.models else paths.locate(f"demo://standard/{name}")
         for name in ("encoder", "reranker", "zh-en", "en-zh")
     }
-    truth = pd.read_csv(paths.locate("demo://standard/truth.csv"), keep_default_na=False)
+    truth = read_truth(paths.locate("demo://standard/truth.csv"), STANDARD)
     with tempfile.TemporaryDirectory() as folder:
         texts, clusters = mined(models, Path(folder))
         eligible = targets.texts_to_paraphrase(texts, clusters, None, seed=42)
@@ -97,10 +99,9 @@ def quality(origins, texts, clusters, pivots, decoding, models, truth, cache) ->
     table = judge(
         collect(origins, translations), texts, clusters, Gate(), encoder=encoder, reranker=reranker, progress=False
     )
-    origin = table["origin_id"].map(texts.set_index("text_id")["text"])
     # a text that was there before is no paraphrase to judge, kept or not
     new = table[(table["text"] != "") & (table["reason"] != "known")]
-    found = shares(keeps_meaning(origin[new.index], new["text"], truth), new["reason"] == "")
+    found = shares(keeps_meaning(new["origin_id"], new["text"], truth), new["reason"] == "")
     kept = table[table["reason"] == ""]
     with mock.patch("transformers.AutoModelForSeq2SeqLM.from_pretrained", side_effect=AssertionError("loaded")):
         started = time.perf_counter()

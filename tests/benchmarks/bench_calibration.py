@@ -19,6 +19,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import norm
 
+from bgetune.data.text import Normalizer
 from bgetune.metrics import calibration, calibrators
 from bgetune.metrics.separation import separation
 from bgetune.paths import ROOT
@@ -291,7 +292,7 @@ def scorer_overhead(model: Path, pairs: pd.DataFrame, similarities: np.ndarray, 
     encoder = Encoder(model, cache_dir=None)
     settings = make_settings(
         encoder=encoder,
-        normalization={"opencc": None, "mask": ["phone"]},
+        normalizer=Normalizer(("phone",)),
         calibrator=calibrators.fit("platt", similarities, labels),
         thresholds=thresholds.choose(similarities, labels, precisions=[0.9]),
         dev=(similarities, labels),

@@ -115,9 +115,11 @@ def bench_truth(work: Path, quick: bool, run_dir: Path | None, profile: Path | N
     import pandas as pd
 
     from bgetune.config.profile import load_profile, resolve
+    from bgetune.data.text import STANDARD
+    from bgetune.metrics.truth import read_truth
     from bgetune.models.encoder import Encoder
     from bgetune.models.reranker import Reranker
-    from bgetune.negatives import groups, measure, mining
+    from bgetune.negatives import groups, mining
     from bgetune.negatives.world import World
     from bgetune.paths import locate
     from bgetune.runs.manifest import artifact_path
@@ -128,7 +130,7 @@ def bench_truth(work: Path, quick: bool, run_dir: Path | None, profile: Path | N
         run_dir = _positives(profile)
     tables = {name: pd.read_parquet(artifact_path(run_dir, name)) for name in TABLES}
     rules, _ = resolve("03_hard_negatives", load_profile(profile))
-    meanings = measure.read_truth(locate(rules.truth))
+    meanings = read_truth(locate(rules.truth), STANDARD)
     world = World.of(**tables)
     encoder, model = Encoder(rules.model, max_length=rules.max_length), str(locate(rules.model))
     reranker = Reranker(rules.reranker, max_length=rules.max_length)
@@ -189,13 +191,17 @@ def _mined_groups(tables: dict, encoder, rules, reranker):
 
 def _quality(rows: list[dict], meanings, encoder, asked: set[str]) -> dict:
     import numpy as np
+    import pandas as pd
+
+    from bgetune.data.text import text_id
+    from bgetune.metrics.truth import same_meaning
 
     pairs = [(row["query"], text) for row in rows for text in row["neg"]]
-    known = [(meanings[a], meanings[b]) for a, b in pairs if meanings.get(a) and b in meanings.index]
+    ids = pd.DataFrame(pairs, columns=["a", "b"]).map(text_id)
     left, right = (encoder.encode([pair[side] for pair in pairs], progress=False) for side in (0, 1))
     served = {row["query"] for row in rows if row["neg"]}
     return {
-        "false_negatives": float(np.mean([a == b for a, b in known])),
+        "false_negatives": float(same_meaning(ids["a"], ids["b"], meanings).mean()),
         "similarity": float(np.einsum("pd,pd->p", left, right).mean()),
         "negatives": len(pairs),
         "queries_served": len(served & asked) / len(asked),

@@ -294,3 +294,41 @@ def test_model_locations_finds_optional_and_nested_models_once():
     assert found["demo://standard/encoder"] == "model"
     assert found["demo://standard/reranker"] == "reranker"
     assert len(found) == len(model_locations(values))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["05_calibrate:\n  positive_grade: 0.5\n", "01_positives: {sources: {graded: [{path: a, positive_grade: 0.5}]}}\n"],
+)
+def test_the_grade_threshold_says_where_it_is_now(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"give (it|positive_grade) at the top of the profile"):
+        load_profiles(tmp_path / "mine.yaml")
+
+
+def test_the_language_is_of_the_run_and_no_parameter_of_a_stage(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text("model: a/b\nlanguage: zh\n")
+    profile = load_profile(file)
+    assert profile.language == "zh"
+    assert all("language" not in type(resolve(stage, profile)[0]).model_fields for stage in STAGES)
+    file.write_text("model: a/b\nlanguage: de\n")
+    with pytest.raises(InputError, match="language"):
+        load_profile(file)
+
+
+def test_an_old_name_works_with_a_warning(tmp_path):
+    text = "seed: 1\n04_train:\n  epochs: 2\n  spread: 0.25\n"
+    with pytest.warns(FutureWarning, match=r"mine.yaml, line 4: 04_train.spread is now called 04_train.orthogonality"):
+        profile = load(tmp_path, text)
+    assert resolve("04_train", profile)[0].orthogonality_weight == 0.25
+    with pytest.warns(FutureWarning, match="--set"):
+        profile = load(tmp_path, "seed: 1\n", "04_train.spread=2")
+    assert resolve("04_train", profile)[0].orthogonality_weight == 2
+    file = tmp_path / "study.yaml"
+    file.write_text("study: {04_train.spread: [0.5, 1]}\n", encoding="utf-8")
+    with pytest.warns(FutureWarning):
+        weights = [resolve("04_train", run)[0].orthogonality_weight for run in load_profiles(file)]
+    assert weights == [0.5, 1]
+    with pytest.warns(FutureWarning), pytest.raises(InputError, match=r"line 2: 04_train\.orthogonality_weight"):
+        load(tmp_path, "04_train:\n  spread: much\n")

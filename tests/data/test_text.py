@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bgetune.errors import InputError
-from bgetune.data.text import MASKS, junk_reason, mask_personal_data, normalize, text_id
+from bgetune.data.text import MASKS, Normalizer, junk_reason, mask_personal_data, normalize, text_id
 
 # texts in which the troublesome characters are common
 TEXT = st.text() | st.text(
@@ -195,3 +195,13 @@ def test_no_text_takes_long(text):
 )
 def test_junk(text, reason):
     assert junk_reason(text) == reason
+
+
+def test_a_run_keeps_its_form(tmp_path):
+    form = Normalizer(("phone",), None)
+    form.write(tmp_path / "normalizer.json")
+    assert Normalizer.read(tmp_path / "normalizer.json") == form
+    assert form("ＡＰＰ 13800000001 a@b.cn") == "app <电话> a@b.cn"
+    assert form.masked("１３８００００００１１")[1] == {"phone": 1}
+    assert form.text_id("ＡＰＰ") == text_id("app")
+    assert form(form("Ａ 13800000001")) == form("Ａ 13800000001")

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from bgetune_demo import resolve, truth
+from bgetune.data.text import STANDARD
+from bgetune_demo import resolve
 
 
 @pytest.fixture(scope="session")
@@ -15,8 +16,15 @@ def table():
 
 
 @pytest.fixture(scope="session")
-def known():
-    return truth.load("small")
+def known(table):
+    return table("truth.csv")
+
+
+@pytest.fixture(scope="session")
+def meanings(known):
+    """Gives the meanings of texts: "" for one that means nothing, missing for one that the truth does not name."""
+    meaning = dict(zip(known.text.map(STANDARD), known.meaning, strict=True))
+    return lambda texts: texts.map(STANDARD).map(meaning)
 
 
 @pytest.fixture(scope="session")

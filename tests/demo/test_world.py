@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bgetune.data.text import junk_reason, mask_personal_data, normalize
-from bgetune_demo import DATA, STANDARD, _make_data, truth
+from bgetune_demo import DATA, STANDARD, _make_data
 from bgetune_demo.language import stream
 from bgetune_demo.lexicon import load, near_misses
 from bgetune_demo.log import odd_spelling
@@ -57,23 +57,23 @@ def test_clean_texts_are_in_normal_form_and_mean_one_thing(known):
         ("corpus.csv", ["text"]),
     ],
 )
-def test_the_truth_covers_every_text(table, known, item, columns):
+def test_the_truth_covers_every_text(table, meanings, item, columns):
     for column in columns:
-        assert truth.meanings(table(item)[column], known).notna().all()
+        assert meanings(table(item)[column]).notna().all()
 
 
-def test_labels_agree_with_the_truth(table, known):
+def test_labels_agree_with_the_truth(table, meanings):
     pairs, answers = table("pairs.csv"), table("qa.csv")
-    same = truth.meanings(pairs.text_a, known) == truth.meanings(pairs.text_b, known)
+    same = meanings(pairs.text_a) == meanings(pairs.text_b)
     assert (same == (pairs.label == "1")).all()
-    assert (truth.meanings(answers.question, known) == truth.meanings(answers.answer, known)).all()
+    assert (meanings(answers.question) == meanings(answers.answer)).all()
     for words in table("synonyms.csv").words:
-        assert len(set(truth.meanings(pd.Series(words.split("|")), known))) == 1
+        assert len(set(meanings(pd.Series(words.split("|"))))) == 1
 
 
-def test_grades_agree_with_the_truth(table, known):
+def test_grades_agree_with_the_truth(table, meanings):
     graded = table("graded.csv")
-    a, b = truth.meanings(graded["query"], known), truth.meanings(graded.document, known)
+    a, b = meanings(graded["query"]), meanings(graded.document)
     service = a.str.partition(".")[0] == b.str.partition(".")[0]
     close = set(table("near_misses.csv").itertuples(index=False, name=None))
     expected = {
@@ -88,13 +88,13 @@ def test_grades_agree_with_the_truth(table, known):
         assert holds[graded.grade == grade].all()
 
 
-def test_the_log_holds_what_logs_hold(table, known):
+def test_the_log_holds_what_logs_hold(table, meanings):
     log = table("clicks.csv")
     log["when"], log["clicked"] = pd.to_datetime(log.time), log.url != ""
     assert log.when.is_monotonic_increasing
     assert ((log.title == "") == ~log.clicked).all()
     assert log[log.clicked]["rank"].astype(int).between(1, 10).all()
-    log["means"], log["found"] = truth.meanings(log["query"], known), truth.meanings(log.title, known)
+    log["means"], log["found"] = meanings(log["query"]), meanings(log.title)
 
     clicks = log[log.clicked & (log.means != "")]
     assert 0.7 < (clicks.means == clicks.found).mean() < 0.95  # mis-clicks, but not too many

@@ -6,7 +6,7 @@ import yaml
 
 from bgetune.graph import outlook
 
-EMPTY = pd.DataFrame({"a_id": [], "b_id": [], "grade": [], "split": []}, dtype=object)
+EMPTY = pd.DataFrame({"a_id": [], "b_id": [], "label": [], "split": []}, dtype=object)
 
 
 def world(**sizes):
@@ -24,9 +24,9 @@ def world(**sizes):
 
 
 def labelled(**counts):
-    grades = {split: [1.0] * same + [0.5] * other for split, (same, other) in counts.items()}
-    rows = [("a", "b", grade, split) for split, given in grades.items() for grade in given]
-    return pd.DataFrame(rows, columns=["a_id", "b_id", "grade", "split"])
+    labels = {split: [1] * same + [0] * other for split, (same, other) in counts.items()}
+    rows = [("a", "b", label, split) for split, given in labels.items() for label in given]
+    return pd.DataFrame(rows, columns=["a_id", "b_id", "label", "split"])
 
 
 @pytest.fixture
@@ -67,8 +67,6 @@ def test_labelled_pairs_judge_where_there_are_enough_of_them(look):
     assert look(*world(train=9), few, min_labelled=5).enough
     found = look(*world(train=9), many)
     assert "judged on 120 labelled positive pairs of test and calibrated on 400 of dev" in found.sentence
-    # below positive_grade a grade is a different meaning
-    assert look(*world(train=9), many, positive_grade=0.5).table["labelled different"].tolist() == [0, 0]
 
 
 def test_promises_that_dev_cannot_carry_are_named(look):

@@ -1,4 +1,7 @@
+import warnings
+
 import numpy as np
+import pytest
 
 from bgetune.models.cache import RowCache, content_key, content_keys
 
@@ -38,3 +41,48 @@ def test_sees_what_another_process_wrote_meanwhile(tmp_path):
 
 def test_keys_differ_where_any_part_differs():
     assert len({content_key("a", "b"), content_key("b", "a"), content_key("ab"), content_key("a", "b", "")}) == 4
+
+
+def damages(file):
+    """The file's bytes, damaged in every way that was met."""
+    data = file.read_bytes()
+    return {
+        "empty": b"",
+        "truncated": data[: len(data) // 2],
+        "header": data[:20],
+        "text": b"no numpy file",
+        "zeros": b"\0" * len(data),
+        "flipped": data[:-2] + bytes([data[-2] ^ 1]) + data[-1:],
+    }
+
+
+@pytest.mark.parametrize("part", ["keys", "rows"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "header", "text", "zeros", "flipped", "other"])
+def test_a_damaged_shard_is_a_miss(tmp_path, part, damage):
+    keys = content_keys("", "abcdefg")
+    rows = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    RowCache(tmp_path).add(keys[:4], rows[:4])
+    (file,) = tmp_path.glob(f"*.{part}.npy")
+    RowCache(tmp_path).add(keys[4:], rows[4:])
+    if damage == "other":  # a whole file of something else
+        np.save(file, np.arange(4))
+    else:
+        file.write_bytes(damages(file)[damage])
+    cache = RowCache(tmp_path)
+    with pytest.warns(UserWarning, match=f"{tmp_path}.*damaged file of the cache"):
+        got, found = cache.find(keys)
+    assert found.tolist() == [False] * 4 + [True] * 3
+    np.testing.assert_array_equal(got[4:], rows[4:])
+    cache.add(keys[:4], rows[:4])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is said once
+        for healed in (cache, RowCache(tmp_path)):
+            np.testing.assert_array_equal(healed.find(keys)[0], rows)
+
+
+def test_rows_that_are_missing_are_a_miss(tmp_path):
+    keys = content_keys("", "ab")
+    RowCache(tmp_path).add(keys, np.ones((2, 3), np.float32))
+    next(tmp_path.glob("*.rows.npy")).unlink()
+    with pytest.warns(UserWarning, match="damaged"):
+        assert not RowCache(tmp_path).find(keys)[1].any()

@@ -76,7 +76,7 @@ def _by_sentence_transformers(folder, precision, monkeypatch):
         return Encoder(folder, cache_dir=None, precision=precision).encode(LENGTHS)
 
 
-def test_first_token_of_the_last_layer_is_enough(folder, monkeypatch):
+def test_other_models_give_the_vectors_of_sentence_transformers(folder, monkeypatch):
     from sentence_transformers import SentenceTransformer
 
     expected = SentenceTransformer(str(folder), device="cpu").encode(LENGTHS)

@@ -7,6 +7,7 @@ import pytest
 from bgetune.config.stages import HardNegatives
 from bgetune.data.text import text_id
 from bgetune.models.prompts import NO_PROMPTS, Prompts
+from bgetune.negatives import mining
 from bgetune.negatives.world import World
 
 
@@ -63,11 +64,11 @@ class Toy:
         self.texts = pd.DataFrame(texts, columns=["text_id", "text", "kind", "count"])
         self.clusters = pd.DataFrame(clusters, columns=["text_id", "cluster_id", "split"])
         self.edges = pd.DataFrame(edges, columns=["a_id", "b_id", "source", "support", "weight"])
-        self.graded = pd.DataFrame(columns=["a_id", "b_id", "grade", "origin", "split"])
+        self.graded = pd.DataFrame(columns=["a_id", "b_id", "grade", "label", "origin", "split"])
 
     @property
-    def meanings(self) -> pd.Series:
-        return pd.Series(self.meaning)
+    def meanings(self) -> dict[str, str]:
+        return {text_id(text): meaning for text, meaning in self.meaning.items()}
 
     @property
     def encoder(self) -> FakeEncoder:
@@ -82,8 +83,48 @@ class Toy:
         return World.of(self.texts, self.edges, self.clusters, self.graded)
 
     def label(self, a: str, b: str, grade: float) -> None:
-        row = (text_id(a), text_id(b), grade, "pairs", "train")
+        row = (text_id(a), text_id(b), grade, int(grade == 1), "pairs", "train")
         self.graded = pd.DataFrame([*self.graded.itertuples(index=False), row], columns=self.graded.columns)
+
+
+class Known:
+    """60 meanings of 16 texts, of which a share is known to be one; the others lie in the corpus alone."""
+
+    def __init__(self, share: float = 0.5, noise: float = 0.75, seed: int = 0, kinds: bool = False):
+        lots = np.random.default_rng(seed)
+        self.vectors, self.meaning, texts, clusters, edges = {}, {}, [], [], []
+        topics = lots.normal(size=(12, 24))
+        for number in range(60):
+            centre = topics[number % 12] + lots.normal(size=24)
+            known = max(2, round(share * 16))
+            first = text_id(f"meaning {number} text 0")
+            for place in range(16):
+                text = f"meaning {number} text {place}"
+                self.vectors[text] = 3.0 + centre + noise * lots.normal(size=24)
+                self.meaning[text] = str(number)
+                kind = "document" if kinds and place % 2 else "query"
+                texts.append((text_id(text), text, kind, 1))
+                clusters.append((text_id(text), first if place < known else text_id(text), "train"))
+                if 0 < place < known:
+                    edges.append((*sorted((first, text_id(text))), "given", 1, 1.0))
+        self.texts = pd.DataFrame(texts, columns=["text_id", "text", "kind", "count"])
+        clusters = pd.DataFrame(clusters, columns=["text_id", "cluster_id", "split"])
+        edges = pd.DataFrame(edges, columns=["a_id", "b_id", "source", "support", "weight"])
+        self.world = World.of(self.texts, edges, clusters)
+        self.encoder = FakeEncoder(self.vectors)
+        self.meanings = {text_id(text): meaning for text, meaning in self.meaning.items()}
+
+    def mine(self, reranker=None, **rules):
+        rules = HardNegatives(**{"rank_max": 60} | rules)
+        return rules, mining.mine(self.world, self.encoder, rules, reranker)
+
+    def reranker(self, scores=None) -> FakeReranker:
+        return FakeReranker(self.meaning, scores)
+
+
+@pytest.fixture
+def known_world():
+    return Known
 
 
 @pytest.fixture

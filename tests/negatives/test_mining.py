@@ -24,7 +24,13 @@ def test_negatives_are_other_meanings_near_the_query(toy, rules):
 
 def test_without_rules_false_negatives_come_in(toy, rules):
     """The control of the test above: the search alone does find false negatives, so the rules have something to do."""
-    off = {"veto_score": None, "promote_score": None, "margin": None, "cluster_rule": False}
+    off = {
+        "veto_score": None,
+        "promote_score": None,
+        "margin": None,
+        "cluster_rule": False,
+        "max_false_negatives": None,
+    }
     mined = mining.mine(toy.world, toy.encoder, rules.model_copy(update=off), None)
     assert measure.false_negatives(toy.world, mined, toy.meanings) > 0.2
 
@@ -35,7 +41,7 @@ def test_margin_alone_keeps_negatives_on_a_drifted_model(toy, rules):
     mined = mining.mine(world, toy.encoder, rules, None)
     served = measure.coverage(mined, rules)
     assert served["with_negatives"] >= 0.8
-    none = mining.mine(world, toy.encoder, rules.model_copy(update={"margin": None}), None)
+    none = mining.mine(world, toy.encoder, rules.model_copy(update={"margin": None, "max_false_negatives": None}), None)
     share = measure.false_negatives(world, mined, toy.meanings)
     assert share < measure.false_negatives(world, none, toy.meanings) / 3
     weakest = mined.queries["similarities"].map(min).to_numpy()
@@ -201,8 +207,7 @@ def test_starved_training_is_said_aloud(toy, rules):
     advice = measure.advice(mined, rules)
     assert "below_window" in advice
     assert "lower window_low" in advice
-    assert groups.groups(toy.world, mined, rules).empty
-    assert groups.dropped(toy.world, mined)["rows"].sum() == len(mined.queries)
+    assert groups.groups(toy.world, mined, rules)["neg"].map(len).eq(0).all()
     assert (
         measure.advice(mining.mine(toy.world, toy.encoder, rules.model_copy(update={"window_low": None}), None), rules)
         == ""
@@ -340,7 +345,7 @@ def test_doubtful_candidates_are_for_a_person(toy, rules):
 
 
 def test_without_a_margin_what_is_as_near_as_a_positive_trains_and_is_shown_to_a_person(toy, rules):
-    free = rules.model_copy(update={"margin": None})
+    free = rules.model_copy(update={"margin": None, "max_false_negatives": None})
     mined = mining.mine(toy.world, toy.encoder, free, None)
     assert set(mined.candidates["rule"]) <= {"", "known_positive", "same_cluster"}
     shown = set(promotion.doubtful(toy.world, mined, free)[["query", "candidate"]].itertuples(index=False, name=None))

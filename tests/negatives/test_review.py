@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from bgetune.data.text import text_id
+from bgetune.data.text import Normalizer, text_id
 from bgetune.errors import InputError
 from bgetune.negatives import review
 
@@ -39,6 +39,14 @@ def test_what_excel_makes_of_it(tmp_path):
     table = review.read_review(file)
     assert table["verdict"].tolist() == ["same"]
     assert review.verdicts(table) == {key("支付", "付款"): "same"}
+
+
+def test_verdicts_are_found_in_the_form_of_the_run():
+    """A person pastes a text as it was typed; the run's texts are masked."""
+    judged = rows(("打 13800000001", "打电话"), verdict="same")
+    assert review.verdicts(judged, Normalizer(("phone",))) == {key("打<电话>", "打电话"): "same"}
+    assert review.merge(judged, rows(("打<电话>", "打电话")).drop(columns="verdict"))["verdict"].tolist() == ["same"]
+    assert review.verdicts(judged, Normalizer(())) == {key("打13800000001", "打电话"): "same"}
 
 
 def test_a_wrong_verdict_is_named(tmp_path):

@@ -64,7 +64,6 @@ CLICKS = {
 }
 TIDY = {"qa": [qa(40)]}
 ONE_PAIR = {"rows": [{"text_a": text(1), "text_b": text(2)}]}
-NO_GROUP = r"04_train|train\.jsonl holds no training group.*window_low.*more data"
 
 # name -> sources, what the reranker says of every pair (None: there is none), parameters, the last notebook, and what
 # that one says
@@ -78,17 +77,24 @@ WORLDS = {
     "many labelled pairs": ({"pairs": [labelled(500)]}, 0.0, {}, "03", None),
     "graded pairs alone": ({"graded": [GRADED]}, 0.0, {}, "04", None),
     "synonyms alone, a reranker that confirms nothing": ({"synonyms": [SYNONYMS]}, 0.0, {}, "03", None),
-    "a reranker that confirms everything": (TIDY, 1.0, {}, "04", NO_GROUP),
-    "a corpus and one pair": ({"corpus": [CORPUS], "pairs": [ONE_PAIR]}, None, {}, "04", NO_GROUP),
+    "a reranker that confirms everything": (TIDY, 1.0, {}, "04", None),
+    "a corpus and one pair": ({"corpus": [CORPUS], "pairs": [ONE_PAIR]}, None, {}, "04", None),
     "a corpus alone": ({"corpus": [CORPUS]}, 0.0, {}, "01", "no two texts with one meaning.*Add QA"),
     "clicks that the reranker vetoes": ({"clicks": [CLICKS]}, 0.0, {}, "01", "no two texts with one meaning"),
     "clicks alone": ({"clicks": [CLICKS]}, None, {}, "03", None),
-    "no candidate passes": (TIDY, 0.0, {"03_hard_negatives": {"window_high": -1.0}}, "04", NO_GROUP),
+    "no candidate passes": (
+        TIDY,
+        0.0,
+        {"03_hard_negatives": {"window_low": None, "window_high": -1.0}},
+        "04",
+        None,
+    ),
     "no candidate passes, filled up": (
         *(TIDY, 0.0, {"03_hard_negatives": {"window_low": 1.0, "too_few": "random"}}, "04", None),
     ),
     "nothing to review": (*(TIDY, 0.5, {"03_hard_negatives": {"review_limit": 0, "promote_score": None}}, "03", None),),
     "nothing is read by the reranker": (TIDY, 0.5, {"01_positives": {"recall_max_pairs": 0}}, "01", None),
+    "a truth that names none of the texts": (TIDY, 0.5, {"truth": "truth.csv"}, "03", None),
     "nothing to augment": (TIDY, 0.5, {"02_backtranslate": {"enabled": False}}, "02", None),
 }
 
@@ -112,6 +118,9 @@ def run(folder, monkeypatch, name, sources, score, changes, last):
         "04_train": {"epochs": 1, "batch_size": 16, "precision": "float32", "learning_rate": 1e-5, "device": "cpu"},
         "05_calibrate": {"resamples": 100},
     }
+    if "truth" in changes:
+        changes = {**changes, "truth": str(where / changes["truth"])}
+        (where / "truth.csv").write_text("text,meaning\n没见过的,a\n", "utf-8")
     for key, value in changes.items():
         values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
     (where / "profile.yaml").write_text(yaml.safe_dump(values, allow_unicode=True), "utf-8")

@@ -22,6 +22,7 @@ def finished(tmp_path_factory):
     (folder / "profile.yaml").write_text(text, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "run_folder", lambda profile, run_dir=None: folder / "run")
+        patch.setattr(manifest, "other_runs", lambda run_dir: [])
         chosen = [
             "02_backtranslate.max_texts=40",
             "04_train.general={path: demo://small/pairs.csv}",

@@ -7,6 +7,7 @@ import json
 import nbformat
 import pytest
 import tiny
+from nbconvert.filters import markdown2html
 
 from bgetune import pipeline, runs
 from bgetune.config.stages import STAGES
@@ -21,14 +22,11 @@ HOSTILE = (
     "{{ 7 * 7 }} {% raw %}",
     "\u202egnp",
 )
-MARKS = ("alert(1)", "href{", "owned", "{{")
-"""What is left of them when a text was normalised."""
-
 TAGS = {
     *("table", "caption", "thead", "tbody", "tr", "th", "td", "style"),
     *("strong", "span", "details", "summary", "p", "b", "br", "img", "div", "em", "code", "pre", "hr"),
 }
-ATTRIBUTES = {"class", "style", "scope", "data-label", "alt", "src", "border", "id"}
+ATTRIBUTES = {"class", "style", "scope", "data-label", "alt", "src", "width"}
 
 
 class Markup(html.parser.HTMLParser):
@@ -139,7 +137,7 @@ def bundles(executed):
 def test_no_output_of_any_cell_holds_markup_of_a_text(executed):
     for data in bundles(executed):
         assert wrong_in(data.get("text/html", "")) == [], data["text/html"]
-        assert not [mark for mark in MARKS if mark in data.get("text/markdown", "")], data["text/markdown"]
+        assert wrong_in(markdown2html(data.get("text/markdown", ""))) == [], data["text/markdown"]
         assert not set(data) & {"application/javascript", "text/latex", "image/svg+xml"}, "all that a front end runs"
     widgets = executed.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
     for state in widgets.get("state", {}).values():

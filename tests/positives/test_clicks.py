@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from bgetune.data.text import junk_reason, mask_personal_data, normalize, text_id
+from bgetune.data.text import Normalizer, junk_reason, mask_personal_data, normalize, text_id
 from bgetune.positives import clicks, evidence
 from bgetune.positives.clicks import LOG
 
@@ -15,7 +15,7 @@ SETTINGS = {
     "rewrite_window_seconds": 120,
     "robot_searches_per_day": 100,
     "min_dwell_seconds": 2,
-    "mask": ("phone", "email"),
+    "normalizer": Normalizer(("phone", "email")),
 }
 RULES = {"min_support": 2, "min_npmi": 0.0, "min_jaccard": 0.05, "hub_cap": 50, "misclick_rate": 0.05}
 NOON = datetime(2026, 3, 2, 12)
@@ -223,7 +223,7 @@ def test_ranks_tell_how_likely_a_result_was_looked_at():
 )
 def test_quick_cleaning_gives_what_cleaning_one_by_one_gives(strings):
     log = make_log([(0, "a", string, None) for string in strings])
-    table, kept, _, _ = clicks._clean(log, ("phone", "email"), None)
+    table, kept, _, _ = clicks._clean(log, SETTINGS["normalizer"])
     found = table.to_pandas().set_index("raw")
     for string in set(strings):
         normal = mask_personal_data(normalize(string), ("phone", "email"))[0]

@@ -112,15 +112,28 @@ def test_grades_are_scaled(file):
     assert edges_of(found) == {("a", "b", "given"): (1, 1.0)}
     assert len(found.different) == 1
 
-    found = checked(collect(Sources(graded=[GradedSource(path=path, grade_range=(0, 8), positive_grade=0.3)])))
+    found = checked(collect(Sources(graded=[GradedSource(path=path, grade_range=(0, 8))]), positive_grade=0.4))
     assert graded_of(found)["a", "b"][0] == 0.5
     assert edges_of(found) == {("a", "b", "given"): (1, 0.5)}
-    found = collect(Sources(graded=[GradedSource(path=path, grade_range=(1, 3), positive_grade=None)]))
+    found = collect(Sources(graded=[GradedSource(path=path, grade_range=(1, 3))]))
     assert drops(found) == {"grade outside 1 to 3": 2}
-    assert found.edges.empty
     alike = file(["text_a", "text_b", "grade"], [("a", "b", 3), ("c", "d", 3)])
     with pytest.raises(InputError, match="only holds the grade 3; give grade_range"):
         collect(Sources(graded=[GradedSource(path=alike)]))
+
+
+@pytest.mark.parametrize("positive_grade", [0.3, 0.5, 0.6, 0.7, 1.0])
+def test_one_pair_has_one_truth(file, positive_grade):
+    """A pair is a positive of the graph if and only if it is one on dev and in calibration."""
+    rows = [("a", "b", 4), ("c", "d", 2), ("e", "f", 0), ("g", "h", 2), ("h", "g", 3), ("k", "l", 4), ("l", "k", 1)]
+    given = Sources(graded=[GradedSource(path=file(["text_a", "text_b", "grade"], rows))])
+    found = collect(given, positive_grade=positive_grade)
+    graded, _ = assign_graded_splits(found.graded, clusters_frame({}), positive_grade=positive_grade)
+    same = graded[graded.label == 1]
+    assert {frozenset(pair) for pair in zip(found.edges.a_id, found.edges.b_id, strict=True)} == {
+        frozenset(pair) for pair in zip(same.a_id, same.b_id, strict=True)
+    }
+    assert (graded.label == (graded.grade >= positive_grade)).all()
 
 
 def test_a_label_counts_more_than_a_grade(file):

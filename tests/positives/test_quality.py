@@ -1,10 +1,7 @@
-import math
-
 import pandas as pd
 import pytest
 
 from bgetune.data.text import text_id
-from bgetune.errors import InputError
 from bgetune.positives import clicks, quality
 
 MEANING = {text_id(name): meaning for name, meaning in [("a1", "A"), ("a2", "A"), ("a3", "A"), ("b1", "B"), ("x", "")]}
@@ -17,13 +14,6 @@ def make_pairs(*pairs):
 def make_clusters(*groups):
     rows = [(text_id(name), text_id(group[0])) for group in groups for name in group]
     return pd.DataFrame(rows, columns=["text_id", "cluster_id"])
-
-
-def test_pairs_are_right_wrong_or_unknown():
-    pairs = make_pairs(("a1", "a2"), ("a1", "b1"), ("x", "x"), ("a1", "nobody knows"))
-    right = quality.same_meaning(pairs, MEANING)
-    assert list(right[:3]) == [1.0, 0.0, 0.0]
-    assert math.isnan(right[3])
 
 
 def test_pairs_of_a_cluster_are_measured_and_unknown_texts_are_not():
@@ -43,12 +33,3 @@ def test_raw_pairs_are_all_that_a_log_could_mean():
         *expected.itertuples(index=False, name=None)
     }
     assert list(found.source) == ["co_click"] * 3 + ["rewrite"]
-
-
-def test_truth_is_brought_into_the_form_of_the_sources(tmp_path):
-    file = tmp_path / "truth.csv"
-    file.write_text("text,meaning\nＡＰＰ 13800000001,A\n", encoding="utf-8")
-    assert quality.read_truth(file, ["phone"], None) == {text_id("app <电话>"): "A"}
-    file.write_text("text,sense\nx,A\n", encoding="utf-8")
-    with pytest.raises(InputError, match="no column meaning"):
-        quality.read_truth(file, [], None)

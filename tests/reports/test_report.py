@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from made import results
 
-from bgetune import files
+from bgetune import files, locale
 from bgetune.reports import report
 
 SCRIPT = "<script>alert(1)</script>"
@@ -143,6 +143,20 @@ def test_index_concludes_from_top_to_bottom(tmp_path):
     assert "<script" not in page
 
 
+def test_a_page_in_chinese(tmp_path):
+    locale.use("zh")
+    try:
+        page = run(tmp_path, results())
+    finally:
+        locale.use(None)
+    assert '<html lang="zh">' in page
+    assert "微调有效：平均精确率由 0.500 升至 0.875。" in page
+    assert "在保证 95% 精确率时，模型现在能找回 79% 的同义文本对；微调前为 12%。" in page
+    shown = re.sub(r"<code>.*?</code>|<li>.*?</li>|<nav.*?</nav>", "", page.partition("<main>")[2])
+    sentences = re.findall(r"(?:[A-Za-z]{2,}[ ,]+){4,}", re.sub(r"<[^>]+>", ".", shown))
+    assert sentences == [], "all that is said is said in Chinese"
+
+
 def test_headings_are_in_order_and_the_content_is_in_main(tmp_path):
     page = run(tmp_path, results())
     levels = [int(level) for level in re.findall(r"<h([1-6])", page)]
@@ -167,6 +181,8 @@ def test_the_funnel_names_every_drop(tmp_path):
     first |= {"outputs": {"dropped": {"path": "01_positives/dropped.parquet", "rows": 2}}, "inputs": {}}
     first |= {"parameters": {"seed": 7, "min_support": 2}, "seconds": 1, "started": "now"}
     mined = {"metrics": {"queries": 100, "groups": 90, "rules": {"margin": 40, "(not needed)": 50, "(taken)": 10}}}
+    expected = {"expected_false_negatives": 0.021, "expected_false_negatives_low": 0.017}
+    mined["metrics"] |= expected | {"expected_false_negatives_high": 0.024, "false_negatives": 0.029}
     mined |= {"outputs": {}, "seconds": 1, "started": "now", "inputs": {"a.csv": {"bytes": 12, "sha256": "f" * 64}}}
     page = run(tmp_path, results(), **{"01_positives": first, "03_hard_negatives": mined})
     funnel = page.partition("From raw rows")[2].partition("<h2>")[0]
@@ -186,6 +202,7 @@ def test_the_funnel_names_every_drop(tmp_path):
         "90",
     ]
     assert "clicks: robot" in shown
+    assert "2.1 % are expected to be unknown positives (90 % interval 0.017 to 0.024). Truly, it is 2.9 %." in shown
     provenance = page.partition("Where it comes from")[2]
     assert "ffffffffffffffff" in provenance
     assert ">seed<" in provenance, "not at its default"
@@ -196,6 +213,16 @@ def test_index_of_an_unfinished_run_says_so(tmp_path):
     files.write_atomic(tmp_path / "manifest.json", '{"stages": {}}')
     report.write_index(tmp_path, "mine")
     assert "has not finished" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_index_says_when_dev_and_test_cannot_be_judged(tmp_path):
+    judging = {"enough": False, "sentence": f"test has 3 clusters {SCRIPT}; label more"}
+    entry = {"metrics": {"judging": judging}, "outputs": {}, "seconds": 1, "started": "now"}
+    files.write_atomic(tmp_path / "manifest.json", json.dumps({"stages": {"01_positives": entry}}))
+    report.write_index(tmp_path, "mine")
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert "nothing was trained" in page
+    assert "test has 3 clusters &lt;script&gt;" in page
 
 
 def rounds(run_dir, first, second):

@@ -72,3 +72,12 @@ def test_percent_missing_best_and_marked():
 def test_chinese_columns_of_a_terminal_are_in_line():
     lines = tables.table(pd.DataFrame({"text": ["支付", "pay"], "n": [1, 2]})).text.splitlines()
     assert [line.index(digit) for line, digit in zip(lines[1:], "12", strict=True)] == [4, 6]
+
+
+def test_parameters_are_folded_and_escaped():
+    rows = pd.DataFrame(
+        {"value": ["<b>$x$", "1"], "from": ["profile", "default"]}, index=pd.Index(["a", "b"], name="parameter")
+    )
+    made = tables.parameters(rows)
+    assert made.html.startswith("<details><summary>2 parameters, 1 of them not at their default</summary>")
+    assert "&lt;b&gt;<span>$</span>" in made.html

@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from bgetune import runs
-from bgetune.data.text import normalize, text_id
+from bgetune.data.text import Normalizer, normalize, text_id
 from bgetune.metrics import calibrators
 from bgetune.metrics.calibrators import Combination
 from bgetune.models.encoder import Encoder
@@ -54,7 +54,7 @@ def world(tmp_path_factory):
     stage = runs.start("05_calibrate", arguments)
     settings = make_settings(
         encoder=Encoder(stage.path("model"), cache_dir=None),
-        normalization={"opencc": None, "mask": ["phone"]},
+        normalizer=Normalizer(("phone",)),
         calibrator=calibrators.fit("platt", similarities, labels),
         thresholds=thresholds.choose(similarities, labels, precisions=[0.8, 0.9999], recalls=[0.9]),
         dev=(similarities, labels),

@@ -37,10 +37,14 @@ def test_pairs_of_a_file_get_scores(world, table, tmp_path, capsys):
 def test_stdin_to_stdout(world, monkeypatch, capsys):
     typed = '\ufefffrage,antwort\n支付密码,"登录, 密码"\n,\n'.encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed), encoding="ascii"))
-    assert main(["--run", str(world.run), "--columns", "frage,antwort"]) == 0
-    scored = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False)
-    assert list(scored.columns) == ["query", "document", "similarity", "probability"]
-    assert len(scored) == 2  # a row of empty texts is scored too: output rows are input rows
+    assert main(["--run", str(world.run), "--columns", "frage,antwort", "--precision", "0.8"]) == 0
+    printed, said = capsys.readouterr()
+    scored = pd.read_csv(io.StringIO(printed))
+    assert list(scored.columns) == ["query", "document", "similarity", "probability", "match"]
+    assert len(scored) == 2  # output rows are input rows
+    assert scored["probability"].isna().tolist() == [False, True]  # of empty texts there is nothing to score
+    assert scored["match"].iloc[1] == 0
+    assert "1 of 2 pairs have an empty text and get no score; the first: row 2" in said
 
 
 @pytest.mark.parametrize(

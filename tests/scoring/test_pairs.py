@@ -19,14 +19,14 @@ def table(rows, columns):
 
 
 def graded_pairs(count):
-    """`count` pairs of each grade 0, 0.5, 0.75 and 1, in dev, test and train each."""
+    """`count` pairs of each grade 0, 0.5, 0.75 (which means the same) and 1, in dev, test and train each."""
     rows = [
-        (name(f"{split}{grade}{i}a"), name(f"{split}{grade}{i}b"), grade, "graded", split)
+        (name(f"{split}{grade}{i}a"), name(f"{split}{grade}{i}b"), grade, int(grade >= 0.75), "graded", split)
         for split in ("dev", "test", "train")
         for grade in (0.0, 0.5, 0.75, 1.0)
         for i in range(count)
     ]
-    return tables.check("graded", table(rows, ["a_id", "b_id", "grade", "origin", "split"]))
+    return tables.check("graded", table(rows, ["a_id", "b_id", "grade", "label", "origin", "split"]))
 
 
 def heldout_pairs(kinds=("positive", "hard_negative", "random")):
@@ -45,8 +45,6 @@ def test_enough_labels_of_people_are_preferred():
     assert set(found["split"]) == {"dev", "test"}
     # 0.75 and 1 count as positive, 0 and 0.5 do not
     assert pairs.balance(found)[["positives", "negatives"]].to_numpy().tolist() == [[20, 20], [20, 20]]
-    stricter, _ = pairs.judged_pairs(heldout_pairs(), graded_pairs(10), min_labelled=10, positive_grade=1.0)
-    assert pairs.balance(stricter)["share of positives"].tolist() == [0.25, 0.25]
 
 
 def test_otherwise_the_heldout_pairs_serve_without_random_ones():
@@ -132,13 +130,13 @@ def test_relevance_is_the_cluster_and_high_grades(corpus):
     )
     graded = table(
         [
-            (name("q2"), name("d2"), 0.75, "graded", "test"),
-            (name("q1"), name("d2"), 0.5, "graded", "test"),
-            (name("q1"), name("d1"), 0.75, "graded", "test"),
+            (name("q2"), name("d2"), 0.75, 1, "graded", "test"),
+            (name("q1"), name("d2"), 0.5, 0, "graded", "test"),
+            (name("q1"), name("d1"), 0.75, 1, "graded", "test"),
         ],
-        ["a_id", "b_id", "grade", "origin", "split"],
+        ["a_id", "b_id", "grade", "label", "origin", "split"],
     )
     documents = pd.Index([name("d1"), name("d2")])
-    found = pairs.relevance(clusters, documents, clusters, graded, 0.75)
+    found = pairs.relevance(clusters, documents, clusters, graded)
     assert found == {name("q1"): {name("d1"): 4}, name("q2"): {name("d2"): 3}}
-    assert pairs.relevance(clusters, documents, clusters, None, 0.75) == {name("q1"): {name("d1"): 4}}
+    assert pairs.relevance(clusters, documents, clusters, None) == {name("q1"): {name("d1"): 4}}

@@ -12,7 +12,11 @@ import tiny
 
 from bgetune.errors import InputError
 from bgetune.metrics.calibrators import from_dict
+from bgetune.models.encoder import Encoder
+from bgetune.models.prompts import Prompts
 from bgetune.scoring import Scorer
+from bgetune.scoring.scorer import cosines
+from bgetune.scoring.settings import write_settings
 
 
 def pairs_of(world, count=50):
@@ -156,3 +160,83 @@ def test_import_needs_neither_torch_nor_scikit_learn():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("queries", "documents", "message"),
+    [
+        ([None], ["支付"], r"queries\[0\] is None, no text"),
+        (["支付"], [float("nan")], r"documents\[0\] is nan, no text"),
+        (["支付", "登录"], ["支付", 12], r"documents\[1\] is 12, no text"),
+        (["支付"], [b"x"], r"documents\[0\] is b'x', no text"),
+        (["支付", ""], ["支付", "登录"], r"queries\[1\] is empty \(''\)"),
+        (["支付"], ["\u200b \t"], r"documents\[0\] is empty"),  # of what nobody sees
+        ("", ["支付"], r"queries\[0\] is empty"),
+        (None, ["支付"], "queries is None; give a text, or a list of texts"),
+        (["支付"], 7, "documents is 7; give a text"),
+    ],
+)
+def test_what_is_no_text_is_named(scorer, queries, documents, message):
+    """A score of nothing says nothing: an empty text got .72 to .81."""
+    for ask in (scorer.score, scorer.is_match, scorer.similarity):
+        with pytest.raises(InputError, match=message):
+            ask(queries, documents)
+
+
+@pytest.mark.parametrize("query", [None, "", 3])
+def test_a_search_for_nothing_is_refused(scorer, query):
+    with pytest.raises(InputError, match=r"query\[0\] is "):
+        scorer.search(query)
+
+
+@pytest.mark.parametrize("damage", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_is_none_is_refused(world, tmp_path, damage):
+    copy = tmp_path / "run"
+    shutil.copytree(world.run, copy)
+    file = copy / "05_calibrate" / "scoring.json"
+    file.write_text(file.read_text("utf-8").replace('"auc": 0.9,', f'"auc": {damage},'), "utf-8")
+    with pytest.raises(InputError, match=rf"scoring\.json is damaged \(.*{damage} is no number"):
+        Scorer.load(copy)
+
+
+def test_numbers_that_could_not_be_measured_are_null(tmp_path):
+    write_settings(tmp_path / "scoring.json", {"a": np.float64("nan"), "b": [np.float32(0.5), np.nan], "c": {1: True}})
+    text = (tmp_path / "scoring.json").read_text("utf-8")
+    assert json.loads(text) == {"a": None, "b": [0.5, None], "c": {"1": True}}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "1_Pooling/config.json", "scoring.json"])
+def test_size_and_time_do_not_pass_for_content(world, tmp_path, name):
+    """A file with other bytes, but the size and the time of the one that the manifest knows."""
+    copy = tmp_path / "run"
+    shutil.copytree(world.run, copy)
+    [file] = [file for file in copy.rglob("*") if str(file).endswith(name)]
+    times, content = (file.stat().st_atime_ns, file.stat().st_mtime_ns), bytearray(file.read_bytes())
+    place = content.rindex(b"9") if name.endswith("scoring.json") else len(content) - 2
+    content[place] = content[place] - 1
+    file.write_bytes(content)
+    os.utime(file, ns=times)
+    with pytest.raises(InputError):
+        Scorer.load(copy)
+
+
+def test_prompts_follow_the_task(world, tmp_path):
+    """Of a model with prompts: queries that search documents, two of a kind, and what the calibration was on."""
+    settings = json.loads((world.run / "05_calibrate" / "scoring.json").read_text("utf-8"))
+    prompts = Prompts("查询", "登录", "忘记")
+    plain = Encoder(world.run / "04_train" / "model", cache_dir=None)
+    encoder = Encoder(world.run / "04_train" / "model", prompts=prompts, cache_dir=None)
+    a, b = "支付密码", "转账到余额"
+
+    def expected(left, right):
+        return cosines(plain.encode([left + a], prompt=""), plain.encode([right + b], prompt=""))
+
+    for symmetric, texts in ((True, ("忘记", "忘记")), (False, ("查询", "登录"))):
+        settings["model"]["symmetric"] = symmetric
+        scorer = Scorer(settings, encoder, world.run)
+        for asked in (None, symmetric):
+            np.testing.assert_allclose(scorer.similarity([a], [b], symmetric=asked), expected(*texts), atol=1e-6)
+        np.testing.assert_allclose(scorer.similarity([a], [b], symmetric=True), expected("忘记", "忘记"), atol=1e-6)
+    hit = scorer.search(a, k=1)[0]
+    best = plain.encode(["登录" + hit.text], prompt="") @ plain.encode(["查询" + a], prompt="")[0]
+    assert hit.similarity == pytest.approx(best[0], abs=1e-5)

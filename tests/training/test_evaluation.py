@@ -6,6 +6,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from bgetune.data.text import text_id
 from bgetune.errors import InputError
 from bgetune.models.prompts import Prompts
+from bgetune.training import evaluation
 from bgetune.training.evaluation import can_be_judged, dev_pairs, graded_pairs, log_table, sample, separation
 
 ANGLES = {"q": 0.0, "p": 0.2, "n": 0.5, "far": 1.5, "q2": 3.0, "p2": 2.2}
@@ -79,11 +80,11 @@ def test_pairs_of_the_dev_split_with_the_instruction_where_a_query_meets_a_docum
     ).replace(ids)
     graded = pd.DataFrame(
         [
-            ("答", "别", 0.25, "graded", "dev"),
-            ("又问", "别", 0.5, "graded", "dev"),
-            ("问", "别", 0.75, "graded", "train"),
+            ("答", "别", 0.25, 0, "graded", "dev"),
+            ("又问", "别", 0.5, 1, "graded", "dev"),
+            ("问", "别", 0.75, 1, "graded", "train"),
         ],
-        columns=["a_id", "b_id", "grade", "origin", "split"],
+        columns=["a_id", "b_id", "grade", "label", "origin", "split"],
     ).replace(ids)
     assert dev_pairs(heldout, graded, texts, Prompts("为：")).to_numpy().tolist() == [
         ["为：问", "答", 1, "positive"],
@@ -114,3 +115,27 @@ def test_log_has_one_row_a_step():
     assert table.columns.tolist() == ["step", "epoch", "loss", "auc"]
     assert table["step"].tolist() == [0, 2]
     assert table["auc"].tolist() == [0.5, 0.6]
+
+
+def test_drift_costs_a_checkpoint_its_place():
+    before = {"mean_squared_cosine_random": 0.1, "crowded_share": 0.8, "auc": 0.6}
+    tight = {"mean_squared_cosine_random": 0.11, "crowded_share": 0.5, "auc": 0.805}
+    loose = {"mean_squared_cosine_random": 0.09, "crowded_share": 0.5, "auc": 0.8}
+    crowded = {"mean_squared_cosine_random": 0.09, "crowded_share": 0.9, "auc": 0.8}
+    assert [evaluation.has_drifted(found, before) for found in (tight, loose, crowded)] == [True, False, True]
+    assert not evaluation.has_drifted({"auc": 0.9}, before)
+    chosen = [max((tight, loose), key=lambda f: evaluation.choice(f, before, "auc", price)) for price in (0.01, 0.001)]
+    assert chosen == [loose, tight]
+
+
+def test_the_crowded_band_is_where_the_scores_lay_before():
+    rows = pairs(
+        ("q", "p", 1, "positive"),
+        ("q", "n", 0, "hard_negative"),
+        ("q2", "far", 0, "labelled"),
+        ("p", "far", 0, "random"),
+    )
+    low, high = evaluation.crowded_band(rows, encode)
+    assert (low, high) == pytest.approx(np.quantile(np.cos([0.2, 0.5, 1.5]), [0.1, 0.9]))
+    assert separation(rows, encode, (low, high))["crowded_share"] == pytest.approx(1 / 3)
+    assert "crowded_share" not in separation(rows, encode)

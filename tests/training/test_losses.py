@@ -80,9 +80,9 @@ def test_spread_is_the_global_orthogonal_regularisation(vectors):
 def test_spread_is_a_part_of_the_loss(vectors):
     anchors, documents = vectors
     labels = in_batch(anchors, documents)
-    parts = RankingLoss(None, spread=2.0).compute_loss_from_embeddings([anchors, documents], labels)
+    parts = RankingLoss(None, orthogonality_weight=2.0).compute_loss_from_embeddings([anchors, documents], labels)
     unit = functional.normalize(anchors, dim=1), functional.normalize(documents[:5], dim=1)
-    torch.testing.assert_close(parts["spread"], spread_out(unit[0]) + spread_out(unit[1]))
+    torch.testing.assert_close(parts["orthogonality"], spread_out(unit[0]) + spread_out(unit[1]))
 
 
 @pytest.mark.parametrize("mini_batch_size", [3, 64])
@@ -92,7 +92,7 @@ def test_cached_has_the_same_loss_and_gradients(base, mini_batch_size):
     found = []
     for size in (None, mini_batch_size):
         model.zero_grad()
-        loss = RankingLoss(model, symmetric=True, spread=0.5, mini_batch_size=size)
+        loss = RankingLoss(model, symmetric=True, orthogonality_weight=0.5, mini_batch_size=size)
         features = [model.preprocess(texts[:2]), model.preprocess(texts)]
         labels = torch.tensor([[1, 0, 0, -1], [0, 1, -1, 0]], dtype=torch.int8)
         value = loss(features, labels)

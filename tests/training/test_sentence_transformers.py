@@ -13,14 +13,22 @@ import pandas as pd
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers.trainer_callback import TrainerState
 
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.models import hub
 from bgetune.training import checkpoints, flagembedding
 from bgetune.training.groups import blocks
+from bgetune.training.losses import RankingLoss
 from bgetune.training.sampler import met_false_negative
-from bgetune.training.sentence_transformers import checkpoint_key, train, training_arguments
+from bgetune.training.sentence_transformers import (
+    DriftGuard,
+    checkpoint_key,
+    guarded_weight,
+    train,
+    training_arguments,
+)
 
 
 def options(base, **changes):
@@ -39,17 +47,17 @@ def assert_same(first, second):
 
 def test_learns_to_separate_and_spreads_the_scores(base, groups, cluster_of, dev_pairs, tmp_path):
     seen = []
-    trained = train(
-        base, groups, cluster_of, options(base, epochs=5, spread=2.0), tmp_path, pairs=dev_pairs, watch=seen.append
-    )
+    spread = options(base, epochs=5, orthogonality_weight=2.0)
+    trained = train(base, groups, cluster_of, spread, tmp_path, pairs=dev_pairs, watch=seen.append)
     log = trained.log.set_index("step")
     before, after = log.loc[0], log.loc[trained.best_step]
     assert after["average_precision"] > before["average_precision"] + 0.1
     assert after["auc"] > 0.95
     assert after["mean_squared_cosine_random"] < before["mean_squared_cosine_random"] / 2
     assert after["average_precision"] == log["average_precision"].iloc[1:].max()
-    assert log["loss"].dropna().iloc[-1] < log["loss"].dropna().iloc[0] / 2
-    assert {"ranking", "spread", "learning_rate"} <= set(log.columns)
+    losses = log["loss"].dropna()
+    assert losses.iloc[-5:].mean() < losses.iloc[:5].mean() / 2
+    assert {"ranking", "orthogonality", "learning_rate"} <= set(log.columns)
     assert len(seen) == 10
     assert seen[-1]["step"].max() == log.index.max()
 
@@ -182,7 +190,7 @@ def test_arguments_follow_the_options(base, tmp_path):
     assert arguments.weight_decay == 0.3
     assert arguments.warmup_steps == 0.2
     assert arguments.eval_steps == arguments.save_steps == 10
-    assert arguments.metric_for_best_model == "eval_auc"
+    assert arguments.metric_for_best_model == "eval_choice"  # the metric, less the price of drift
 
 
 @pytest.mark.parametrize("capable", [True, False])
@@ -303,3 +311,16 @@ def test_two_processes_share_the_batches(base, groups, cluster_of, dev_pairs, tm
     number = blocks(groups, cluster_of)
     assert met_false_negative(np.tile(number, 2), [*batches[0], *batches[1]]) == 0
     assert log["auc"].iloc[-1] > log["auc"].iloc[0]
+
+
+def test_the_regularisation_grows_while_scores_bunch_and_eases_when_they_do_not():
+    before = {"mean_squared_cosine_random": 0.1}
+    drifted, fine = {"mean_squared_cosine_random": 0.2}, {"mean_squared_cosine_random": 0.05}
+    weights = [guarded_weight([drifted] * n, before, 0.5) for n in (0, 1, 2, 9)]
+    assert weights == [0.5, 1, 2, 16]
+    assert guarded_weight([drifted, drifted, fine, fine, fine], before, 0.5) == 0.5
+    assert guarded_weight([drifted], before, 0.0) == 0
+    loss = RankingLoss(None, orthogonality_weight=0.5)
+    state = TrainerState(log_history=[{"eval_choice": 0.5, "eval_mean_squared_cosine_random": 0.2, "step": 1}])
+    DriftGuard(loss, before, 0.5).on_train_begin(None, state, None)  # a training that continues
+    assert loss.orthogonality_weight == 1

@@ -131,14 +131,14 @@ class Translator:
         sources = tokenize(tokenizer, [self._prefix + text for text, _ in pairs], max_length=self._longest)
         if hasattr(tokenizer, "tgt_lang"):
             tokenizer.tgt_lang = self.target_code
-        wanted = tokenizer(text_target=[text for _, text in pairs], truncation=True, max_length=self._longest)
-        lengths = np.array([len(ids) for ids in wanted["input_ids"]])
+        wanted = tokenize(tokenizer, [text for _, text in pairs], max_length=self._longest, target=True)
+        lengths = wanted.lengths
         # a score for every word of the vocabulary at every place: far more memory than translating takes
         budget = (self.batch_tokens or token_budget(self.device)) // 4
         for rows in token_batches(np.maximum(sources.lengths, lengths), budget):
             labels = torch.full((len(rows), int(lengths[rows].max())), tokenizer.pad_token_id)
             for place, row in enumerate(rows):
-                labels[place, : lengths[row]] = torch.tensor(wanted["input_ids"][row])
+                labels[place, : lengths[row]] = torch.tensor(wanted.columns["input_ids"][row])
             labels = labels.to(model.device)
             with torch.inference_mode():
                 logits = model(**sources.features(rows, model.device), labels=labels).logits.float()

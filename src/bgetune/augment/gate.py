@@ -16,7 +16,7 @@ import pandas as pd
 
 from bgetune.augment import surface
 from bgetune.config.augmentation import Gate
-from bgetune.data.text import normalize, text_id
+from bgetune.data.text import STANDARD, Normalizer, text_id
 from bgetune.models.index import search
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def collect(
     origins: pd.DataFrame,
     translations: pd.DataFrame,
     generated: Mapping[str, pd.DataFrame] | None = None,
-    opencc: str | None = None,
+    normalizer: Normalizer = STANDARD,
 ) -> pd.DataFrame:
     """Everything that was translated or generated, normalised, as one table; what became equal is one row.
 
@@ -69,7 +69,7 @@ def collect(
         origins: rows of the table of texts that `translations.origin` counts in.
         translations: see `bgetune.augment.backtranslate.back_translate`.
         generated: task (queries or paraphrases) -> `origin_id`, `via`, `text`.
-        opencc: as in 01_positives; a translator may answer in traditional characters.
+        normalizer: of the run; a translator may answer in traditional characters, a language model with a number.
     """
     frames = [
         pd.DataFrame(
@@ -97,7 +97,7 @@ def collect(
         }
         frames.append(found[["origin_id", "text", "via"]].assign(**rest))
     table = pd.concat(frames, ignore_index=True).astype(_TYPES)
-    table["text"] = [normalize(text, opencc) for text in table["text"]]
+    table["text"] = table["text"].map(normalizer).astype(str)
     # one row a text that was made of one origin, whatever the ways; from a person's side it is one paraphrase
     return table.groupby(["origin_id", "text"], sort=False, as_index=False).agg(
         source=("source", "first"),

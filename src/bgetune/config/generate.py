@@ -21,6 +21,7 @@ from bgetune.config.sources import SOURCE_EXAMPLES, Sources
 from bgetune.config.stages import ROUND, STAGES, ProfileModel, Shared
 from bgetune.paths import ROOT
 
+ROUND_HELP = "Which round of mining and training; in a later one the model tuned last mines"
 CHECKSUMS = "notebooks/checksums.txt"
 """A line a notebook: `checksum` and name. It tells an edited notebook from the released one where there is no git."""
 
@@ -36,7 +37,7 @@ def template() -> str:
         "# base: params/demo.yaml       # another profile, whose values hold where this one gives none",
         "# study:                       # values to try: every combination is a run, and a page compares them",
         "#   04_train.scale: [10, 20, 50]",
-        *_template_lines(ProfileModel, "", {"rounds"}),
+        *_template_lines(ProfileModel, "", {"rounds", "language"}),
         *_template_lines(Shared, ""),
     ]
     for stage, model in STAGES.items():
@@ -96,15 +97,18 @@ def schema() -> str:
     return json.dumps(ProfileModel.model_json_schema(by_alias=True), ensure_ascii=False, indent=2) + "\n"
 
 
-def parameters_cell(stage: str, profile: str = "params/demo.yaml", run_dir: str | None = None) -> str:
-    """The source of a notebook's cell tagged `parameters`: typed, commented, None for "as the profile says"."""
+def parameters_cell(
+    stage: str, *, profile: str = "params/demo.yaml", run_dir: str | None = None, round_number: int = 1
+) -> str:
+    """The source of a notebook's cell tagged `parameters`: typed, commented, None for "as the profile says".
+
+    Args:
+        profile, run_dir, round_number: values other than those of the stored notebook, for a copy.
+    """
     lines = [
         f"profile: str = {_string(profile)}  # The profile: a YAML file like params/template.yaml",
         f"run_dir: str = {run_dir and _string(run_dir)}  # Folder of the run. None: runs/NAME, by the profile's name",
-        *(
-            ["round_number: int = 1  # Which round of mining and training; in a later one the model tuned last mines"]
-            * (stage in ROUND)
-        ),
+        *([f"round_number: int = {round_number}  # {ROUND_HELP}"] * (stage in ROUND)),
         "# Below, None means: as the profile says, else the default in [brackets].",
     ]
     for name, field in STAGES[stage].model_fields.items():

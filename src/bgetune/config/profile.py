@@ -14,6 +14,7 @@ import json
 import math
 import re
 import typing
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from bgetune.config.annotations import marks, models_in, plain_type
 from bgetune.config.base import SECRET, Section
 from bgetune.config.reading import read_mapping, read_value
 from bgetune.config.secrets import mask_secrets
-from bgetune.config.stages import STAGES, ProfileModel, Shared
+from bgetune.config.stages import RENAMED, STAGES, ProfileModel, Shared
 from bgetune.errors import InputError
 from bgetune.paths import ROOT
 
@@ -57,6 +58,11 @@ class Profile:
         """How often 03 and 04 run."""
         return self.values.get("rounds", 1)
 
+    @property
+    def language(self) -> str | None:
+        """Of pages and figures; None: that of the system's locale."""
+        return self.values.get("language")
+
     def place(self, parameter: str) -> str:
         """File and line of a parameter, or of the section it is in; the file alone where the profile has neither."""
         key = tuple(int(part) if part.isdigit() else part for part in parameter.split("."))
@@ -80,7 +86,7 @@ def load_profiles(path: str | Path, overrides: typing.Sequence[str] = ()) -> lis
         _apply_override(values, override)
     _check(values, places, file)
     name = values.get("name") or file.stem
-    _check_name(name, _place(("name",), places, file))
+    check_name(name, _place(("name",), places, file))
     study = values.pop("study", {})
     if not study:
         return [Profile(name, file, values, places)]
@@ -187,6 +193,7 @@ def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, A
     """The mapping in a file laid over that of its base, and of every key in it the place: "FILE, line N"."""
     values, lines = read_mapping(file)
     places = {key: f"{file}, line {line}" for key, line in lines.items()}
+    _rename(values, places)
     base = values.pop("base", None)
     if base is None:
         return values, places
@@ -204,6 +211,31 @@ def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, A
     return merged, merged_places | places
 
 
+def _rename(values: dict[str, Any], places: dict[tuple, str]) -> None:
+    """Give parameters under their old names, and the values of a study to try for them, the new ones."""
+    for (stage, old), new in RENAMED.items():
+        for holder, key, name, path in (
+            (values.get(stage), old, new, (stage,)),
+            (values.get("study"), f"{stage}.{old}", f"{stage}.{new}", ("study",)),
+        ):
+            if isinstance(holder, dict) and key in holder:
+                place = places.get((*path, key), "")
+                _new_name(f"{stage}.{old}", place)
+                holder.setdefault(name, holder.pop(key))
+                places.setdefault((*path, name), place)
+
+
+def _new_name(key: str, place: str) -> str:
+    """The name of a parameter now, with a warning if the given one is its old name."""
+    stage, _, old = key.partition(".")
+    new = RENAMED.get((stage, old))
+    if new is None:
+        return key
+    message = f"{place}: {key} is now called {stage}.{new}; the old name stops working in the next version"
+    warnings.warn(message, FutureWarning, stacklevel=2)
+    return f"{stage}.{new}"
+
+
 def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: dict[tuple, str]) -> None:
     """Lay a mapping over another: mappings are merged, other values replaced, and with them what `places` says."""
     for key, value in over.items():
@@ -216,7 +248,7 @@ def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: d
                 del places[old]
 
 
-def _check_name(name: str, place: str) -> None:
+def check_name(name: str, place: str) -> None:
     """Raise for a name that is no folder's on some system, or leads out of `runs/`."""
     for part in name.split("/"):
         plain = part == Path(part).name and part == part.strip() and part.isprintable()
@@ -235,6 +267,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if key == "base":
         raise InputError(f"{given}: the base of a profile is given in its file; write it there")
     value = read_value(text, given)
+    key = _new_name(key, given)
     study = values.get("study")
     if _is_study(key, value):
         _assign(values, "study", (study if isinstance(study, dict) else {}) | {key: value}, given)
@@ -338,11 +371,19 @@ def _place(key: tuple, places: dict[tuple, str], file: Path) -> str:
     return places[key] if key else str(file)
 
 
+MOVED = {
+    "05_calibrate.positive_grade": "it holds for all notebooks now: give positive_grade at the top of the profile",
+}
+"""Keys of an earlier version, and what became of them."""
+
+
 def _describe(issue: typing.Mapping[str, Any], model: type[BaseModel]) -> str:
     *place, key = issue["loc"]
     name = ".".join(map(str, issue["loc"]))
     if issue["type"] == "extra_forbidden":
         known = _known_keys(model, tuple(place))
+        if (moved := MOVED.get(name)) is not None:
+            return f": {name}: {moved}"
         owners = [stage for stage, section in STAGES.items() if key in section.model_fields and not place]
         near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.5)
         if owners:

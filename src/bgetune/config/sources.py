@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -15,19 +15,34 @@ class Source(Section):
 
     model_config = ConfigDict(coerce_numbers_to_str=True)  # a column of a file without a header line is named 2
 
-    path: str | None = Field(None, description="File (csv, tsv, jsonl, parquet, xlsx, the first three also .gz).")
-    format: Literal["csv", "tsv", "jsonl", "parquet", "xlsx"] | None = Field(
-        None, description="Null: from the file's name."
+    LISTS: ClassVar[tuple[str, ...]] = ()
+    """Parameters whose columns may hold lists: each item is a value."""
+
+    path: str | None = Field(
+        None,
+        description="File (csv, tsv, jsonl, json, parquet, arrow, xlsx, xls, ods; also .gz, .bz2, .zst, .xz, .zip), "
+        "folder of parts, pattern (data/*.csv, data/**/*.parquet) or address (s3://, https://, hdfs://).",
+    )
+    format: Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow", "xlsx"] | None = Field(
+        None, description="Null: from the file's name. json is a list of objects; xlsx is any workbook."
     )
     delimiter: str | None = Field(None, min_length=1, description="Of a csv file. Null: recognised.")
     encoding: str | None = Field(None, description="utf-8, gb18030... Null: UTF-8 or GB18030, recognised.")
+    escape: bool | None = Field(
+        None,
+        description="Whether a backslash makes a delimiter, quote or line break part of a csv field, as Spark, Hive "
+        "and MySQL write it. Null: recognised.",
+    )
+    skip_rows: int = Field(0, ge=0, description="Lines or rows to leave out above the header line, such as a title.")
     header: bool = Field(True, description="False: the file has no header line; columns are named by number, 0 first.")
     url: str | None = Field(
         None,
-        description="Database instead of a file: sqlite:///..., duckdb:///..., postgres://user:${PGPASSWORD}@host/db; "
-        "${NAME} is taken from the environment.",
+        description="Database instead of a file: sqlite:///..., duckdb:///..., postgres://user:${PGPASSWORD}@host/db, "
+        "mysql://, clickhouse://, trino://, bigquery://, impala://; ${NAME} is taken from the environment.",
     )
-    table: str | None = Field(None, description="Table of the database, or sheet of the Excel file.")
+    table: str | None = Field(
+        None, description="Table of the database, or sheet of the workbook (null: the first with rows; '*': all)."
+    )
     query: str | None = Field(None, description="SQL query instead of a table.")
 
     @model_validator(mode="after")
@@ -58,6 +73,12 @@ class ClickSource(Source):
     user_column: str | None = Field("user_id", description="Who. Null: every session is a user of its own.")
     session_column: str | None = Field(None, description="Null: sessions are made from user and session_gap_minutes.")
     time_column: str | None = Field("time", description="When: a date and time, seconds since 1970, or HH:MM:SS.")
+    time_format: str | None = Field(
+        None, description="Of time_column, as strptime writes it: '%d/%m/%Y %H:%M'. Null: recognised row by row."
+    )
+    timezone: str | None = Field(
+        None, description="Of times that name none: Asia/Shanghai, UTC. Null: this machine's. Rows are kept in UTC."
+    )
     url_column: str | None = Field(
         "url", description="What was clicked; empty in a row for a search without a click. Null: the title says."
     )
@@ -75,6 +96,8 @@ class ClickSource(Source):
 class PairSource(Source):
     """Pairs of texts, labelled or not."""
 
+    LISTS = ("b_column",)
+
     a_column: str = Field("text_a", description="First text (a question, a query).")
     b_column: str = Field("text_b", description="Second text (an answer, a document).")
     label_column: str | None = Field(None, description="Null: every row is a positive pair.")
@@ -91,9 +114,14 @@ class GradedSource(PairSource):
     grade_range: tuple[float, float] | None = Field(
         None, description="Lowest and highest grade, which become 0 and 1. Null: those of the data."
     )
-    positive_grade: float | None = Field(
-        1.0, gt=0, le=1, description="From this grade on, scaled, a pair is a positive too. Null: none is."
-    )
+    unknown_grades: list[float] = Field([], description="Grades that mean nobody judged, such as -1 or 99: left out.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_threshold(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "positive_grade" in values:
+            raise ValueError("positive_grade holds for all graded pairs now: give it at the top of the profile")
+        return values
 
     @model_validator(mode="after")
     def _a_range(self) -> GradedSource:
@@ -102,15 +130,61 @@ class GradedSource(PairSource):
         return self
 
 
+class GroupSource(Source):
+    """Queries with lists of positives and negatives: FlagEmbedding's training files."""
+
+    LISTS = ("positives_column", "negatives_column")
+
+    query_column: str = Field("query", description="The query.")
+    positives_column: str = Field("pos", description="Texts that mean the same or answer it: a list, or one text.")
+    negatives_column: str | None = Field("neg", description="Texts that do not: labelled different. Null: none.")
+    use: Literal["all", "train", "heldout"] = PairSource.model_fields["use"]
+
+
+class TripletSource(Source):
+    """Triplets: an anchor, a positive and a negative."""
+
+    LISTS = ("positive_column", "negative_column")
+
+    anchor_column: str = Field("anchor", description="The anchor.")
+    positive_column: str = Field("positive", description="Text that means the same or answers it.")
+    negative_column: str | None = Field("negative", description="Text that does not: labelled different. Null: none.")
+    use: Literal["all", "train", "heldout"] = PairSource.model_fields["use"]
+
+
+class QrelsSource(Source):
+    """Relevance judgements by ids, with queries and documents in files of their own: BEIR and C-MTEB."""
+
+    path: str | None = Field(
+        None,
+        description="The judgements (qrels): a file, or a folder of BEIR's layout, which also has queries and corpus.",
+    )
+    queries: str | None = Field(None, description="File or folder of the queries. Null: beside the judgements.")
+    corpus: str | None = Field(None, description="File or folder of the documents. Null: beside the judgements.")
+    query_id_column: str = Field("query-id", description="The query of a judgement (also recognised: qid, query_id).")
+    document_id_column: str = Field("corpus-id", description="Its document (also recognised: pid, docid, corpus_id).")
+    relevance_column: str = Field("score", description="Its relevance (also recognised: relevance, label, rel).")
+    id_column: str = Field("_id", description="The id in queries and documents (also recognised: id, qid, pid).")
+    text_column: str = Field("text", description="The text there; a document's title is put before it.")
+    positive_relevance: float = Field(
+        1, gt=0, description="From this relevance on a pair is a positive; at 0 it is labelled different."
+    )
+    use: Literal["all", "train", "heldout"] = PairSource.model_fields["use"]
+
+
 class SynonymSource(Source):
     """Lists of expressions of one meaning."""
 
-    words_column: str = Field("words", description="All expressions of one meaning in one cell.")
-    separator: str = Field("|", min_length=1, description="Between them.")
+    LISTS = ("words_column",)
+
+    words_column: str = Field("words", description="All expressions of one meaning in one cell, or a list of them.")
+    separator: str = Field("|", min_length=1, description="Between them in a cell of text.")
 
 
 class CorpusSource(Source):
     """Further texts."""
+
+    LISTS = ("text_column",)
 
     text_column: str = Field("text", description="One text a row.")
     kind: Literal["query", "document"] = Field("document", description="What these texts are.")
@@ -118,6 +192,8 @@ class CorpusSource(Source):
 
 class GeneralSource(Source):
     """Labelled or graded pairs of general text, which training should not make worse."""
+
+    LISTS = ("b_column",)
 
     a_column: str = Field("text_a", description="First text.")
     b_column: str = Field("text_b", description="Second text.")
@@ -131,6 +207,11 @@ class Sources(Section):
     qa: list[PairSource] = Field([], description="Question and answer.")
     synonyms: list[SynonymSource] = Field([], description="Lists of expressions that mean the same.")
     pairs: list[PairSource] = Field([], description="Pairs that people labelled 1 (same) or 0 (different).")
+    groups: list[GroupSource] = Field(
+        [], description="Queries with lists of positives and negatives (FlagEmbedding's {query, pos, neg})."
+    )
+    triplets: list[TripletSource] = Field([], description="Triplets of an anchor, a positive and a negative.")
+    qrels: list[QrelsSource] = Field([], description="Relevance judgements by ids, as BEIR and C-MTEB have them.")
     graded: list[GradedSource] = Field([], description="Pairs with graded relevance, any range (scaled to 0..1).")
     corpus: list[CorpusSource] = Field([], description="Further texts, to mine recall and negatives from.")
 
@@ -171,6 +252,17 @@ SOURCE_EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
             "query": "SELECT q.text AS text_a, d.text AS text_b, score FROM 'data/qrels.csv' r "
             "JOIN 'data/queries.jsonl' q ON q.id = r.query_id JOIN 'data/docs.jsonl' d ON d.id = r.doc_id",
             "label_column": "score",
+        },
+    },
+    "groups": {
+        "a training file of FlagEmbedding, one {query, pos, neg} a line": {"path": "data/train.jsonl"},
+    },
+    "triplets": {
+        "a data set of Hugging Face's datasets, as save_to_disk leaves it": {"path": "data/triplets/train"},
+    },
+    "qrels": {
+        "a folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv": {
+            **{"path": "data/beir", "use": "heldout"},
         },
     },
     "corpus": {

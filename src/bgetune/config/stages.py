@@ -10,11 +10,21 @@ from bgetune.config.augmentation import Gate, Generation, Pivot
 from bgetune.config.base import Embeds, ModelLocation, Reranks, Section, Seeded
 from bgetune.config.sources import GeneralSource, Sources
 
+RENAMED = {("04_train", "spread"): "orthogonality_weight"}
+"""Section and old name of a parameter -> its name now. Profiles with the old one are read, with a warning."""
+
 
 class Positives(Reranks, Embeds, Seeded):
     """01_positives: click logs, rewrites, QA, synonyms, labelled pairs and recall become the positive graph."""
 
     sources: Sources = Field(Sources(), description="The team's own data.")
+    positive_grade: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        description="Graded pairs from this grade on (scaled to 0..1) mean the same, in every notebook: positives in "
+        "training, on dev and in calibration.",
+    )
     truth: str | None = Field(None, description="Known meanings (text, meaning), to measure with. Demo and tests only.")
     sample_fraction: float = Field(
         1.0, gt=0, le=1, description="A stable share of users, pairs and texts, for a first look."
@@ -110,16 +120,30 @@ class HardNegatives(Reranks, Embeds, Seeded):
     truth: str | None = Positives.model_fields["truth"]
     num_negatives: int = Field(5, ge=1, le=100, description="Hard negatives of a query, at most.")
     rank_min: int = Field(1, ge=1, description="First rank of the search that may become a negative.")
-    rank_max: int = Field(100, ge=1, le=2000, description="Last rank: how deep the search goes.")
-    window_low: float | None = Field(0.6, ge=-1, le=1, description="Similarity a negative must reach. Null: any.")
+    rank_max: int = Field(
+        100,
+        ge=1,
+        le=2000,
+        description="Last rank: how deep the search goes. With max_false_negatives it goes deeper by itself where too "
+        "few texts within this rank are safe.",
+    )
+    window_low: float | None = Field(None, ge=-1, le=1, description="Similarity a negative must reach. Null: any.")
     window_high: float | None = Field(None, ge=-1, le=1, description="Similarity a negative must not pass. Null: any.")
+    max_false_negatives: float | None = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Highest probability of being an unknown positive with which a text may become a negative. It is "
+        "estimated from the known positives, and lower where a reranker vetoes. Larger: harder negatives, more of them "
+        "false. Null: no limit.",
+    )
     margin: float | None = Field(
         None,
         ge=0,
         lt=1,
         description="A negative stays this share below the positives, similarity measured after what all texts have in "
-        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule: the nearest teach more"
-        ", even where a third of them are unknown positives; 0.05 keeps those out.",
+        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule, except that 0.05 "
+        "applies where the probability of max_false_negatives cannot be estimated.",
     )
     cluster_rule: bool = Field(True, description="No text of the query's cluster is a negative. False: no direct edge.")
     veto_score: float | None = Field(
@@ -187,12 +211,19 @@ class Train(Embeds, Seeded):
     symmetric: bool = Field(
         True, description="With compare: query, positives must find their query, too, not only the query its positive."
     )
-    spread: float = Field(
+    orthogonality_weight: float = Field(
         0.5,
         ge=0,
         le=100,
-        description="Weight of a term that spreads the scores of unrelated texts around 0; 1 spreads them further, and "
-        "tells near-misses apart a little worse.",
+        description="Weight of the orthogonality regularisation, which spreads the scores of unrelated texts around 0. "
+        "Where dev shows more drift than before training, the weight doubles until it is gone. 0: no regularisation.",
+    )
+    drift_price: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="How much better in metric a checkpoint must be to be chosen although its scores bunch more than "
+        "those of the model before training. 0: drift does not count; 1: never.",
     )
     matryoshka: list[Annotated[int, Field(ge=2)]] = Field(
         [],
@@ -222,7 +253,12 @@ class Train(Embeds, Seeded):
     denoising_texts: int | None = Field(
         50_000, ge=1, description="Most texts for denoising_epochs, drawn by the seed. Null: all."
     )
-    epochs: int = Field(3, ge=1, description="Passes over all queries.")
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="Passes over all queries. Null: 3 from 4,000 queries on, for fewer up to 10, so that small sets "
+        "get steps enough; dev chooses the best checkpoint of them. Without dev pairs 3.",
+    )
     batch_size: int = Field(64, ge=2, description="Queries in a batch, per process.")
     mini_batch_size: int | None = Field(
         None,
@@ -242,6 +278,11 @@ class Train(Embeds, Seeded):
         "auto",
         description="What is computed in (weights stay float32); auto: bfloat16 on a GPU or CPU with instructions for "
         "it, else float32.",
+    )
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32",
+        description="Type of the saved weights. The two short ones halve the folder; how far vectors move is measured, "
+        "and 05_calibrate chooses its thresholds on what was saved.",
     )
     gradient_checkpointing: bool = Field(False, description="Less memory, about a third more time.")
     eval_steps: int | None = Field(
@@ -291,6 +332,10 @@ class Train(Embeds, Seeded):
 # --- 05_calibrate -------------------------------------------------------------------------------------------------
 
 
+Quantile = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+
+
 class Calibrate(Reranks, Embeds, Seeded):
     """05_calibrate: drift before and after, calibrated scores, thresholds with a promise."""
 
@@ -313,13 +358,36 @@ class Calibrate(Reranks, Embeds, Seeded):
         description="Pairs labelled by people, of either label, that dev and test each must have for calibration to "
         "use them; with fewer, the positives and hard negatives of 03_hard_negatives are used.",
     )
-    positive_grade: float = Field(
-        0.75, gt=0, le=1, description="Graded pairs from this grade on (of 0..1) count as the same meaning."
+    calibration: Literal["auto", "min_max", "platt", "isotonic", "beta"] = Field(
+        "auto",
+        description="Map from cosine to probability. auto: the one with the lowest log loss on held-out dev clusters; "
+        "for another one the report shows what it costs. min_max is linear and no probability.",
     )
-    isotonic_min_pairs: int = Field(1000, ge=10, description="Dev pairs below which isotonic is not offered.")
+    min_max_quantiles: list[Quantile] = Field(
+        [0.0, 1.0],
+        min_length=2,
+        max_length=2,
+        description="For min_max: quantiles of the dev pairs' cosines that become 0 and 1. [0.01, 0.99]: no single "
+        "pair stretches the map.",
+    )
+    min_max_bounds: list[Cosine] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="For min_max: the cosines that become 0 and 1, by hand. Null: at min_max_quantiles.",
+    )
+    isotonic_min_pairs: int = Field(1000, ge=10, description="Dev pairs below which auto does not take isotonic.")
     resamples: int = Field(500, ge=100, le=10000, description="Bootstrap resamples of clusters, for the intervals.")
     top_k: int = Field(10, ge=1, le=1000, description="Search results that are judged and reranked.")
     search_queries: int = Field(300, ge=10, description="Queries searched with, at most, in dev and in test.")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Calibrate:
+        for name in ("min_max_quantiles", "min_max_bounds"):
+            pair = getattr(self, name)
+            if pair is not None and pair[0] >= pair[1]:
+                raise ValueError(f"{name}: the first must be below the second: they become 0 and 1")
+        return self
 
 
 STAGES: dict[str, type[Section]] = {
@@ -337,6 +405,7 @@ ROUND = ("03_hard_negatives", "04_train")
 class Shared(Reranks, Embeds, Seeded):
     """Parameters that several notebooks use."""
 
+    positive_grade: float = Positives.model_fields["positive_grade"]
     truth: str | None = Positives.model_fields["truth"]
 
 
@@ -358,6 +427,10 @@ ProfileModel = create_model(
             description="Values to try, such as {04_train.scale: [10, 20, 50]}: every combination becomes a run of its "
             "own, runs/NAME/scale=10, and a page compares them.",
         ),
+    ),
+    language=(
+        Literal["zh", "en"] | None,
+        Field(None, description="Of reports, figures and tables. Default: the language of the system's locale."),
     ),
     rounds=(
         int,

@@ -71,12 +71,14 @@ SCHEMAS = {
         },
         strict=True,
     ),
-    # labelled pairs of both kinds: grade 1 = same, 0 = different; `origin` is pairs (0/1 labels) or graded
+    # labelled pairs of both kinds: grade 1 = same, 0 = different; `label` says which pairs mean the same, the one place
+    # where `positive_grade` is applied to them; `origin` is pairs (0/1 labels) or graded
     "graded": pa.DataFrameSchema(
         {
             "a_id": _text_id(),
             "b_id": _text_id(),
             "grade": pa.Column("float64", pa.Check.in_range(0, 1)),
+            "label": pa.Column("int64", pa.Check.isin([0, 1])),
             "origin": pa.Column(str, pa.Check.isin(["pairs", "graded"])),
             "split": pa.Column(str, pa.Check.isin(SPLITS)),
         },

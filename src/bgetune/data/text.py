@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cache
+from pathlib import Path
+from typing import Self
 
 from bgetune.errors import InputError
 
@@ -131,6 +135,45 @@ def mask_personal_data(text: str, kinds: Collection[str] = tuple(MASKS)) -> tupl
             if masked:
                 text = "".join(masked) + text[end:]
     return text, found
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """The one form that a run brings its texts into, chosen by 01_positives and kept with its artifacts.
+
+    Attributes:
+        mask: kinds of personal data that are masked (`MASKS`).
+        opencc: see `normalize`.
+    """
+
+    mask: tuple[str, ...] = tuple(MASKS)
+    opencc: str | None = None
+
+    def __call__(self, text: str) -> str:
+        """The text in that form. Idempotent (without `opencc`)."""
+        return self.masked(text)[0]
+
+    def masked(self, text: str) -> tuple[str, Counter[str]]:
+        """The text in that form, and how often each kind of personal data was masked."""
+        return mask_personal_data(normalize(text, self.opencc), self.mask)
+
+    def text_id(self, text: str) -> str:
+        """The id of the text in that form."""
+        return text_id(self(text))
+
+    def write(self, file: Path) -> None:
+        """Write the two choices as JSON."""
+        file.write_text(json.dumps(asdict(self), ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """What `write` wrote."""
+        chosen = json.loads(file.read_text(encoding="utf-8"))
+        return cls(tuple(chosen["mask"]), chosen["opencc"])
+
+
+STANDARD = Normalizer()
+"""All kinds of personal data masked, no conversion of characters."""
 
 
 _PROVINCES = frozenset(

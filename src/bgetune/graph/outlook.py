@@ -45,13 +45,13 @@ def look(edges: pd.DataFrame, clusters: pd.DataFrame, graded: pd.DataFrame, prof
     Args:
         edges: a_id, b_id, ... inside clusters.
         clusters: text_id, cluster_id, split.
-        graded: a_id, b_id, grade, split.
+        graded: a_id, b_id, label, split.
         profile: a file; its sections 03_hard_negatives and 05_calibrate say what is judged, and what is promised.
     """
     loaded = load_profile(profile)
     most = resolve("03_hard_negatives", loaded)[0].heldout_per_cluster
     judge = resolve("05_calibrate", loaded)[0]
-    table = _count(edges, clusters, graded, most, judge.positive_grade)
+    table = _count(edges, clusters, graded, most)
     people = table[["labelled same", "labelled different"]]
     labelled = bool((people >= judge.min_labelled).all(axis=None))
     if not labelled and (table[["clusters", "positive pairs"]] < FEWEST).any(axis=None):
@@ -76,15 +76,13 @@ def look(edges: pd.DataFrame, clusters: pd.DataFrame, graded: pd.DataFrame, prof
     return Outlook(True, " ".join(sentences), table)
 
 
-def _count(
-    edges: pd.DataFrame, clusters: pd.DataFrame, graded: pd.DataFrame, most: int, positive_grade: float
-) -> pd.DataFrame:
+def _count(edges: pd.DataFrame, clusters: pd.DataFrame, graded: pd.DataFrame, most: int) -> pd.DataFrame:
     """The table of `Outlook`; at most `most` positive pairs of a cluster count."""
     by_text = clusters.set_index("text_id")
     pairs = edges[["a_id", "b_id"]].drop_duplicates().assign(cluster=lambda rows: rows.a_id.map(by_text.cluster_id))
     pairs["split"] = pairs.a_id.map(by_text.split)
     sizes = pairs.groupby(["split", "cluster"]).size().clip(upper=most).groupby("split").agg(["size", "sum"])
-    same = graded.assign(same=graded.grade >= positive_grade).groupby("split").same.agg(["sum", "size"])
+    same = graded.groupby("split").label.agg(["sum", "size"])
     same["different"] = same["size"] - same["sum"]
     table = pd.concat([sizes, same[["sum", "different"]]], axis=1).reindex(JUDGED).fillna(0).astype("int64")
     return table.set_axis(["clusters", "positive pairs", "labelled same", "labelled different"], axis=1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bgetune.models import hub, layout
-from bgetune.models.tokens import Tokens
+from bgetune.models.tokens import BLOCK, Tokens, shorten
 from bgetune.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,8 +91,12 @@ class Bert:
 
     def tokenize(self, texts: list[str], max_length: int) -> Tokens:
         """Tokens of texts, cut to a maximum length."""
-        self._tokenizer.enable_truncation(min(max_length, self.max_length))
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+        max_length = min(max_length, self.max_length)
+        self._tokenizer.enable_truncation(max_length)
+        ids = []
+        for start in range(0, len(texts), BLOCK):
+            block = shorten(self._tokenizer, texts[start : start + BLOCK], max_length)
+            ids += [encoding.ids for encoding in self._tokenizer.encode_batch_fast(block)]
         return Tokens({"input_ids": ids}, {"input_ids": self._pad}, np.array([len(row) for row in ids]))
 
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

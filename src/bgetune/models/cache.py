@@ -1,20 +1,27 @@
 """Results of models on disk: rows of float32 under a key of their content, in memory-mapped shards.
 
-A shard is two ``.npy`` files, sorted keys and rows in the same order. It is written to a temporary name and renamed,
-keys last, so that a killed process leaves whole shards only; processes that write the same rows write the same file.
+A shard is two ``.npy`` files, sorted keys and rows in the same order, named by a hash of both: what does not match its
+name is damaged, and is computed again. It is written to a temporary name and renamed, keys last, so that a killed
+process leaves whole shards only; processes that write the same rows write the same file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 KEY = np.dtype("S32")
 """Keys are 128-bit hashes in hexadecimal."""
+
+METHOD = "2"
+"""Part of what a cache folder is named by: another one where the same text is computed in another way."""
 
 
 def content_key(*parts: str) -> str:
@@ -27,6 +34,51 @@ def content_keys(prefix: str, texts: Iterable[str]) -> np.ndarray:
     return np.array([content_key(prefix, text) for text in texts], dtype=KEY)
 
 
+def rows_of(
+    items: Sequence[Any],
+    compute: Callable[[list[Any], tqdm], np.ndarray],
+    *,
+    cache: RowCache | None,
+    keys: Callable[[list[Any]], np.ndarray],
+    block: int,
+    label: str,
+    unit: str,
+    progress: bool,
+) -> np.ndarray:
+    """The rows of items: of each distinct one once, read where they are known, else computed and kept.
+
+    Args:
+        items: n texts or pairs of texts, n > 0.
+        compute: b distinct items -> (b, d) float32; it moves the bar. It gets short items first.
+        cache: where rows are kept; None keeps none.
+        keys: b items -> (b,) keys.
+        block: items computed between two writes to the cache: what a killed run loses at most.
+        label, unit, progress: of the bar (on stderr) that is shown while something is computed.
+
+    Returns:
+        (n, d) float32.
+    """
+    number: dict[Any, int] = {}
+    inverse = np.array([number.setdefault(item, len(number)) for item in items], dtype=np.int64)
+    distinct = list(number)
+    rows, found = None, np.zeros(len(distinct), dtype=bool)
+    if cache is not None:
+        known = keys(distinct)
+        rows, found = cache.find(known)
+    # by length and text: what is computed together does not depend on the order of the items
+    missing = sorted(np.flatnonzero(~found), key=lambda i: (len("".join(distinct[i])), distinct[i]))
+    with tqdm(total=len(missing), desc=label, unit=unit, disable=not (progress and missing)) as bar:
+        for start in range(0, len(missing), block):
+            part = missing[start : start + block]
+            made = compute([distinct[i] for i in part], bar)
+            if rows is None:
+                rows = np.empty((len(distinct), made.shape[1]), dtype=np.float32)
+            rows[part] = made
+            if cache is not None:
+                cache.add(known[part], made)
+    return rows[inverse]
+
+
 class RowCache:
     """Rows of one width under content keys.
 
@@ -36,27 +88,26 @@ class RowCache:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._shards: dict[Path, np.ndarray] = {}
+        self._keys: dict[Path, np.ndarray] = {}
+        self._rows: dict[Path, np.ndarray] = {}
 
-    def find(self, keys: np.ndarray, rows: np.ndarray | None = None) -> tuple[np.ndarray | None, np.ndarray]:
-        """Look rows up.
+    def find(self, keys: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+        """Look rows up; damaged shards are removed, with a warning, and their rows not found.
 
         Args:
             keys: (n,) distinct.
-            rows: (n, d) float32 to fill; None makes one of the shards' width.
 
         Returns:
-            The rows (None if nothing was found and none given) and (n,) bool, which of them were found.
+            (n, d) float32, undefined where nothing was found (None if nothing was), and (n,) bool, which were found.
         """
         self._open_new_shards()
         order = np.argsort(keys)
         ordered = keys[order]
-        found = np.zeros(len(keys), dtype=bool)
-        for file, shard in self._shards.items():
+        rows, found = None, np.zeros(len(keys), dtype=bool)
+        for file, shard in list(self._keys.items()):
             position = np.searchsorted(ordered, shard).clip(max=max(len(keys) - 1, 0))
             inside = np.flatnonzero(ordered[position] == shard) if len(keys) else np.array([], dtype=int)
-            if len(inside):
-                stored = np.load(file.with_suffix("").with_suffix(".rows.npy"), mmap_mode="r")
+            if len(inside) and (stored := self._open(file)) is not None:
                 if rows is None:
                     rows = np.empty((len(keys), stored.shape[1]), dtype=np.float32)
                 where = order[position[inside]]
@@ -69,14 +120,43 @@ class RowCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         order = np.argsort(keys)
         keys, rows = np.asarray(keys, dtype=KEY)[order], np.ascontiguousarray(rows[order], dtype=np.float32)
-        name = hashlib.blake2b(keys.tobytes() + rows.tobytes(), digest_size=16).hexdigest()
+        name = _name(keys, rows)
         self._write(f"{name}.rows.npy", rows)
-        self._shards[self._write(f"{name}.keys.npy", keys)] = keys
+        file = self._write(f"{name}.keys.npy", keys)
+        self._keys[file], self._rows[file] = keys, rows
 
     def _open_new_shards(self) -> None:
         for file in sorted(self.folder.glob("*.keys.npy")):
-            if file not in self._shards:
-                self._shards[file] = np.load(file)
+            if file not in self._keys:
+                try:
+                    keys = np.load(file)
+                except (ValueError, EOFError, OSError):
+                    self._remove(file)
+                    continue
+                if keys.dtype == KEY and keys.ndim == 1:
+                    self._keys[file] = keys
+                else:
+                    self._remove(file)
+
+    def _open(self, file: Path) -> np.ndarray | None:
+        """The rows of a shard, checked when they are read first; None if they are damaged."""
+        if file not in self._rows:
+            try:
+                rows = np.load(_rows_file(file), mmap_mode="r")
+                whole = _name(self._keys[file], rows) == file.name.split(".")[0]
+            except (ValueError, EOFError, OSError):
+                whole = False
+            if not whole:
+                self._remove(file)
+                return None
+            self._rows[file] = rows
+        return self._rows[file]
+
+    def _remove(self, file: Path) -> None:
+        warnings.warn(f"{file}: a damaged file of the cache; what it held is computed again", stacklevel=2)
+        self._keys.pop(file, None)
+        for part in (file, _rows_file(file)):
+            part.unlink(missing_ok=True)
 
     def _write(self, name: str, array: np.ndarray) -> Path:
         temporary = self.folder / f".{name}.{os.getpid()}.part"
@@ -84,3 +164,14 @@ class RowCache:
             np.save(file, array)
         os.replace(temporary, self.folder / name)
         return self.folder / name
+
+
+def _name(keys: np.ndarray, rows: np.ndarray) -> str:
+    """The name of a shard: a checksum of what it holds."""
+    digest = hashlib.blake2b(keys.tobytes(), digest_size=16)
+    digest.update(np.ascontiguousarray(rows))
+    return digest.hexdigest()
+
+
+def _rows_file(keys_file: Path) -> Path:
+    return keys_file.with_name(keys_file.name.replace(".keys.npy", ".rows.npy"))

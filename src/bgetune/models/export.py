@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bgetune.models import tokens
-from bgetune.models.tokens import CPU_TOKENS, Tokens, token_batches
+from bgetune.models.tokens import CPU_TOKENS, Tokens, shorten, token_batches
 from bgetune.errors import InputError
+from bgetune.files import sha256
+from bgetune.models.cache import content_key
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -32,6 +34,9 @@ Kind = Literal["float32", "int8"]
 
 OUTPUT = "sentence_embedding"
 """What a graph gives: (batch, dimension) float32. It takes what its tokenizer gives: (batch, sequence) int64 each."""
+
+SEAL = "checksum"
+"""The file with an exported folder's checksum."""
 
 ONE_FILE = 2**31 - 2**24
 """Bytes of weights that fit into one file: a protobuf message holds less than 2 GiB. More go into FILE.data."""
@@ -78,6 +83,20 @@ def require(*packages: str) -> None:
         raise InputError(f"ONNX needs packages that are missing ({', '.join(missing)}): pip install 'bgetune[onnx]'")
 
 
+def seal(folder: Path) -> None:
+    """Write the checksum of an exported folder, for `is_whole`."""
+    (folder / SEAL).write_text(_checksum(folder), encoding="utf-8")
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder is there and as `seal` found it."""
+    return (folder / SEAL).is_file() and (folder / SEAL).read_bytes() == _checksum(folder).encode()
+
+
+def _checksum(folder: Path) -> str:
+    return content_key(*(f"{file.name} {sha256(file)}" for file in sorted(folder.iterdir()) if file.name != SEAL))
+
+
 class Graph:
     """An exported graph and its tokenizer, on ONNX Runtime's CPU.
 
@@ -111,15 +130,24 @@ class Graph:
         """Length of a vector."""
         return self.session.get_outputs()[0].shape[1]
 
-    def encode(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batch by batch, the numbers of some texts (b,) and their vectors (b, d) float32."""
-        encoded = self.tokenizer.encode_batch_fast(list(texts))
-        columns = {"input_ids": [e.ids for e in encoded], "token_type_ids": [e.type_ids for e in encoded]}
+    def encode(self, texts: Sequence[str], *, alone: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batch by batch, the numbers of some texts (b,) and their vectors (b, d) float32.
+
+        Args:
+            texts: n texts.
+            alone: each is a batch of its own, so that its vector does not depend on the others.
+        """
+        columns = {"input_ids": [], "token_type_ids": []}
+        for start in range(0, len(texts), tokens.BLOCK):
+            block = shorten(self.tokenizer, texts[start : start + tokens.BLOCK], self.tokenizer.truncation["max_length"])
+            for encoding in self.tokenizer.encode_batch_fast(block):
+                columns["input_ids"].append(encoding.ids)
+                columns["token_type_ids"].append(encoding.type_ids)
         lengths = np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64)
-        tokens = Tokens(columns, self.padding, lengths)
+        encoded = Tokens(columns, self.padding, lengths)
         names = [node.name for node in self.session.get_inputs()]
-        for rows in token_batches(lengths, CPU_TOKENS):
-            arrays = tokens.arrays(rows)
+        for rows in token_batches(lengths, 1 if alone else CPU_TOKENS):
+            arrays = encoded.arrays(rows)
             yield rows, self.session.run([OUTPUT], {name: arrays[name] for name in names})[0]
 
 

@@ -111,5 +111,5 @@ def _read(file: Path) -> tuple[dict[str, str], str | None]:
         if not all(isinstance(text, str) for text in named.values()) or (default is not None and default not in named):
             raise ValueError("prompts must be texts, and default_prompt_name the name of one")
     except (ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{file}: the model's prompts cannot be read ({error})") from None
+        raise InputError(f"{file}: the model's prompts cannot be read ({error}); copy or download it again") from None
     return named, None if default is None else named[default]

@@ -12,8 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from bgetune.models import hub
-from bgetune.models.tokens import token_batches, token_budget, tokenize
-from bgetune.models.cache import RowCache, content_key
+from bgetune.models.shape import positions
+from bgetune.models.tokens import tokenize
+from bgetune.models.cache import KEY, METHOD, RowCache, content_key, rows_of
 from bgetune.models.encoder import Precision
 from bgetune.errors import InputError
 from bgetune.paths import cache_root
@@ -77,28 +78,20 @@ class Reranker:
         Returns:
             (n,) float32 in [0, 1].
         """
-        number: dict[tuple[str, str], int] = {}
-        inverse = np.array([number.setdefault(tuple(pair), len(number)) for pair in pairs], dtype=np.int64)
-        distinct = list(number)
+        if not len(pairs):
+            return np.empty(0, dtype=np.float32)
         with self._lock:
-            scores = np.empty((len(distinct), 1), dtype=np.float32)
-            found = np.zeros(len(distinct), dtype=bool)
-            if self._cache:
-                keys = np.array([content_key(a, b) for a, b in distinct], dtype="S32")
-                scores, found = self._cache.find(keys, scores)
-            missing = np.flatnonzero(~found)
-            missing = np.array(
-                sorted(missing, key=lambda i: (len(distinct[i][0]) + len(distinct[i][1]), distinct[i])), int
+            rows = rows_of(
+                [tuple(pair) for pair in pairs],
+                self._forward,
+                cache=self._cache,
+                keys=lambda some: np.array([content_key(*pair) for pair in some], dtype=KEY),
+                block=BLOCK,
+                label="reranking",
+                unit="pair",
+                progress=progress,
             )
-            with tqdm(
-                total=len(missing), desc="reranking", unit="pair", disable=not (progress and len(missing))
-            ) as bar:
-                for start in range(0, len(missing), BLOCK):
-                    block = missing[start : start + BLOCK]
-                    scores[block, 0] = self._forward([distinct[i] for i in block], bar)
-                    if self._cache:
-                        self._cache.add(keys[block], scores[block])
-        return scores[inverse, 0]
+        return rows[:, 0]
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -120,20 +113,22 @@ class Reranker:
     def _cache(self) -> RowCache | None:
         if self._cache_dir is None:
             return None
-        return RowCache(self._cache_dir / content_key(self.fingerprint, str(self.max_length), self.precision))
+        return RowCache(self._cache_dir / content_key(METHOD, self.fingerprint, str(self.max_length), self.precision))
 
     def _forward(self, pairs: list[tuple[str, str]], bar: tqdm) -> np.ndarray:
-        import torch
+        from scipy.special import expit
 
         tokenizer, model = self._loaded
-        length = min(self.max_length, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512))
+        length = min(self.max_length, tokenizer.model_max_length, positions(self.folder) or self.max_length)
         first, second = map(list, zip(*pairs, strict=True))
         tokens = tokenize(tokenizer, first, second, max_length=length)
-        scores = np.empty(len(pairs), dtype=np.float32)
-        for batch in token_batches(tokens.lengths, token_budget(self.device)):
-            with torch.inference_mode():
-                logits = model(**tokens.features(batch, model.device)).logits.float()
-                chance = logits[:, 0].sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1]
-                scores[batch] = chance.cpu().numpy()
+        scores = np.empty((len(pairs), 1), dtype=np.float32)
+        batches = tokens.compute(
+            lambda features: model(**features).logits, self.device, length, fixed=self._cache is not None
+        )
+        for batch, logits in batches:
+            logits = logits.astype(float)
+            # two logits: the softmax; SciPy's expit, unlike torch's sigmoid, computes every number of an array alike
+            scores[batch] = expit(logits[:, -1:] - (logits[:, :1] if logits.shape[1] == 2 else 0))
             bar.update(len(batch))
         return scores

@@ -16,9 +16,10 @@ from bgetune.negatives.world import World, as_lists
 
 
 def groups(world: World, mined: Mined, rules: HardNegatives, reranker: Reranker | None = None) -> pd.DataFrame:
-    """Training groups in FlagEmbedding's format: one row a query (and its prompts) that kept a negative.
+    """Training groups in FlagEmbedding's format: one row a query (and its prompts).
 
-    A query without any negative is no row: FlagEmbedding's trainer divides by zero there.
+    A query for which no negative was safe has an empty `neg`: it trains by its positives and by the other queries of
+    its batch. FlagEmbedding's own trainer divides by zero there; `training.flagembedding` fills such rows.
 
     Returns:
         query, pos, neg, pos_scores, neg_scores, prompt (of the query), text_prompt (of pos and neg), source; in the
@@ -30,7 +31,7 @@ def groups(world: World, mined: Mined, rules: HardNegatives, reranker: Reranker 
         taken = taken.assign(score=ask(world, mined.queries, taken, reranker))
     else:
         taken = taken.assign(score=taken["similarity"])
-    kept = mined.queries.loc[sorted(taken["query"].unique())]
+    kept = mined.queries
     positives = [row[: rules.max_positives] for row in kept["positives"]]
     if reranker is not None:
         pairs = [(world.text[a], world.text[p]) for a, row in zip(kept["anchor"], positives, strict=True) for p in row]
@@ -38,7 +39,7 @@ def groups(world: World, mined: Mined, rules: HardNegatives, reranker: Reranker 
         scores = as_lists(scores, np.array([len(row) for row in positives], dtype=np.int64))
     else:
         scores = [row[: rules.max_positives] for row in kept["similarities"]]
-    counts = taken.groupby("query").size().to_numpy()
+    counts = taken.groupby("query").size().reindex(kept.index, fill_value=0).to_numpy()
     negatives, negative_scores = (
         as_lists(values, counts) for values in (world.text[taken["candidate"]], taken["score"].to_numpy())
     )
@@ -76,12 +77,3 @@ def rejected(world: World, mined: Mined) -> pd.DataFrame:
             "rule": rows["rule"],
         }
     ).reset_index(drop=True)
-
-
-def dropped(world: World, mined: Mined) -> pd.DataFrame:
-    """The table `dropped`: queries that are in no group because no candidate passed."""
-    unserved = mined.queries[~mined.queries.index.isin(mined.negatives["query"])]
-    counts = unserved.groupby("source", as_index=False).agg(rows=("anchor", "size"), example=("anchor", "first"))
-    counts["example"] = world.text[counts["example"]].astype(str) if len(counts) else ""
-    counts = counts.assign(reason="no candidate passed the rules as a hard negative").astype({"rows": "int64"})
-    return counts[["source", "reason", "rows", "example"]].astype({"source": str, "example": str})

@@ -11,7 +11,7 @@ import pandas as pd
 from bgetune.config.stages import HardNegatives
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
-from bgetune.negatives.mining import mine, with_margin
+from bgetune.negatives.mining import for_judging, mine
 from bgetune.negatives.world import World, lot
 
 MACHINE_MADE = ("back_translation", "generated")
@@ -37,8 +37,7 @@ def heldout(
     Returns:
         The table `heldout`; no rows where no positive pair fell into dev or test.
     """
-    free = {"window_low": None, "window_high": None, "sampling": "top", "too_few": "fewer", "rank_min": 1}
-    rules = with_margin(rules).model_copy(update=free)
+    rules = for_judging(rules)
     machine = world.positives["source"].isin(MACHINE_MADE)
     natural = set(world.positives.loc[~machine, "anchor"]) | set(world.positives.loc[~machine, "positive"])
     made = (set(world.positives["anchor"]) | set(world.positives["positive"])) - natural

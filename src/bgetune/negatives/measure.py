@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from bgetune.config.stages import HardNegatives
-from bgetune.data.text import normalize
-from bgetune.errors import InputError
+from bgetune.metrics.truth import same_meaning
 from bgetune.models.encoder import Encoder
 from bgetune.models.index import recall, search
 from bgetune.models.reranker import Reranker
-from bgetune.negatives.mining import RULES, Mined, ask, mine, with_margin
+from bgetune.negatives.mining import RULES, Mined, ask, for_judging, mine
 from bgetune.negatives.world import World
+
+EXPECTED = ("expected_false_negatives", "expected_false_negatives_low", "expected_false_negatives_high")
 
 
 def rule_yields(mined: Mined) -> pd.DataFrame:
@@ -35,7 +35,11 @@ def rule_yields(mined: Mined) -> pd.DataFrame:
 
 
 def coverage(mined: Mined, rules: HardNegatives) -> dict[str, float]:
-    """How well the queries are served: queries, with_negatives and full (shares), negatives_per_query, similarity."""
+    """How well the queries are served: queries, with_negatives and full (shares), negatives_per_query, similarity.
+
+    Where it can be estimated, the share of the negatives that are expected to be unknown positives, too:
+    expected_false_negatives, and its 90 % interval (_low, _high).
+    """
     count = mined.negatives.groupby("query").size().reindex(range(len(mined.queries)), fill_value=0)
     return {
         "queries": len(count),
@@ -43,7 +47,47 @@ def coverage(mined: Mined, rules: HardNegatives) -> dict[str, float]:
         "full": float((count == rules.num_negatives).mean()),
         "negatives_per_query": float(count.mean()),
         "similarity": float(mined.negatives["similarity"].mean()),
-    }
+    } | ({} if mined.expected is None else dict(zip(EXPECTED, mined.expected, strict=True)))
+
+
+def risk_table(
+    world: World, mined: Mined, rules: HardNegatives, truth: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """What is expected of the negatives and, without any rule, of the nearest texts; the truth where it is known.
+
+    Returns:
+        Two rows: what, expected (share of unknown positives), low, high (90 % interval), true (NaN where not known).
+    """
+    unknown = mined.candidates[~mined.candidates["rule"].isin(["known_positive", "same_cluster"])]
+    unknown = unknown[unknown["label"].isna() & unknown["rank"].gt(0)]
+    nearest = unknown[unknown.groupby("query").cumcount() < rules.num_negatives]
+    rows = []
+    for what, expected, pairs in (
+        (f"the {rules.num_negatives} nearest texts of each query", mined.risks.nearest, nearest),
+        ("the hard negatives", mined.expected, mined.negatives),
+    ):
+        true = np.nan if truth is None else false_negatives(world, mined, truth, pairs)
+        rows.append((what, *(expected or (np.nan,) * 3), true))
+    return pd.DataFrame(rows, columns=["what", "expected", "low", "high", "true"])
+
+
+def risk_words(mined: Mined, rules: HardNegatives) -> str:
+    """In words: what is expected of the negatives, or why nothing can be."""
+    if mined.expected is not None:
+        share, low, high = mined.expected
+        known = "; ".join(
+            f"of the positives among {kind} texts about {risk.known_share:.0%} are known "
+            f"({risk.interval[0]:.0%} to {risk.interval[1]:.0%})"
+            for kind, risk in mined.risks.by_kind.items()
+        )
+        served = coverage(mined, rules)["with_negatives"]
+        none = "" if served else " No text was safe enough: training goes without hard negatives."
+        return f"Expected false negatives: {share:.1%} of the negatives ({low:.1%} to {high:.1%}); {known}.{none}"
+    reasons = "; ".join(f"{kind}: {reason}" for kind, reason in mined.risks.reasons.items())
+    return (
+        f"The share of false negatives cannot be estimated ({reasons or 'no candidates'}). "
+        f"Where no reranker vetoes, a margin below the known positives decides instead."
+    )
 
 
 def as_row(values: Mapping[str, float]) -> pd.DataFrame:
@@ -66,12 +110,13 @@ def advice(mined: Mined, rules: HardNegatives, least: float = 0.8) -> str:
         "below_window": "lower window_low, or set it to null",
         "above_window": "raise window_high, or set it to null: this model's scores bunch above it",
         "margin": "lower margin or set it to null, or search deeper (rank_max)",
+        "unknown_positive": "raise max_false_negatives, or join more positives: a reranker, more sources, review.csv",
         "veto": "raise veto_score, or search deeper (rank_max)",
     }
     worst = counts.index[0] if len(counts) else "rank"
     return (
-        f"Only {share:.0%} of the {len(mined.queries):,} queries have a hard negative: training would learn little "
-        f"from the others. Of their candidates the rule {worst} took most ({counts.iloc[0] if len(counts) else 0:,} of "
+        f"Only {share:.0%} of the {len(mined.queries):,} queries have a hard negative; the others train by their "
+        f"positives alone. Of their candidates the rule {worst} took most ({counts.iloc[0] if len(counts) else 0:,} of "
         f"{len(starved):,}): {remedies[worst]}; or too_few: random."
     )
 
@@ -129,29 +174,17 @@ def examples(world: World, mined: Mined, count: int = 8) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["query", "a positive (similarity)", "hard negatives (similarity)"])
 
 
-def read_truth(file: Path) -> pd.Series:
-    """Known meanings: index text (normalised), value meaning; "" is junk, which means nothing.
-
-    Raises:
-        InputError: if the file has no columns text and meaning.
-    """
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    if not {"text", "meaning"} <= set(table.columns):
-        raise InputError(f"truth: {file} needs the columns text and meaning")
-    table["text"] = table["text"].map(normalize)
-    return table.drop_duplicates("text").set_index("text")["meaning"]
-
-
-def false_negatives(world: World, mined: Mined, meanings: pd.Series) -> float:
+def false_negatives(world: World, mined: Mined, truth: Mapping[str, str], pairs: pd.DataFrame | None = None) -> float:
     """The share of the negatives that truly mean the same as their query; NaN where no truth is known.
 
     Args:
-        meanings: index text, value meaning ("" for junk, which means nothing).
+        truth: text_id -> meaning; see `bgetune.metrics.truth`.
+        pairs: rows of `mined.candidates` to judge instead of the negatives.
     """
-    query = pd.Series(world.text[mined.queries["anchor"].to_numpy()[mined.negatives["query"]]]).map(meanings)
-    negative = pd.Series(world.text[mined.negatives["candidate"]]).map(meanings)
-    known = query.notna() & negative.notna() & query.ne("")
-    return float((query == negative)[known].mean())
+    pairs = mined.negatives if pairs is None else pairs
+    query = world.id[mined.queries["anchor"].to_numpy()[pairs["query"]]]
+    negative = world.id[pairs["candidate"]]
+    return float(same_meaning(pd.Series(query, dtype=str), pd.Series(negative, dtype=str), truth).mean())
 
 
 def ablation(
@@ -159,7 +192,7 @@ def ablation(
     encoder: Encoder,
     rules: HardNegatives,
     reranker: Reranker | None,
-    meanings: pd.Series | None = None,
+    truth: Mapping[str, str] | None = None,
     verdicts: Mapping[tuple[str, str], str] | None = None,
     sample: int = 300,
 ) -> pd.DataFrame:
@@ -169,15 +202,17 @@ def ablation(
         One row a setting: queries with negatives, negatives a query, mean similarity, share of negatives that the
         reranker doubts (score at or over 0.5) and, with a truth, share of false negatives.
     """
+    safe = {"max_false_negatives": None}
     settings = {
         "all rules": {},
         "without the cluster rule": {"cluster_rule": False},
         "without the window": {"window_low": None, "window_high": None},
-        "margin instead of the veto": {"veto_score": None, "margin": with_margin(rules).margin},
-        "neither margin nor veto": {"veto_score": None, "margin": None},
+        "probability instead of the veto": {"veto_score": None},
+        "margin instead of both": {"veto_score": None, **safe, "margin": for_judging(rules).margin},
+        "neither probability, margin nor veto": {"veto_score": None, **safe, "margin": None},
         "without any of them": {
             "cluster_rule": False, "window_low": None, "window_high": None, "margin": None, "veto_score": None,
-            "promote_score": None,
+            "promote_score": None, **safe,
         },
     }  # fmt: skip
     rows = []
@@ -187,7 +222,7 @@ def ablation(
         row = {"setting": name, **coverage(mined, changed)}
         if reranker is not None:
             row["doubted"] = float(pd.Series(ask(world, mined.queries, mined.negatives, reranker)).ge(0.5).mean())
-        if meanings is not None:
-            row["false_negatives"] = false_negatives(world, mined, meanings)
+        if truth is not None:
+            row["false_negatives"] = false_negatives(world, mined, truth)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -12,17 +12,15 @@ percentile) where a query has negatives enough below them, with typical ones (th
 those bank questions, with half of the known positives hidden, top 5 of 100 candidates: no rule lets in 4.8 % known
 positives; the published rule 1.4 %, and it keeps negatives for 8 % of the queries; this one 0.6 %, and for 89 %.
 
-For training it is off all the same unless the profile gives a `margin`: the false negatives cost less than the
-nearest candidates teach (`tests/benchmarks/bench_training.py`). Negatives that judge must be right more than hard, so
-without a reranker held-out ones keep it. Where a reranker vetoes, it rests: on the demo world it would cost hardness
-(mean similarity .85 instead of .92) and prevent nothing that the veto does not.
+For training, the probability of being an unknown positive (`risk`) takes its place, unless the profile gives a `margin`
+or nothing can be estimated. Where a reranker vetoes, its word lowers the probability and the margin rests. Held-out
+negatives, which judge, keep the margin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -30,8 +28,9 @@ import pandas as pd
 from bgetune.config.stages import HardNegatives
 from bgetune.errors import InputError
 from bgetune.models.encoder import Encoder
-from bgetune.models.index import search
 from bgetune.models.reranker import Reranker
+from bgetune.negatives import risk
+from bgetune.negatives.candidates import known_positive, same_cluster
 from bgetune.negatives.space import SIMILARITY_DIGITS, Space
 from bgetune.negatives.world import World, as_lists, lot, queries_of
 
@@ -43,6 +42,7 @@ RULES = {
     "below_window": "less similar than window_low: too easy",
     "above_window": "more similar than window_high: too much like a positive",
     "margin": "not a margin below the positives, after whitening",
+    "unknown_positive": "more probably an unknown positive than max_false_negatives allows",
     "veto": "the reranker doubts that it is a negative",
 }
 """The rules in their order: name -> why they reject."""
@@ -51,8 +51,20 @@ RULES = {
 REFERENCES = (0.05, 0.25, 0.5)
 """Quantiles of the positives' whitened similarities that the margin is taken from, strictest first."""
 
+FALLBACK_MARGIN = 0.05
+"""Margin where a rule is needed and the profile gives none."""
+
 SUSPECTS = 5
 """Nearest candidates of a query that the reranker looks at in search of missed positives."""
+
+ASKED = 200
+"""Known positives, and as many sure negatives, that say how far the reranker's veto is to be trusted."""
+
+SURE = 0.05
+"""Probability of being a positive below which a candidate counts as a negative when the reranker is measured."""
+
+LEAST_MISSED = 0.05
+"""Share of the positives that a reranker is thought to let pass at least: some are known because of its own word."""
 
 
 @dataclass(frozen=True)
@@ -65,62 +77,26 @@ class Mined:
             similarities and whitened (lists: the positives compared with the query).
         candidates: one row a query and candidate: query (row of `queries`), candidate (number), rank (from 1,
             0 for what the search did not find), similarity, whitened (similarity after whitening), label (people's
-            grade, NaN without), reranker (NaN where it was not asked), rule ("" for those that passed), taken (bool).
+            grade, NaN without), risk (probability of being an unknown positive before the reranker was asked, NaN where
+            it cannot be estimated), reranker (NaN where it was not asked), rule ("" for those that passed), taken
+            (bool).
         cuts: whitened similarities that the margin rule allows, from the strictest; each query has one of them in the
             column cut.
+        risks: how the column risk was estimated.
+        expected: share of the negatives taken that are expected to be unknown positives, and its 90 % interval; None
+            where it cannot be estimated.
     """
 
     queries: pd.DataFrame
     candidates: pd.DataFrame
     cuts: tuple[float, ...]
+    risks: risk.Assessment
+    expected: tuple[float, float, float] | None
 
     @property
     def negatives(self) -> pd.DataFrame:
         """The candidates that were taken."""
         return self.candidates[self.candidates["taken"]]
-
-
-def find_candidates(world: World, queries: pd.DataFrame, space: Space, rules: HardNegatives) -> pd.DataFrame:
-    """The `rank_max` nearest texts of each query in its split, of the kinds that its positives have.
-
-    Returns:
-        query, candidate, similarity, whitened, rank: see `Mined`; sorted by query and rank.
-    """
-    similarities, candidates = [np.empty((len(queries), 0))], [np.empty((len(queries), 0), dtype=np.int64)]
-    for kind, start in product(("document", "query"), np.unique(space.start)):
-        wanted = np.flatnonzero((space.start == start) & np.array([kind in kinds for kinds in queries["kinds"]]))
-        corpus = np.flatnonzero((space.row >= 0) & (world.kind == kind))
-        if len(wanted) and len(corpus):
-            # one more than asked for: a query is among its own neighbours
-            found, position = search(
-                space.queries[wanted],
-                space.corpus(start, corpus),
-                rules.rank_max + 1,
-                rules.index,
-                search_params=rules.search_params,
-                memory_mb=rules.memory_mb,
-                seed=rules.seed,
-            )
-            similarities.append(np.full((len(queries), rules.rank_max + 1), -np.inf))
-            similarities[-1][wanted] = found.astype(np.float64).round(SIMILARITY_DIGITS)
-            candidates.append(np.full((len(queries), rules.rank_max + 1), -1))
-            candidates[-1][wanted] = np.where(position >= 0, corpus[position], -1)
-    similarity, candidate = np.hstack(similarities), np.hstack(candidates)
-    order = np.lexsort((candidate, -similarity), axis=1)
-    candidate, similarity = (np.take_along_axis(array, order, axis=1) for array in (candidate, similarity))
-    others = (candidate >= 0) & (candidate != queries["anchor"].to_numpy()[:, None])
-    rank = np.cumsum(others, axis=1)
-    kept = others & (rank <= rules.rank_max)
-    pairs = pd.DataFrame(
-        {
-            "query": np.nonzero(kept)[0],
-            "candidate": candidate[kept],
-            "similarity": similarity[kept],
-            "rank": rank[kept],
-        }
-    )
-    pairs["whitened"] = space.similarity(pairs["query"].to_numpy(), pairs["candidate"].to_numpy(), whitened=True)
-    return pairs
 
 
 def mine(
@@ -156,9 +132,11 @@ def mine(
             f"no positives in the {split} split: give more sources to 01_positives, or lower its thresholds"
         )
     vetoes = reranker is not None and rules.veto_score is not None
+    world = _judged(world, verdicts or {})
     space = Space.of(world, queries, split, encoder)
     _add_similarities(queries, space)
-    pairs = _with_labels(world, queries, space, find_candidates(world, queries, space, rules), verdicts or {})
+    risks = risk.assess(world, queries, space, rules)
+    pairs = _with_labels(world, queries, space, risk.with_risk(world, queries, space, rules, risks))
     _reject_known(world, queries, pairs, rules)
     if reranker is not None and rules.promote_score is not None:
         _find_missed_positives(world, queries, pairs, reranker, rules)
@@ -169,17 +147,57 @@ def mine(
     if rules.window_high is not None:
         _reject(pairs, "above_window", similarity > rules.window_high)
     cuts = _cuts(queries, pairs, rules)
-    if rules.margin is not None and not vetoes:
-        _reject(pairs, "margin", pairs["whitened"] > queries["cut"].to_numpy()[pairs["query"]])
+    witness = _witness(world, queries, pairs, reranker, rules) if vetoes else risk.Witness()
+    if not vetoes:
+        unknown = pairs["risk"].isna() & (rules.max_false_negatives is not None)
+        _reject(
+            pairs,
+            "margin",
+            (pairs["whitened"] > queries["cut"].to_numpy()[pairs["query"]])
+            & (unknown if rules.margin is None else True),
+        )
+    if rules.max_false_negatives is not None:
+        _reject(pairs, "unknown_positive", witness.after(pairs["risk"]) > rules.max_false_negatives)
     if rules.too_few == "random":
         pairs = _with_random(world, queries, space, pairs, rules)
     _take(world, queries, pairs, reranker, rules)
-    return Mined(queries, pairs, cuts)
+    return Mined(queries, pairs, cuts, risks, risk.expected(world, queries, space, pairs, risks, witness))
 
 
-def with_margin(rules: HardNegatives) -> HardNegatives:
-    """The rules with a margin, 0.05 where they have none: for negatives that must be right more than hard."""
-    return rules if rules.margin is not None else rules.model_copy(update={"margin": 0.05})
+def for_judging(rules: HardNegatives) -> HardNegatives:
+    """The rules for negatives that judge a model: right more than hard, and not chosen by the scores that are judged.
+
+    A margin, `FALLBACK_MARGIN` where the rules have none, instead of the probability: dev and test hold too few
+    positives to estimate one.
+    """
+    free = {"window_low": None, "window_high": None, "sampling": "top", "too_few": "fewer", "rank_min": 1}
+    margin = FALLBACK_MARGIN if rules.margin is None else rules.margin
+    return rules.model_copy(update=free | {"margin": margin, "max_false_negatives": None})
+
+
+def _judged(world: World, verdicts: Mapping[tuple[str, str], str]) -> World:
+    """The world with people's verdicts among its labels."""
+    grades = {
+        pair: float(verdict == "same")
+        for (a, b), verdict in verdicts.items()
+        if (numbers := world.numbers(a, b))
+        for pair in (numbers, numbers[::-1])
+    }
+    return replace(world, labels=world.labels | grades)
+
+
+def _witness(
+    world: World, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker, rules: HardNegatives
+) -> risk.Witness:
+    """How often the reranker lets positives and negatives pass, from candidates that are known or all but known."""
+    shares = []
+    known = pairs["rule"].isin(["known_positive", "same_cluster"]) & pairs["rank"].gt(0)
+    for rows in (pairs[known], pairs[~known & (pairs["risk"] <= SURE)]):
+        nearest = rows.sort_values(["rank", "query"]).groupby("query").head(1)
+        asked = nearest.sample(min(len(nearest), ASKED), random_state=rules.seed)
+        passed = int((ask(world, queries, asked, reranker) < rules.veto_score).sum()) if len(asked) else 0
+        shares.append((passed + 0.5) / (len(asked) + 1))
+    return risk.Witness(max(shares[0], LEAST_MISSED), shares[1])
 
 
 def _add_similarities(queries: pd.DataFrame, space: Space) -> None:
@@ -191,18 +209,10 @@ def _add_similarities(queries: pd.DataFrame, space: Space) -> None:
         queries[name] = as_lists(space.similarity(row, positive, whitened), count)
 
 
-def _with_labels(
-    world: World, queries: pd.DataFrame, space: Space, pairs: pd.DataFrame, verdicts: Mapping[tuple[str, str], str]
-) -> pd.DataFrame:
+def _with_labels(world: World, queries: pd.DataFrame, space: Space, pairs: pd.DataFrame) -> pd.DataFrame:
     """The candidates with a column `label` (grade in [0, 1], NaN where nobody judged) and, of rank 0, the texts that
     people called different from the query and that the search did not find."""
-    grades = world.labels | {
-        pair: float(verdict == "same")
-        for (a, b), verdict in verdicts.items()
-        if (numbers := world.numbers(a, b))
-        for pair in (numbers, numbers[::-1])
-    }
-    rows = [(a, b, grade) for (a, b), grade in grades.items() if space.row[b] >= 0]
+    rows = [(a, b, grade) for (a, b), grade in world.labels.items() if space.row[b] >= 0]
     judged = pd.DataFrame(rows, columns=["anchor", "candidate", "label"]).astype({"label": np.float64})
     sought = pd.DataFrame({"anchor": queries["anchor"].to_numpy(), "query": np.arange(len(queries))})
     judged = sought.merge(judged, on="anchor").sort_values(["query", "candidate"], ignore_index=True)
@@ -218,6 +228,7 @@ def _with_labels(
             "similarity": space.similarity(query, candidate),
             "rank": 0,
             "whitened": space.similarity(query, candidate, whitened=True),
+            "risk": 0.0,
             "label": 0.0,
         }
         pairs = pd.concat([pairs, pd.DataFrame(added)], ignore_index=True)
@@ -226,7 +237,8 @@ def _with_labels(
 
 def _cuts(queries: pd.DataFrame, pairs: pd.DataFrame, rules: HardNegatives) -> tuple[float, ...]:
     """Add the column cut: the strictest level of the margin that leaves a query `num_negatives` candidates."""
-    levels = np.quantile(np.concatenate(queries["whitened"].to_numpy()), REFERENCES) * (1 - (rules.margin or 0))
+    levels = np.quantile(np.concatenate(queries["whitened"].to_numpy()), REFERENCES)
+    levels = levels * (1 - (FALLBACK_MARGIN if rules.margin is None else rules.margin))
     passed = pairs[pairs["rule"].eq("")]
     queries["cut"] = levels[-1]
     for level in levels[-2::-1]:
@@ -241,14 +253,9 @@ def _reject(pairs: pd.DataFrame, rule: str, where: pd.Series) -> None:
 
 
 def _reject_known(world: World, queries: pd.DataFrame, pairs: pd.DataFrame, rules: HardNegatives) -> None:
-    a, b = world.positives["anchor"], world.positives["positive"]
-    edges = np.concatenate([world.pair_key(a, b), world.pair_key(b, a)])
-    anchor, candidate = queries["anchor"].to_numpy()[pairs["query"]], pairs["candidate"].to_numpy()
-    known = pd.Index(world.pair_key(anchor, candidate)).isin(edges)
-    pairs.loc[known | (pairs["label"] > 0), "rule"] = "known_positive"
+    pairs.loc[known_positive(world, queries, pairs), "rule"] = "known_positive"
     if rules.cluster_rule:
-        together = world.cluster[anchor] == world.cluster[candidate]
-        pairs.loc[together & pairs["rule"].eq(""), "rule"] = "same_cluster"
+        pairs.loc[same_cluster(world, queries, pairs) & pairs["rule"].eq(""), "rule"] = "same_cluster"
 
 
 def _find_missed_positives(
@@ -325,7 +332,7 @@ def _with_random(
         return pairs
     query, candidate = np.array(rows).T
     filler = pd.DataFrame({"query": query, "candidate": candidate, "similarity": space.similarity(query, candidate)})
-    filler["whitened"] = space.similarity(query, candidate, whitened=True)
+    filler["whitened"], filler["risk"] = space.similarity(query, candidate, whitened=True), np.nan
     return pd.concat([pairs, filler.assign(rank=0, label=np.nan, reranker=np.nan, rule="")], ignore_index=True)
 
 

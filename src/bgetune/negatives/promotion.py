@@ -10,6 +10,7 @@ import pandas as pd
 from bgetune.config.stages import HardNegatives
 from bgetune.data.tables import SOURCES
 from bgetune.graph import recall
+from bgetune.metrics.truth import same_meaning
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.negatives.mining import Mined
@@ -35,7 +36,7 @@ def mutual_neighbors(
 
     A base model's nearest neighbour is as likely a near-miss as a paraphrase; a model that was tuned on the team's own
     positives is a better witness, but no reranker. Training again with such pairs is self-training. Measured (two
-    rounds in `tests/benchmarks/bench_training.py`), it lowers drift and does not raise the AUC; on the demo world,
+    rounds in `tests/benchmarks/bench_separation.py`), it lowers drift and does not raise the AUC; on the demo world,
     which is full of near-misses, it lowers that, too. So it is off unless asked for.
 
     Args:
@@ -171,9 +172,10 @@ def doubtful(world: World, mined: Mined, rules: HardNegatives, refused: pd.DataF
         rows = rows.sort_values(["reranker", "similarity", "a", "b"], ascending=[False, False, True, True])
     else:
         near = rows["taken"] & (rows["whitened"] > mined.cuts[-1])
-        rows = rows[near | rows["rule"].isin(["margin", "above_window"])]
-        rows = rows.assign(reason="as similar as the typical positive")
-        rows = rows.sort_values(["whitened", "a", "b"], ascending=[False, True, True])
+        rows = rows[near | rows["rule"].isin(["margin", "unknown_positive", "above_window"])]
+        reasons = [f"a positive with probability {risk:.2f}" for risk in rows["risk"]]
+        rows = rows.assign(reason=np.where(rows["risk"].isna(), "as similar as the typical positive", reasons))
+        rows = rows.sort_values(["risk", "whitened", "a", "b"], ascending=[False, False, True, True])
     if refused is not None and len(refused):
         reasons = {(row.a_id, row.b_id): row.reason for row in refused.itertuples()}
         keys = [tuple(sorted(pair)) for pair in zip(world.id[rows["a"]], world.id[rows["b"]], strict=True)]
@@ -184,8 +186,8 @@ def doubtful(world: World, mined: Mined, rules: HardNegatives, refused: pd.DataF
     return pd.DataFrame(texts | {name: rows[name].to_numpy() for name in ("similarity", "reranker", "reason")})
 
 
-def shown(world: World, missed: pd.DataFrame, meanings: pd.Series | None = None, count: int = 10) -> pd.DataFrame:
-    """The surest and the least sure of the missed positives as texts; where meanings are known, whether it is right."""
+def shown(world: World, missed: pd.DataFrame, truth: Mapping[str, str] | None = None, count: int = 10) -> pd.DataFrame:
+    """The surest and the least sure of the missed positives as texts; with a truth, whether each is right."""
     rows = pd.concat([missed.head(count // 2), missed.iloc[count // 2 :].tail(count - count // 2)])
     text = pd.Series(world.text, index=world.id)
     table = pd.DataFrame(
@@ -196,6 +198,7 @@ def shown(world: World, missed: pd.DataFrame, meanings: pd.Series | None = None,
             "source": rows["source"],
         }
     )
-    if meanings is not None:
-        table["truly the same"] = table["text"].map(meanings).eq(table["text to join"].map(meanings))
+    if truth is not None:
+        right = same_meaning(rows["a_id"], rows["b_id"], truth)
+        table["truly the same"] = right.map({1.0: "yes", 0.0: "no"}).astype(object).where(right.notna(), "unknown")
     return table

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bgetune.data.text import normalize, text_id
+from bgetune.data.text import STANDARD, Normalizer
 from bgetune.errors import InputError
 from bgetune.files import temporary_name
 
@@ -86,15 +86,19 @@ def collect(*files: Path | None) -> pd.DataFrame:
     return rows[rows["verdict"].ne("")].drop_duplicates(["query", "candidate"], ignore_index=True)
 
 
-def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], str]:
+def verdicts(table: pd.DataFrame, normalizer: Normalizer = STANDARD) -> dict[tuple[str, str], str]:
     """(text_id, text_id) in ascending order -> "same" or "different", of the rows with a verdict.
+
+    Args:
+        table: see `read_review`.
+        normalizer: of the run; a spreadsheet or a person may have changed how a text is written.
 
     Raises:
         InputError: if a pair was judged both ways.
     """
     found: dict[tuple[str, str], str] = {}
     for row in table[table["verdict"].ne("")].itertuples():
-        pair = tuple(sorted(text_id(normalize(text)) for text in (row.query, row.candidate)))
+        pair = tuple(sorted(map(normalizer.text_id, (row.query, row.candidate))))
         if found.setdefault(pair, row.verdict) != row.verdict:
             raise InputError(
                 f"review: {row.query!r} and {row.candidate!r} are judged both same and different; keep one verdict"
@@ -102,12 +106,12 @@ def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     return found
 
 
-def merge(judged: pd.DataFrame, doubtful: pd.DataFrame) -> pd.DataFrame:
+def merge(judged: pd.DataFrame, doubtful: pd.DataFrame, normalizer: Normalizer = STANDARD) -> pd.DataFrame:
     """The next review file: what is still open first, then every row that has a verdict, which is never lost."""
     judged = judged[judged["verdict"].ne("")]
-    known = verdicts(judged)
+    known = verdicts(judged, normalizer)
     ids = [
-        tuple(sorted(text_id(text) for text in pair))
+        tuple(sorted(map(normalizer.text_id, pair)))
         for pair in zip(doubtful["query"], doubtful["candidate"], strict=True)
     ]
     is_open = np.array([pair not in known for pair in ids], dtype=bool)

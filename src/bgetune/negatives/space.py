@@ -54,6 +54,11 @@ class Space:
         """(k, d) rows of the texts of some numbers, as the queries with this `start` are compared with them."""
         return self.texts[start + self.row[texts]]
 
+    @property
+    def whitened_texts(self) -> np.ndarray:
+        """`texts` after whitening."""
+        return self._whitened[1]
+
     def similarity(self, query: np.ndarray, text: np.ndarray, whitened: bool = False) -> np.ndarray:
         """Cosine of rows of `queries` and text numbers, pair by pair: (p,) float64, rounded."""
         left, right = self._whitened if whitened else (self.queries, self.texts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bgetune.data import text
+from bgetune.data.text import STANDARD, Normalizer
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,7 @@ def count(
     robot_searches_per_day: int,
     min_dwell_seconds: float,
     sample_fraction: float = 1.0,
-    mask: Collection[str] = (),
-    opencc: str | None = None,
+    normalizer: Normalizer = STANDARD,
 ) -> Counts:
     """Sessions, robots, junk, and distinct users per (query, document) and per (query, rewrite).
 
@@ -115,12 +115,11 @@ def count(
         robot_searches_per_day: a user with more rows on one day is a program; all rows of it are dropped.
         min_dwell_seconds: a shorter visit is a mis-click: the search counts as one without a click.
         sample_fraction: share of the users that is looked at, always the same ones.
-        mask: kinds of personal data to mask (`text.MASKS`).
-        opencc: OpenCC configuration for normalisation.
+        normalizer: the form that texts are brought into.
     """
     if sample_fraction < 1:
         log = log.filter(log.user_id.hexdigest("md5") < f"{int(sample_fraction * 16**8):08x}")
-    strings, kept, examples, masked = _clean(log, mask, opencc)
+    strings, kept, examples, masked = _clean(log, normalizer)
     backend = log._find_backend(use_default=True)
     with ExitStack() as stack:
         with (
@@ -189,9 +188,7 @@ _PLAIN = r"^[\x{4e00}-\x{9fff}a-z0-9]*[\x{4e00}-\x{9fff}][\x{4e00}-\x{9fff}a-z0-
 _NUMBER = "[0-9]{11}"
 
 
-def _clean(
-    log: ibis.Table, mask: Collection[str], opencc: str | None
-) -> tuple[ibis.Table, pd.DataFrame, dict[str, str], Counter]:
+def _clean(log: ibis.Table, normalizer: Normalizer) -> tuple[ibis.Table, pd.DataFrame, dict[str, str], Counter]:
     """Every distinct string of the log with the number of its normal form, or the reason it is junk.
 
     Normalisation is Python, so it sees each distinct string once and not each row, and only the strings that need it.
@@ -203,13 +200,13 @@ def _clean(
     raw = strings.filter(strings.raw.notnull()).order_by("raw").to_pyarrow()["raw"].combine_chunks().cast(pa.string())
     plain = pc.and_(pc.match_substring_regex(raw, _PLAIN), pc.invert(pc.match_substring_regex(raw, _NUMBER)))
     plain = pc.and_(plain, pc.greater(pc.utf8_length(raw), 1))
-    if opencc:
+    if normalizer.opencc:
         plain = pa.array(np.zeros(len(raw), dtype=bool))
     normals, reasons = [], []
     examples: dict[str, str] = {}
     masked: Counter = Counter()
     for string in raw.filter(pc.invert(plain)).to_pylist():
-        normal, found = text.mask_personal_data(text.normalize(string, opencc), mask)
+        normal, found = normalizer.masked(string)
         if found:
             masked += found
         reason = text.junk_reason(normal)

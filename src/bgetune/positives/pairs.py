@@ -9,22 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import warnings
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from bgetune.config.sources import GradedSource, PairSource, Source, Sources
-from bgetune.data import sources, text
+from bgetune.data import qrels, sources, text
 from bgetune.data.tables import SOURCES
+from bgetune.data.text import STANDARD, Normalizer
 from bgetune.errors import InputError
 
 LEXICON_CONFIDENCE = 0.75
 """How far a pair that only a replaced synonym makes is trusted, relative to a pair of the list itself."""
 MAX_COMPLETE = 12
 """A group of more texts is joined by a chain instead of an edge for every two of them."""
+
+_READERS = {
+    **{"qa": sources.read_pairs, "pairs": sources.read_pairs, "graded": sources.read_pairs},
+    **{"groups": sources.read_groups, "triplets": sources.read_triplets, "qrels": qrels.read_qrels},
+}
+"""Kind of source -> what reads its pairs."""
 
 _EDGES = {"a_id": str, "b_id": str, "source": str, "support": "int64", "weight": "float64"}
 _GRADED = {"a_id": str, "b_id": str, "grade": "float64", "origin": str, "use": str}
@@ -67,16 +75,16 @@ class Collected:
 def collect(
     given: Sources,
     *,
-    mask: Collection[str] = tuple(text.MASKS),
-    opencc: str | None = None,
+    normalizer: Normalizer = STANDARD,
+    positive_grade: float = 0.75,
     hub_cap: int | None = None,
     sample_fraction: float = 1.0,
 ) -> Collected:
     """Read QA, synonyms, pairs, graded pairs and corpora, and bring them into the pipeline's form.
 
     Args:
-        mask: kinds of personal data to mask (`text.MASKS`).
-        opencc: OpenCC configuration for normalisation.
+        normalizer: the form that texts are brought into.
+        positive_grade: from this grade on a graded pair means the same.
         hub_cap: an answer to more distinct questions than this says nothing about any of them. None: no cap.
         sample_fraction: share of the first texts that is looked at, always the same ones.
 
@@ -87,30 +95,35 @@ def collect(
     texts: list[pd.DataFrame] = []
     drops: list[pd.DataFrame] = []
     rows: list[pd.DataFrame] = []
-    for kind in ("qa", "pairs", "graded"):
+    corpora: list[tuple[Source, pd.DataFrame, str]] = []
+    for kind, read in _READERS.items():
         for source in getattr(given, kind):
-            table, dropped = sources.read_pairs(source)
-            a = _clean(table.a, mask, opencc, masked)
-            b = _clean(table.b, mask, opencc, masked)
-            pairs, dropped_here = _labelled(a, b, table.label, source, kind)
-            pairs, too_many = _without_hubs(pairs, b, source, hub_cap if kind == "qa" else None)
+            table, *documents, dropped = read(source)
+            corpora += [(source, further, "document") for further in documents]
+            a = _clean(table.a, normalizer, masked)
+            b = _clean(table.b, normalizer, masked)
+            pairs, dropped_here = _labelled(a, b, table.label, source, kind, positive_grade)
+            pairs, too_many = _without_hubs(pairs, b, source, hub_cap if kind not in ("pairs", "graded") else None)
             pairs = pairs[_sampled(pairs.a_id, sample_fraction)]
             rows.append(pairs)
             drops += [dropped, dropped_here, too_many]
             for side, side_kind in ((a, "query"), (b, "query" if kind == "pairs" else "document")):
                 texts.append(_texts(side.loc[pairs.index], side_kind))
-    lists, list_texts, list_drops = _synonyms(given, mask, opencc, masked, sample_fraction)
+    lists, list_texts, list_drops = _synonyms(given, normalizer, masked, sample_fraction)
     texts.append(list_texts)
     drops += list_drops
     for source in given.corpus:
         table, dropped = sources.read_corpus(source)
-        clean = _clean(table.text, mask, opencc, masked)
+        corpora.append((source, table, source.kind))
+        drops.append(dropped)
+    for source, table, kind in corpora:
+        clean = _clean(table.text, normalizer, masked)
         empty = clean.text == ""
-        drops += [dropped, _drop(source, "no text", table.text[empty])]
-        texts.append(_texts(clean[~empty & _sampled(clean.text_id, sample_fraction)], source.kind))
+        drops.append(_drop(source, "no text", table.text[empty]))
+        texts.append(_texts(clean[~empty & _sampled(clean.text_id, sample_fraction)], kind))
 
     labelled = pd.concat([_frame([], _LABELLED), *rows], ignore_index=True)
-    graded, edges, different, conflicts = _settle(labelled)
+    graded, edges, different, conflicts = _settle(labelled, positive_grade)
     ids = ([text.text_id(word) for word in words] for words in lists)
     return Collected(
         texts=_merge_texts(texts),
@@ -127,7 +140,7 @@ def collect(
 
 
 def assign_graded_splits(
-    graded: pd.DataFrame, clusters: pd.DataFrame, dev_fraction: float = 0.5
+    graded: pd.DataFrame, clusters: pd.DataFrame, *, positive_grade: float = 0.75, dev_fraction: float = 0.5
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Labelled pairs to train, dev and test, after the clusters of their texts.
 
@@ -141,10 +154,11 @@ def assign_graded_splits(
             A pair may have become another row's when near-duplicate texts were merged: it is kept once, and not at all
             if the grades disagree by half the range.
         clusters: text_id, cluster_id, split; texts that are not in it count as not trained on.
+        positive_grade: from this grade on a pair means the same (`label` 1).
         dev_fraction: share of dev where the hash decides.
 
     Returns:
-        The table `graded` of `tables` (a_id, b_id, grade, origin, split), and the pairs dropped, with `reason`.
+        The table `graded` of `tables` (a_id, b_id, grade, label, origin, split), and the pairs dropped, with `reason`.
     """
     home = clusters.set_index("text_id").split
     a, b = graded.a_id.map(home), graded.b_id.map(home)
@@ -163,8 +177,9 @@ def assign_graded_splits(
     reason[grades.transform("max") - grades.transform("min") >= 0.5] = "the same pair with another grade"
     reason[heldout & ((a == "train") | (b == "train"))] = "a held-out pair with a text that is trained on"
     reason[train & (split != "train")] = "a pair for training with a text that is held out"
-    kept = graded.assign(split=split.astype(str))[reason == ""]
-    columns = ["a_id", "b_id", "grade", "origin", "split"]
+    label = (graded.grade >= positive_grade).astype("int64")
+    kept = graded.assign(label=label, split=split.astype(str))[reason == ""]
+    columns = ["a_id", "b_id", "grade", "label", "origin", "split"]
     return kept[columns].reset_index(drop=True), graded.assign(reason=reason)[reason != ""].reset_index(drop=True)
 
 
@@ -197,18 +212,19 @@ def lexicon_edges(texts: pd.DataFrame, synonyms: Iterable[Sequence[str]]) -> pd.
 
 
 def _labelled(
-    a: pd.DataFrame, b: pd.DataFrame, label: pd.Series, source: PairSource, kind: str
+    a: pd.DataFrame, b: pd.DataFrame, label: pd.Series, source: PairSource, kind: str, positive_grade: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The usable rows of one source: a_id, b_id, grade, origin, use, edge (source of an edge, or "") and name."""
     if kind == "graded":
         low, high = _grade_range(label, source)
         grade, outside = (label - low) / (high - low), (label < low) | (label > high)
         why = f"grade outside {low:g} to {high:g}"
-        positive = grade >= (source.positive_grade or np.inf)
+        positive = grade >= positive_grade
     else:
         grade, outside, why = label, ~label.isin([0, 1]), "label is neither 0 nor 1"
         positive = grade == 1
     reasons = {
+        "grade unknown": label.isin(source.unknown_grades if kind == "graded" else []),
         why: outside,
         "no text": (a.text == "") | (b.text == ""),
         "both texts are the same": a.text_id == b.text_id,
@@ -219,7 +235,7 @@ def _labelled(
     for reason, bad in reasons.items():
         drops.append(_drop(source, reason, shown[usable & bad]))
         usable &= ~bad
-    edge = {"qa": "qa", "pairs": "given", "graded": "given"}[kind]
+    edge = "given" if kind in ("pairs", "graded") else "qa"
     table = pd.DataFrame(
         {
             "a_id": a.text_id,
@@ -240,13 +256,31 @@ def _labelled(
 
 
 def _grade_range(label: pd.Series, source: GradedSource) -> tuple[float, float]:
-    low, high = source.grade_range or (label.min(), label.max())
+    known = label[~label.isin(source.unknown_grades)]
+    low, high = source.grade_range or (known.min(), known.max())
+    if source.grade_range is None:
+        _warn_of_odd_grades(known, source)
     if not low < high:
         raise InputError(
             f"{sources.label(source)}: column {source.label_column} only holds the grade {low:g}; give grade_range, "
             f"the lowest and highest grade there could be"
         )
     return float(low), float(high)
+
+
+def _warn_of_odd_grades(grades: pd.Series, source: GradedSource) -> None:
+    """Warn where the highest or the lowest grade lies so far from the others that it could be a code."""
+    values = sorted(grades.unique())
+    if len(values) < 3:
+        return
+    odd = [values[-1]] if values[-1] - values[-2] > 2 * (values[-2] - values[0]) else []
+    odd += [values[0]] if values[0] < 0 <= values[1] else []
+    for value in odd:
+        warnings.warn(
+            f"{sources.label(source)}: {source.label_column} {value:g} is far from the other grades ({values[0]:g} to "
+            f"{values[-1]:g}); if it means that nobody judged, set unknown_grades: [{value:g}], else grade_range",
+            stacklevel=2,
+        )
 
 
 def _without_hubs(
@@ -259,7 +293,9 @@ def _without_hubs(
     return pairs[~hub], _drop(source, f"an answer to more than {cap} questions", b.text[pairs.index][hub])
 
 
-def _settle(labelled: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _settle(
+    labelled: pd.DataFrame, positive_grade: float
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """One row a pair: `graded`, edges, pairs called different, and what was dropped.
 
     Labels 0 and 1 of one pair: the majority, none in a tie. Grades: their mean. A label counts more than a grade. A
@@ -277,7 +313,6 @@ def _settle(labelled: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
         b_id=("b_id", "first"),
         grade=("grade", "mean"),
         rows=("grade", "size"),
-        positive=("positive", "mean"),
         judged=("judged", "max"),
         rank=("rank", "min"),
         name=("name", "first"),
@@ -297,7 +332,7 @@ def _settle(labelled: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
 
     seen = pairs[pairs.use != "heldout"]
     different = seen[seen.grade == 0].drop(columns=["a_id", "b_id"]).rename(columns={"low": "a_id", "high": "b_id"})
-    positive = seen[(seen.positive > 0.5) & (seen.grade > 0)]
+    positive = seen[seen.grade >= positive_grade]
     edges = labelled[labelled.positive].merge(positive[["low", "high"]], on=["low", "high"])
     edges = edges.groupby(["low", "high", "edge"], as_index=False).agg(
         support=("grade", "size"), grade=("grade", "mean")
@@ -352,7 +387,7 @@ def _merge_lists(lists: list[list[str]]) -> tuple[list[tuple[str, ...]], dict[st
 
 
 def _synonyms(
-    given: Sources, mask: Collection[str], opencc: str | None, masked: Counter[str], sample_fraction: float
+    given: Sources, normalizer: Normalizer, masked: Counter[str], sample_fraction: float
 ) -> tuple[list[tuple[str, ...]], pd.DataFrame, list[pd.DataFrame]]:
     """All synonym lists as one: words that can be told apart, their texts, and what was dropped."""
     lists: list[list[str]] = []
@@ -360,7 +395,7 @@ def _synonyms(
     drops = []
     for source in given.synonyms:
         table, dropped = sources.read_synonyms(source)
-        words = _clean(table.words.explode(), mask, opencc, masked)
+        words = _clean(table.words.explode(), normalizer, masked)
         reasons = words.text.map(text.junk_reason)
         drops.append(dropped)
         drops += [
@@ -439,11 +474,11 @@ def _connect(groups: Iterable[Iterable[str]], source: str, confidence: float) ->
 # --- tables -------------------------------------------------------------------------------------------------------
 
 
-def _clean(raw: pd.Series, mask: Collection[str], opencc: str | None, masked: Counter[str]) -> pd.DataFrame:
+def _clean(raw: pd.Series, normalizer: Normalizer, masked: Counter[str]) -> pd.DataFrame:
     """text_id and text (normalised and masked) of raw texts, with their index; what was masked is added to `masked`."""
     form, ids = {}, {}
     for value in raw.unique():
-        form[value], found = text.mask_personal_data(text.normalize(value, opencc), mask)
+        form[value], found = normalizer.masked(value)
         ids[value] = text.text_id(form[value])
         masked.update(found)
     return pd.DataFrame({"text_id": raw.map(ids), "text": raw.map(form)}, index=raw.index).astype(str)

@@ -6,32 +6,14 @@ particular) belongs to no other; pairs with a text whose meaning nobody knows ar
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from bgetune.data.text import mask_personal_data, normalize, text_id
-from bgetune.errors import InputError
 from bgetune.graph import clusters as graph
+from bgetune.metrics.truth import same_meaning
 from bgetune.positives.clicks import Counts
-
-
-def read_truth(path: str | Path, mask: Collection[str], opencc: str | None) -> dict[str, str]:
-    """text_id -> meaning ("" for none) of a CSV file with the columns text and meaning.
-
-    Texts are brought into the form the sources had: `mask` and `opencc` as there.
-
-    Raises:
-        InputError: naming the file and the missing column.
-    """
-    table = pd.read_csv(path, keep_default_na=False, dtype=str)
-    for column in ("text", "meaning"):
-        if column not in table:
-            raise InputError(f"truth: {path} has no column {column}; it has {', '.join(table.columns)}")
-    texts = [mask_personal_data(normalize(raw, opencc), mask)[0] for raw in table.text]
-    return dict(zip(map(text_id, texts), table.meaning, strict=True))
 
 
 def raw_pairs(counts: Counts) -> pd.DataFrame:
@@ -53,15 +35,9 @@ def raw_pairs(counts: Counts) -> pd.DataFrame:
     return pairs[pairs.a_id != pairs.b_id].drop_duplicates(ignore_index=True)
 
 
-def same_meaning(pairs: pd.DataFrame, meaning: Mapping[str, str]) -> pd.Series:
-    """Whether a pair has one meaning: 1.0 or 0.0, NaN where a text is not in the truth."""
-    a, b = pairs.a_id.map(meaning), pairs.b_id.map(meaning)
-    return ((a == b) & (a != "")).astype(float).where(a.notna() & b.notna())
-
-
 def precision_by_source(edges: pd.DataFrame, meaning: Mapping[str, str]) -> pd.DataFrame:
     """source -> pairs, precision (of the pairs that can be judged)."""
-    judged = edges.assign(right=same_meaning(edges, meaning))
+    judged = edges.assign(right=same_meaning(edges.a_id, edges.b_id, meaning))
     return judged.groupby("source").agg(pairs=("right", "size"), precision=("right", "mean"))
 
 
@@ -81,7 +57,7 @@ def pair_quality(clusters: pd.DataFrame, meaning: Mapping[str, str], supported: 
     alike = known[known.meaning != ""].groupby(["cluster_id", "meaning"]).size()
     right = (alike * (alike - 1) // 2).sum()
     home = clusters.set_index("text_id").cluster_id
-    wanted = supported[same_meaning(supported, meaning) == 1].drop_duplicates(["a_id", "b_id"])
+    wanted = supported[same_meaning(supported.a_id, supported.b_id, meaning) == 1].drop_duplicates(["a_id", "b_id"])
     found = wanted.a_id.map(home) == wanted.b_id.map(home)
     return {
         "pairs": int(together),
@@ -122,7 +98,8 @@ def report(
         some = some.assign(weight=1.0) if "weight" not in some else some
         limit = len(representative) if method == "raw log" else max_cluster_size
         clusters = graph.cluster(set(representative.values()), graph.combine(some), max_cluster_size=max(limit, 2))
-        right = same_meaning(some.drop_duplicates(["a_id", "b_id"]), meaning)
+        pairs = some.drop_duplicates(["a_id", "b_id"])
+        right = same_meaning(pairs.a_id, pairs.b_id, meaning)
         rows[method] = {"edges": len(right), "edge_precision": right.mean()} | pair_quality(
             clusters, meaning, supported
         )

@@ -23,7 +23,7 @@ from bgetune.config.stages import STAGES, Shared
 from bgetune.locale import N_, _
 from bgetune.metrics.separation import separation
 from bgetune.metrics.statistics import bootstrap, interval
-from bgetune.reports import numbers, report, sections, tables, verdict
+from bgetune.reports import numbers, pages, report, sections, tables, verdict
 from bgetune.runs import manifest
 
 RANKED_BY = verdict.JUDGED_BY
@@ -88,7 +88,7 @@ def compare(profiles: Sequence[Profile], folders: Mapping[str, Path], failures: 
     files.write_atomic(page, text)
     for profile in profiles:
         if profile.name not in failures and (folders[profile.name] / "index.html").exists():
-            report.write_index(folders[profile.name], profile.name)  # it now has a comparison to link to
+            pages.write_pages(folders[profile.name], profile.name)  # the index now has a comparison to link to
     return page, _text(rows)
 
 

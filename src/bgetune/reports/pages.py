@@ -7,6 +7,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from bgetune import locale
 from bgetune.files import files_below, sha256
 from bgetune.reports import report
 from bgetune.runs import manifest
@@ -16,7 +17,7 @@ def write_pages(run_dir: Path, run_name: str) -> list[Path]:
     """Write the pages of a run's stages and its index that are missing or stale.
 
     The manifest records what each page was made from: the executed notebook or the stages' records, the run's name and
-    stages, and this package.
+    stages, the language in use, and this package.
 
     Returns:
         The pages written.
@@ -33,7 +34,7 @@ def write_pages(run_dir: Path, run_name: str) -> list[Path]:
                 _record(page, source)
                 written.append(page)
     index = run_dir / "index.html"
-    source = _hash(run["stages"], run_name, names)
+    source = _hash(run["stages"], run_name, names, report.comparisons(run_dir))
     if _is_stale(index, source):
         report.write_index(run_dir, run_name)
         _record(index, source)
@@ -53,12 +54,12 @@ def _record(page: Path, source: str) -> None:
 
 
 def _hash(*parts: object) -> str:
-    return hashlib.sha256(json.dumps([_package(), *parts], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([_package(), locale.language(), *parts], sort_keys=True).encode()).hexdigest()
 
 
 @cache
 def _package() -> str:
-    """SHA-256 of the code and the templates that make pages."""
-    folder = Path(__file__).parent
-    sources = [file for file in files_below(folder) if "__pycache__" not in file.parts]
+    """SHA-256 of the code, the templates and the catalogues that make pages."""
+    folders = (Path(__file__).parent, locale.FOLDER)
+    sources = [file for folder in folders for file in files_below(folder) if "__pycache__" not in file.parts]
     return hashlib.sha256("".join(map(sha256, sources)).encode()).hexdigest()

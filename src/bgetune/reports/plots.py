@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-table, live = tables.table, figures.live  # notebooks take all that they show from this module
+table, parameters, live = (
+    tables.table,
+    tables.parameters,
+    figures.live,
+)  # notebooks take all that they show from this module
 
 KIND_LABELS = {
     "positive": N_("positives"),

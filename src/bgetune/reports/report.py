@@ -96,11 +96,12 @@ def write_index(run_dir: Path, run_name: str) -> None:
             figure=_figure(run_dir, stages, FIGURE),
             narrow=_figure(run_dir, stages, NARROW),
             headline=sections.headline(results),
-            recalls=sections.recalls(results),
+            recalls=sections.recalls(results.get("recalls", ())),
             thresholds=sections.thresholds(results, calibrated.get("parameters", {}).get("confidence", 0.95)),
             search=sections.search(results),
             mistakes=sections.mistakes(run_dir, stages),
             funnel=sections.funnel(run_dir, stages),
+            false_negatives=sections.false_negatives(stages),
             failed=verdict.calibration_failed(results),
             rounds=_rounds([stages.get(name, {}) for name in names if manifest.notebook_of(name) in ROUND]),
             base_model=calibrated.get("parameters", {}).get("model"),
@@ -108,7 +109,8 @@ def write_index(run_dir: Path, run_name: str) -> None:
             changed=sections.changed_parameters(stages),
             machine=sections.machine(stages),
             times=sections.times(run_dir, stages),
-            comparisons=[up for up in ("../comparison.html", "../../comparison.html") if (run_dir / up).exists()],
+            comparisons=comparisons(run_dir),
+            judging=stages.get("01_positives", {}).get("metrics", {}).get("judging"),
             files=[
                 record["path"]
                 for entry in stages.values()
@@ -117,6 +119,11 @@ def write_index(run_dir: Path, run_name: str) -> None:
             ],
         ),
     )
+
+
+def comparisons(run_dir: Path) -> list[str]:
+    """The comparison pages that a run stands on, as links from its folder: those of its study and of its batch."""
+    return [up for up in ("../comparison.html", "../../comparison.html") if (run_dir / up).exists()]
 
 
 def _rounds(entries: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -111,6 +111,19 @@ def table(
     return Table(markup, _text(header, lines))
 
 
+def parameters(rows: pd.DataFrame) -> Table:
+    """The parameters of a stage, folded away under a line that says how many are not at their default.
+
+    Args:
+        rows: as `Stage.parameters` gives them: index parameter, columns value and from.
+    """
+    made = table(rows)
+    summary = _("{count} parameters, {changed} of them not at their default").format(
+        count=len(rows), changed=int((rows["from"] != "default").sum())
+    )
+    return Table(f"<details><summary>{escape(summary)}</summary>{made.html}</details>", f"{summary}\n{made.text}")
+
+
 def clean(text: str) -> str:
     """A text without power over the terminal or the direction of writing: such characters are shown as escapes."""
     if text.isprintable():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bgetune.config.generate import CHECKSUMS, checksum, is_parameters, parameters_cell
 from bgetune.errors import InputError
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 
-def copy_notebook(notebook: str, *, profile: str = "params/demo.yaml", run_dir: str | None = None) -> NotebookNode:
+def copy_notebook(notebook: str, **values: Any) -> NotebookNode:
     """A copy of a stored notebook as it was released: no outputs, and the generated parameters cell.
 
     Code cells are those of the stored file. Where somebody edited them, the copy says so on top.
 
     Args:
         notebook: its name, for example "01_positives".
-        profile, run_dir: values of the copy's parameters cell.
+        values: of the copy's parameters cell: profile, run_dir, round_number; see `parameters_cell`.
 
     Raises:
-        InputError: if the stored file is no notebook, or lacks its parameters cell.
+        InputError: if the stored file is no notebook, or has not just one parameters cell.
     """
     import nbformat
 
@@ -32,7 +32,7 @@ def copy_notebook(notebook: str, *, profile: str = "params/demo.yaml", run_dir: 
     for cell in copy.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    next(filter(is_parameters, copy.cells)).source = parameters_cell(notebook, profile, run_dir)
+    next(filter(is_parameters, copy.cells)).source = parameters_cell(notebook, **values)
     if _is_edited(notebook):
         copy.cells.insert(0, nbformat.v4.new_markdown_cell(f"**{_edited(notebook)}.**", id="edited"))
     return copy
@@ -71,11 +71,11 @@ def _stored(notebook: str) -> dict:
         content = json.loads(file.read_text(encoding="utf-8"))
         for cell in content["cells"]:
             cell["source"] = "".join(cell["source"])
-        complete = any(map(is_parameters, content["cells"]))
+        complete = sum(map(is_parameters, content["cells"])) == 1
     except (ValueError, KeyError, TypeError):
         complete = False
     if not complete:
-        raise InputError(f"{file} is no notebook with a parameters cell; `git checkout {file}` restores it")
+        raise InputError(f"{file} is no notebook with one parameters cell; `git checkout {file}` restores it")
     return content
 
 

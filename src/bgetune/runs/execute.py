@@ -25,12 +25,12 @@ class NotebookError(RuntimeError):
     """A notebook failed with something else than bad input; the message names notebook, cell and executed copy."""
 
 
-def run_notebook(stage: str, profile: Path, run_dir: Path, descriptor: int) -> Path:
+def run_notebook(stage: str, profile: Path, run_dir: Path, descriptor: int | None = None) -> Path:
     """Execute the notebook of a stage, as released, and record the executed copy.
 
     Args:
         profile: the profile's file.
-        descriptor: of the lock of the run's folder.
+        descriptor: of the lock of the run's folder; None where nobody locked it.
 
     Returns:
         The executed copy, `notebooks/STAGE.ipynb` in the run's folder. One that failed is
@@ -61,29 +61,34 @@ def run_notebook(stage: str, profile: Path, run_dir: Path, descriptor: int) -> P
     return executed
 
 
-def _execute(stage: str, profile: Path, run_dir: Path, target: Path, descriptor: int) -> None:
+def _execute(stage: str, profile: Path, run_dir: Path, target: Path, descriptor: int | None) -> None:
     import papermill
-    from nbclient.exceptions import DeadKernelError
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    number = manifest.round_of(stage)
+    notebook = copy_notebook(
+        manifest.notebook_of(stage),
+        profile=str(profile),
+        run_dir=str(run_dir),
+        round_number=manifest.round_of(stage),
+    )
     for attempt in (1, 2):
+        sockets = Path(tempfile.mkdtemp(dir=_sockets()))
         try:
             papermill.execute_notebook(
-                copy_notebook(manifest.notebook_of(stage)),
+                notebook,
                 target,
-                parameters={"profile": str(profile), "run_dir": str(run_dir)}
-                | ({} if number == 1 else {"round_number": number}),
                 cwd=ROOT / "notebooks",
                 kernel_name="python3",
                 progress_bar=False,
                 config=Config(
                     {
                         # sockets of this user's and this process's alone, not TCP ports that everybody here can read
-                        "KernelManager": {"transport": "ipc", "connection_file": str(_sockets() / "kernel.json")},
+                        "KernelManager": {"transport": "ipc", "connection_file": str(sockets / "kernel.json")},
                         "OwningKernelManager": {"descriptor": descriptor},
                         "NotebookClient": {
+                            "iopub_timeout": 60,  # on a busy machine 4 seconds, the default, are not enough
                             "kernel_manager_class": "bgetune.runs.kernel.OwningKernelManager",
                             # a kernel tells the terminal when it is asked to stop; the notebook's errors are in its copy
                             "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
@@ -103,6 +108,8 @@ def _execute(stage: str, profile: Path, run_dir: Path, target: Path, descriptor:
             if "No space left on device" in error.evalue:
                 raise NotebookError(f"the disk is full; free some space and run again\n  {place}") from None
             raise NotebookError(f"{error.ename}: {error.evalue}\n  {place}") from None
+        except CellTimeoutError:
+            raise NotebookError(f"the kernel of notebook {stage} does not answer; run the same command again") from None
         except DeadKernelError:
             raise NotebookError(_died(stage)) from None
         except RuntimeError as error:  # of nbclient: the kernel did not start
@@ -123,6 +130,6 @@ def _died(stage: str) -> str:
 def _sockets() -> Path:
     """Where the sockets of this process's kernels lie: a short path, for the system limits its length."""
     folder = private_folder(Path(tempfile.gettempdir()), "bgetune-")
-    if len(os.fsencode(folder / "kernel-ipc-10")) > MAX_SOCKET_PATH:
+    if len(os.fsencode(folder / "tmp12345678" / "kernel-ipc-10")) > MAX_SOCKET_PATH:
         folder = private_folder(Path("/tmp"), "bgetune-")
     return folder

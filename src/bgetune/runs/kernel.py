@@ -11,7 +11,9 @@ from traitlets import Integer
 class OwningKernelManager(AsyncKernelManager):
     """Starts kernels that own the run's folder as well, so that one which outlives a killed pipeline keeps it locked."""
 
-    descriptor = Integer(help="Of the lock of the run's folder; see `bgetune.runs.folder.owned`.").tag(config=True)
+    descriptor = Integer(
+        None, allow_none=True, help="Of the lock of the run's folder; see `bgetune.runs.folder.owned`."
+    ).tag(config=True)
 
     async def start_kernel(self, **options: Any) -> None:
-        await super().start_kernel(**options, pass_fds=(self.descriptor,))
+        await super().start_kernel(**options, pass_fds=() if self.descriptor is None else (self.descriptor,))

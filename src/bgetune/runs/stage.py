@@ -28,6 +28,7 @@ from typing import Any
 
 import pandas as pd
 
+from bgetune import locale
 from bgetune.config.profile import Profile, load_profile, resolve
 from bgetune.errors import InputError
 from bgetune.files import describe, fingerprint, remove, sha256, temporary_name
@@ -55,19 +56,6 @@ def run_folder(profile: Profile, run_dir: str | Path | None = None) -> Path:
     return ROOT / (run_dir or f"runs/{profile.name}")
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """The parameters of a stage: `table` has the columns value and from."""
-
-    table: pd.DataFrame
-
-    def _repr_html_(self) -> str:
-        chosen = int((self.table["from"] != "default").sum())
-        summary = f"{len(self.table)} parameters, {chosen} of them not at their default"
-        table = self.table.rename_axis(index=None).to_html()
-        return f"<details><summary>{summary}</summary>{table}</details>"
-
-
 @dataclass
 class Stage:
     """One notebook at work: its parameters, and its way to read and write artifacts.
@@ -92,10 +80,10 @@ class Stage:
     def folder(self) -> Path:
         return self.run_dir / self.name
 
-    def parameters(self) -> Parameters:
-        """The resolved values and where each came from; a notebook shows them folded."""
+    def parameters(self) -> pd.DataFrame:
+        """The resolved values and where each came from: index parameter, columns value and from."""
         rows = [(name, _shown(getattr(self.params, name)), origin) for name, origin in self.origins.items()]
-        return Parameters(pd.DataFrame(rows, columns=["parameter", "value", "from"]).set_index("parameter"))
+        return pd.DataFrame(rows, columns=["parameter", "value", "from"]).set_index("parameter")
 
     def has(self, artifact: str) -> bool:
         """Whether an earlier stage wrote the artifact."""
@@ -191,6 +179,7 @@ class Stage:
             "metrics": metrics,
             "seed": self.params.seed,
             "device": device_name(),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - self.started, 1),
             "versions": {"python": platform.python_version(), **_versions()},
@@ -212,6 +201,7 @@ def start(stage: str, arguments: dict[str, Any]) -> Stage:
         InputError: naming the profile's line or the parameter.
     """
     profile = load_profile(arguments["profile"])
+    locale.use(profile.language)
     values, origins = resolve(stage, profile, arguments)
     run_dir = run_folder(profile, arguments.get("run_dir"))
     set_rounds(run_dir, profile.rounds)

@@ -19,7 +19,7 @@ COLUMNS = ["query_id", "text_id", "label", "kind", "split"]
 
 
 def judged_pairs(
-    heldout: pd.DataFrame, graded: pd.DataFrame | None, *, min_labelled: int = 100, positive_grade: float = 0.75
+    heldout: pd.DataFrame, graded: pd.DataFrame | None, *, min_labelled: int = 100
 ) -> tuple[pd.DataFrame, str]:
     """The pairs of dev and test that calibration trusts: those labelled by people where there are enough.
 
@@ -29,7 +29,6 @@ def judged_pairs(
     Args:
         heldout, graded: see `tables.SCHEMAS`.
         min_labelled: labelled pairs of either label that dev and test must each have.
-        positive_grade: from this grade on a pair means the same.
 
     Returns:
         ``query_id, text_id, label, kind, split`` ordered by ids, and their origin: ``labelled`` or ``held out``.
@@ -40,7 +39,6 @@ def judged_pairs(
     mined = heldout[heldout["kind"] != "random"]
     if graded is not None:
         people = graded[graded["split"] != "train"].rename(columns={"a_id": "query_id", "b_id": "text_id"})
-        people = people.assign(label=(people["grade"] >= positive_grade).astype("int64"))
         people["kind"] = np.where(people["label"] == 1, "positive", "hard_negative")
         if _fewest(people) >= min_labelled:
             return _ordered(people), "labelled"
@@ -134,9 +132,8 @@ def relevance(
     corpus_ids: pd.Index,
     clusters: pd.DataFrame,
     graded: pd.DataFrame | None,
-    positive_grade: float,
 ) -> dict[str, dict[str, int]]:
-    """What should be found for each query: texts of its cluster (gain 4), and what people graded high (4 x grade).
+    """What should be found for each query: texts of its cluster (gain 4), and what people call the same (4 x grade).
 
     Args:
         queries: ``text_id, cluster_id``.
@@ -152,7 +149,7 @@ def relevance(
     for query, text in zip(found["text_id"], found["text_id_other"], strict=True):
         gains.setdefault(query, {})[text] = 4
     if graded is not None:
-        high = graded[graded["grade"] >= positive_grade]
+        high = graded[graded["label"] == 1]
         for a, b, grade in zip(high["a_id"], high["b_id"], high["grade"], strict=True):
             for query, text in ((a, b), (b, a)):
                 if text in corpus_ids:

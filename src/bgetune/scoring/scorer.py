@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from bgetune.data.text import mask_personal_data, normalize
+from bgetune.data.text import Normalizer
 from bgetune.errors import InputError
 from bgetune.metrics import calibrators
 from bgetune.models.encoder import Encoder
@@ -49,14 +49,11 @@ class Scorer:
         settings: the content of `scoring.json`.
         encoder: the tuned model. It caches no vector on disk: what users ask is nobody's to keep.
 
-    Example:
-        >>> scorer = Scorer.load("runs/demo")
-        >>> scorer.score(["忘记支付密码"], ["支付密码怎么找回"])
-        array([0.97])
-        >>> scorer.is_match("忘记支付密码", ["支付密码怎么找回", "怎么修改登录密码"], precision=0.95)
-        array([ True, False])
-        >>> scorer.search("忘记支付密码", k=3, rerank=True)[0].text
-        '支付密码怎么找回'
+    Example (the report of 05_calibrate shows one with the run's own path, texts, promises and results):
+        >>> scorer = Scorer.load("runs/mine")
+        >>> probabilities = scorer.score(["忘记支付密码"], ["支付密码怎么找回"])
+        >>> matches = scorer.is_match("忘记支付密码", ["支付密码怎么找回", "怎么修改登录密码"], precision=None)
+        >>> hits = scorer.search("忘记支付密码", k=3)
     """
 
     def __init__(self, settings: dict[str, Any], encoder: Encoder, run_dir: Path):
@@ -69,6 +66,8 @@ class Scorer:
         self.encoder = encoder
         self.run_dir = run_dir
         self._calibrator = calibrators.from_dict(settings["calibration"])
+        form = settings["normalization"]
+        self._normalizer = Normalizer(tuple(form["mask"]), form["opencc"])
         self._corpus: tuple[pd.DataFrame, np.ndarray, str] | None = None
         self._lock = threading.Lock()
 
@@ -258,8 +257,7 @@ class Scorer:
 
     def normal(self, text: str) -> str:
         """A text in the form of the run's texts: normalised, personal data masked."""
-        settings = self.settings["normalization"]
-        return mask_personal_data(normalize(text, settings["opencc"]), settings["mask"])[0]
+        return self._normalizer(text)
 
     def _encode(self, texts: list[str], prompt: str) -> np.ndarray:
         return self.encoder.encode(texts, prompt=prompt, progress=False)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bgetune.errors import InputError
-from bgetune.scoring import reference
+from bgetune.scoring import reference, stores
 
 if TYPE_CHECKING:
+    from bgetune.data.text import Normalizer
     from bgetune.metrics import calibrators
     from bgetune.models.encoder import Encoder
     from bgetune.models.reranker import Reranker
@@ -27,7 +28,7 @@ VERSION = 2
 def make_settings(
     *,
     encoder: Encoder,
-    normalization: dict[str, Any],
+    normalizer: Normalizer,
     calibrator: calibrators.Calibrator,
     thresholds: Thresholds,
     dev: tuple[np.ndarray, np.ndarray],
@@ -41,7 +42,7 @@ def make_settings(
 
     Args:
         encoder: the tuned model; its fingerprint is what the file is bound to.
-        normalization: ``opencc`` and ``mask`` of 01_positives: new texts are brought into the same form.
+        normalizer: of the run: new texts are brought into the same form.
         dev: similarities and labels of the calibration pairs, kept as quantiles for monitoring.
         test: measures of the test pairs; ``auc_interval`` is read by the monitoring.
         data: what the calibration pairs are: source, numbers, balance, prior.
@@ -63,9 +64,10 @@ def make_settings(
             "prompts": asdict(encoder.prompts),
             "symmetric": symmetric,
         },
-        "normalization": normalization,
+        "normalization": asdict(normalizer),
         "calibration": calibrator.to_dict(),
         "thresholds": thresholds.to_dict(),
+        "stores": stores.travelling(thresholds.to_dict()["precision"]),
         "reranker": reranking,
         "data": data,
         "test": test,

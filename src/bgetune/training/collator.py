@@ -45,7 +45,7 @@ class GroupCollator:
     training that continues sees the batches that an unbroken one would have seen.
 
     Attributes:
-        preprocess: tokenises: `model.preprocess`.
+        preprocess: tokenises: `preprocessor(model)` of `bgetune.models.tokens`.
         groups: n groups.
         cluster_of: cluster number of every text.
         epochs: how many there will be.

@@ -17,6 +17,7 @@ from sentence_transformers.sentence_transformer.losses import DenoisingAutoEncod
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.models import hub
+from bgetune.models.tokens import preprocessor
 from bgetune.training import checkpoints, save
 from bgetune.training.sentence_transformers import CheckedTrainer, Progress, load, training_arguments, uses_bfloat16
 
@@ -145,7 +146,7 @@ class Collator:
     valid_label_columns: tuple[str, ...] = ()
 
     def __init__(self, model: SentenceTransformer, texts: Sequence[str], seed: int):
-        self.preprocess = model.preprocess
+        self.preprocess = preprocessor(model)
         self.tokenizer = model.tokenizer
         self.texts = texts
         self.seed = seed

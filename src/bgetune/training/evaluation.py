@@ -20,6 +20,7 @@ METRICS = {
     "labelled_auc": "the same area for the pairs that people labelled, alone",
     "share_0.6_0.9": "share of positives and hard negatives that score between 0.6 and 0.9",
     "mean_squared_cosine_random": "of random pairs; unit vectors that use all d dimensions have 1/d",
+    "crowded_share": "share of positives and hard negatives where the middle four fifths lay before training",
     "positive_mean": "mean score of the positives",
     "negative_mean": "mean score of the hard negatives",
     "mrr@10": "mean reciprocal rank of a query's first positive among all dev texts, 0 beyond rank 10",
@@ -34,7 +35,7 @@ def dev_pairs(
 
     Args:
         heldout: table `heldout`.
-        graded: table `graded`; a grade of 0.5 or more counts as positive.
+        graded: table `graded`.
         texts: table `texts`.
         prompts: put before the texts, as each pair's task wants it.
 
@@ -43,7 +44,7 @@ def dev_pairs(
     """
     mined = heldout.loc[heldout["split"] == "dev", ["query_id", "text_id", "label", "kind"]]
     people = graded.loc[graded["split"] == "dev"].rename(columns={"a_id": "query_id", "b_id": "text_id"})
-    people = people.assign(label=(people["grade"] >= 0.5).astype("int64"), kind="labelled")[mined.columns]
+    people = people.assign(kind="labelled")[mined.columns]
     return _with_texts(pd.concat([mined, people], ignore_index=True), texts, prompts)
 
 
@@ -84,25 +85,48 @@ def can_be_judged(pairs: pd.DataFrame) -> bool:
     return pairs.loc[pairs["kind"] != "random", "label"].nunique() == 2
 
 
-def separation(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -> dict[str, float]:
+def crowded_band(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -> tuple[float, float]:
+    """Where the middle four fifths of the scores of positives and hard negatives lie: 10th and 90th percentile.
+
+    Args:
+        pairs, encode: as for `separation`, of the model before training.
+    """
+    judged = pairs[pairs["kind"] != "random"]
+    low, high = np.quantile(_scores(judged, encode)[1], [0.1, 0.9])
+    return float(low), float(high)
+
+
+def has_drifted(measured: Mapping[str, float], before: Mapping[str, float]) -> bool:
+    """Whether scores bunch more than before training: random pairs closer together, or more pairs in the crowded band.
+
+    Args:
+        measured, before: as `separation` returns them; a measure that is missing is passed over.
+    """
+    names = ("mean_squared_cosine_random", "crowded_share")
+    return any(measured[name] > before[name] for name in names if name in measured and name in before)
+
+
+def choice(measured: Mapping[str, float], before: Mapping[str, float], metric: str, drift_price: float) -> float:
+    """What a checkpoint is chosen by: its metric, less `drift_price` where it has drifted."""
+    return measured[metric] - drift_price * has_drifted(measured, before)
+
+
+def separation(
+    pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray], band: tuple[float, float] | None = None
+) -> dict[str, float]:
     """The `METRICS` of a model on dev pairs; those that the pairs do not allow are left out.
 
     Args:
         pairs: as `dev_pairs` returns them.
         encode: n texts -> (n, d) float32 unit rows.
+        band: `crowded_band` of the model before training. None: `crowded_share` is left out.
 
     Raises:
         InputError: if the model's vectors are not finite.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    texts = list(dict.fromkeys([*pairs["query"], *pairs["text"]]))
-    rows = encode(texts)
-    if not np.isfinite(rows).all():
-        raise InputError("the model gives vectors that are not finite: training has diverged; lower learning_rate")
-    number = {text: i for i, text in enumerate(texts)}
-    query, text = (pairs[column].map(number).to_numpy() for column in ("query", "text"))
-    scores = (rows[query] * rows[text]).sum(axis=1)
+    rows, scores, query, text = _scores(pairs, encode)
     label, kind = pairs["label"].to_numpy(), pairs["kind"].to_numpy()
 
     judged = kind != "random"
@@ -115,6 +139,8 @@ def separation(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -
         metrics["labelled_auc"] = roc_auc_score(label[labelled], scores[labelled])
     low, high = DRIFT_BAND
     metrics["share_0.6_0.9"] = np.mean((scores[judged] >= low) & (scores[judged] <= high))
+    if band is not None:
+        metrics["crowded_share"] = np.mean((scores[judged] >= band[0]) & (scores[judged] <= band[1]))
     if (kind == "random").any():
         metrics["mean_squared_cosine_random"] = np.mean(scores[kind == "random"] ** 2)
     metrics["positive_mean"] = scores[judged & (label == 1)].mean()
@@ -123,6 +149,19 @@ def separation(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -
     if found.any():
         metrics["mrr@10"] = _mrr(rows, query[found], text[found], np.unique(text))
     return {name: float(value) for name, value in metrics.items()}
+
+
+def _scores(
+    pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors of the distinct texts (n, d), scores of the pairs (p,), and the rows of both texts of each pair (p,)."""
+    texts = list(dict.fromkeys([*pairs["query"], *pairs["text"]]))
+    rows = encode(texts)
+    if not np.isfinite(rows).all():
+        raise InputError("the model gives vectors that are not finite: training has diverged; lower learning_rate")
+    number = {text: i for i, text in enumerate(texts)}
+    query, text = (pairs[column].map(number).to_numpy() for column in ("query", "text"))
+    return rows, (rows[query] * rows[text]).sum(axis=1), query, text
 
 
 def _mrr(rows: np.ndarray, query: np.ndarray, positive: np.ndarray, corpus: np.ndarray, depth: int = 10) -> float:
@@ -153,6 +192,6 @@ def log_table(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
     for row in rows:
         merged.setdefault(int(row["step"]), {}).update(row)
     table = pd.DataFrame([merged[step] for step in sorted(merged)])
-    first = [name for name in ("step", "epoch", "loss", "ranking", "spread", "learning_rate") if name in table]
+    first = [name for name in ("step", "epoch", "loss", "ranking", "orthogonality", "learning_rate") if name in table]
     table = table[first + [name for name in METRICS if name in table]]
     return table.astype({"step": "int64", **dict.fromkeys(table.columns.drop("step"), "float64")})

@@ -24,8 +24,9 @@ from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
+from bgetune.models.tokens import shorten
 from bgetune.training import checkpoints, evaluation, events
-from bgetune.training.groups import Group
+from bgetune.training.groups import Group, with_epochs
 from bgetune.training.sentence_transformers import (
     LOGS,
     Trained,
@@ -68,13 +69,14 @@ def train(
         events.require()
     if pairs is not None and not evaluation.can_be_judged(pairs):
         pairs = None
+    options = with_epochs(options, groups, pairs)
     source = hub.fetch(base)
     pooling_method(source)
     weights = sum(file.stat().st_size for file in source.glob(f"*{hub.WEIGHTS}"))
     key = checkpoint_key(base, groups, cluster_of, options, pairs, None)
     folder = checkpoints.prepare(folder, key, (options.epochs + 1) * weights / 1e9)
     data = folder / "train.jsonl"
-    write_groups(fill(groups, cluster_of, options.negatives, options.seed), data)
+    write_groups(_shortened(fill(groups, cluster_of, options.negatives, options.seed), source, options), data)
     last = checkpoints.latest(folder)
     steps = math.ceil(len(groups) / options.batch_size) * options.epochs
     if last is None or _state(last)["global_step"] < steps:
@@ -92,14 +94,17 @@ def train(
         )
     first, looks = {"step": 0, "epoch": 0.0}, []
     if pairs is not None:
-        first |= evaluation.separation(pairs, _encode_with(_encoder(source, options)))
+        encode = _encode_with(_encoder(source, options))
+        band = evaluation.crowded_band(pairs, encode)
+        first |= evaluation.separation(pairs, encode, band)
         evaluation.require(options.metric, first)
         for step in sorted(states):
-            found = evaluation.separation(pairs, _encode_with(_encoder(states[step], options)))
+            found = evaluation.separation(pairs, _encode_with(_encoder(states[step], options)), band)
             looks.append({"step": step, "epoch": step * options.epochs / steps, **found})
             if watch is not None:
                 watch(training_log(first, [*history, *looks]))
-    best = max(looks, key=lambda look: look[options.metric])["step"] if looks else max(states)
+    choices = {look["step"]: evaluation.choice(look, first, options.metric, options.drift_price) for look in looks}
+    best = max(choices, key=choices.get) if looks else max(states)
     log = training_log(first, [*history, *looks])
     if events_in is not None:
         events.write(events_in, log)
@@ -139,6 +144,24 @@ def fill(groups: Sequence[Group], cluster_of: Mapping[str, int], negatives: int,
         drawn = tuple(islice(others, max(0, negatives - len(group.negatives))))
         filled.append(replace(group, negatives=group.negatives + drawn))
     return filled
+
+
+def _shortened(groups: Sequence[Group], source: Path, options: Train) -> list[Group]:
+    """Groups without what the trainer would not read of their texts."""
+    from transformers import AutoTokenizer
+
+    with hub.loading(source, "model"):
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+
+    def short(texts: Sequence[str]) -> tuple[str, ...]:
+        return tuple(shorten(tokenizer, texts, options.max_length))
+
+    return [
+        replace(
+            group, query=short([group.query])[0], positives=short(group.positives), negatives=short(group.negatives)
+        )
+        for group in groups
+    ]
 
 
 def write_groups(groups: Sequence[Group], file: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from bgetune.config.sources import GeneralSource
 from bgetune.config.stages import Train
 from bgetune.data import sources
-from bgetune.data.text import normalize
+from bgetune.data.text import STANDARD, Normalizer
 from bgetune.errors import InputError
 from bgetune.training import evaluation
 
@@ -27,19 +27,22 @@ METRICS = {
 """What `general_scores` measures, and what it says."""
 
 
-def read_general(source: GeneralSource, most: int, seed: int, prompt: str = "") -> pd.DataFrame:
+def read_general(
+    source: GeneralSource, most: int, seed: int, *, prompt: str = "", normalizer: Normalizer = STANDARD
+) -> pd.DataFrame:
     """The general pairs: columns a, b (str, normalised, prompt included), label (float64).
 
     Args:
         source: where they are.
         most: of more pairs, so many are drawn by the seed.
         prompt: put before every text: the model's for texts of one kind.
+        normalizer: of the run.
 
     Raises:
         InputError: if the source cannot be read, or all its pairs have one label.
     """
     pairs, _ = sources.read_pairs(source)
-    pairs = pairs.assign(a=pairs["a"].map(normalize), b=pairs["b"].map(normalize))
+    pairs = pairs.assign(a=pairs["a"].map(normalizer), b=pairs["b"].map(normalizer))
     pairs = pairs[pairs["a"].ne("") & pairs["b"].ne("")]
     if len(pairs) > most:
         pairs = pairs.sample(most, random_state=seed).sort_index()

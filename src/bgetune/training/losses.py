@@ -45,7 +45,7 @@ class RankingLoss(CachedLossMixin, nn.Module):
         compare: "query" sets a positive against the negatives of its own anchor, which orders the documents of each
             query; "batch" sets it against the negatives of all anchors, which makes scores comparable between queries,
             as one threshold for all of them needs (CoSENT's comparison, doi 10.1109/TASLP.2024.3402087).
-        spread: weight of `spread_out` of the anchors and of the positives.
+        orthogonality_weight: weight of `spread_out` of the anchors and of the positives.
         dimensions: lengths that a vector is to be useful at when cut (Matryoshka, arXiv 2205.13147): the loss is the
             mean over them and the full length.
         mini_batch_size: None encodes the batch at once; a number encodes it in such pieces and keeps only the gradients
@@ -60,7 +60,7 @@ class RankingLoss(CachedLossMixin, nn.Module):
         scale: float = 20.0,
         symmetric: bool = False,
         compare: str = "query",
-        spread: float = 0.0,
+        orthogonality_weight: float = 0.0,
         dimensions: Sequence[int] = (),
         mini_batch_size: int | None = None,
     ):
@@ -69,7 +69,7 @@ class RankingLoss(CachedLossMixin, nn.Module):
         self.scale = scale
         self.symmetric = symmetric
         self.compare = compare
-        self.spread = spread
+        self.orthogonality_weight = orthogonality_weight
         self.dimensions = tuple(dimensions)
         self.mini_batch_size = mini_batch_size
 
@@ -90,7 +90,7 @@ class RankingLoss(CachedLossMixin, nn.Module):
         return loss
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """The parts of the loss: "ranking" and, where it has a weight, "spread".
+        """The parts of the loss: "ranking" and, where it has a weight, "orthogonality".
 
         Args:
             embeddings: (b, d) anchors and (m, d) documents, of any length.
@@ -108,10 +108,11 @@ class RankingLoss(CachedLossMixin, nn.Module):
         if self.symmetric and self.compare == "query":
             is_positive = (labels == POSITIVE).any(dim=0)
             loss = (loss + ranking(scores.T[is_positive], labels.T[is_positive])) / 2
-        if not self.spread:
+        if not self.orthogonality_weight:
             return {"ranking": loss}
         positives = documents[(labels == POSITIVE).int().argmax(dim=1)]
-        return {"ranking": loss, "spread": self.spread * (spread_out(anchors) + spread_out(positives)) / 2}
+        spread = (spread_out(anchors) + spread_out(positives)) / 2
+        return {"ranking": loss, "orthogonality": self.orthogonality_weight * spread}
 
 
 def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:

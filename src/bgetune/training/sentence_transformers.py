@@ -28,9 +28,10 @@ from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.models import hub
 from bgetune.models.encoder import Encoder
+from bgetune.models.tokens import preprocessor, shorten
 from bgetune.training import checkpoints, evaluation, events, lora
 from bgetune.training.collator import GroupCollator, Guide
-from bgetune.training.groups import Group, blocks
+from bgetune.training.groups import Group, blocks, with_epochs
 from bgetune.training.losses import RankingLoss, graded_loss
 from bgetune.training.sampler import ClusterBatchSampler, MixedBatchSampler
 
@@ -99,6 +100,7 @@ def train(
         lora.add(model, options.lora_rank, options.seed)
     if pairs is not None and not evaluation.can_be_judged(pairs):
         pairs = None
+    options = with_epochs(options, groups, pairs)
     if options.graded_loss == "none" or graded is None or graded.empty:
         graded = None
     key = checkpoint_key(base, groups, cluster_of, options, pairs, graded)
@@ -120,11 +122,10 @@ def train(
     callbacks = [Progress(), Epochs(sampler)]
     judge = None
     if pairs is not None:
-        evaluator = DevEvaluator(pairs, options.batch_size)
-        first |= evaluator(model)
-        evaluation.require(options.metric, first)
-        judge = Judge(first, options.metric, options.patience, watch)
-        callbacks.append(judge)
+        evaluator = DevEvaluator(pairs, options, model)
+        first |= evaluator.before
+        judge = Judge(first, options.patience, watch)
+        callbacks += [judge, DriftGuard(losses["groups"], first, options.orthogonality_weight)]
     if events_in is not None and int(os.environ.get("RANK", "0")) == 0:
         callbacks.append(TensorBoardCallback(events.start(events_in, first, checkpoints.step(last))))
     trainer = Trainer(
@@ -159,7 +160,8 @@ def load(base: str | Path, options: Train) -> SentenceTransformer:
 
 def encoder_of(model: SentenceTransformer, batch_size: int) -> Callable[[list[str]], np.ndarray]:
     """A function: n texts, prompts included -> (n, d) float32 unit rows."""
-    return partial(model.encode, prompt="", batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
+    options = {"prompt": "", "batch_size": batch_size, "normalize_embeddings": True, "show_progress_bar": False}
+    return lambda texts: model.encode(shorten(model.tokenizer, texts, model.max_seq_length or 512), **options)
 
 
 def uses_bfloat16(options: Train) -> bool:
@@ -178,7 +180,7 @@ def ranking_loss(model: SentenceTransformer, options: Train) -> RankingLoss:
         scale=options.scale,
         symmetric=options.symmetric,
         compare=options.compare,
-        spread=options.spread,
+        orthogonality_weight=options.orthogonality_weight,
         dimensions=options.matryoshka,
         mini_batch_size=options.mini_batch_size,
     )
@@ -238,7 +240,7 @@ def training_arguments(options: Train, folder: Path, steps: int, judged: bool) -
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=judged,
-        metric_for_best_model=f"eval_{options.metric}" if judged else None,
+        metric_for_best_model="eval_choice" if judged else None,
         greater_is_better=True if judged else None,
         report_to="none",
         disable_tqdm=True,
@@ -325,7 +327,7 @@ class Collator:
         guide: Guide | None,
     ):
         self.groups = GroupCollator(
-            model.preprocess,
+            preprocessor(model),
             groups,
             cluster_of,
             epochs=options.epochs,
@@ -334,7 +336,7 @@ class Collator:
             negatives=options.negatives,
             guide=guide,
         )
-        self.pairs = SentenceTransformerDataCollator(model.preprocess)
+        self.pairs = SentenceTransformerDataCollator(preprocessor(model))
         self.valid_label_columns = self.pairs.valid_label_columns
 
     def __call__(self, rows: list[dict]) -> dict:
@@ -344,15 +346,24 @@ class Collator:
 
 
 class DevEvaluator(SentenceEvaluator):
-    """`evaluation.separation` as the trainer calls it."""
+    """`evaluation.separation` as the trainer calls it, and what a checkpoint is chosen by, as `choice`.
 
-    def __init__(self, pairs: pd.DataFrame, batch_size: int):
+    Attributes:
+        before: the same of the model before training.
+    """
+
+    def __init__(self, pairs: pd.DataFrame, options: Train, model: SentenceTransformer):
         super().__init__()
         self.pairs = pairs
-        self.batch_size = batch_size
+        self.options = options
+        encode = encoder_of(model, options.batch_size)
+        self.band = evaluation.crowded_band(pairs, encode)
+        self.before = evaluation.separation(pairs, encode, self.band)
+        evaluation.require(options.metric, self.before)
 
     def __call__(self, model: SentenceTransformer, output_path=None, epoch=-1, steps=-1) -> dict[str, float]:
-        return evaluation.separation(self.pairs, encoder_of(model, self.batch_size))
+        found = evaluation.separation(self.pairs, encoder_of(model, self.options.batch_size), self.band)
+        return found | {"choice": evaluation.choice(found, self.before, self.options.metric, self.options.drift_price)}
 
 
 class Progress(TrainerCallback):
@@ -397,9 +408,8 @@ class Judge(TrainerCallback):
     All it knows is in the trainer's log, so a training that continues is judged as an unbroken one.
     """
 
-    def __init__(self, first: Mapping[str, float], metric: str, patience: int | None, watch: Watch | None):
+    def __init__(self, first: Mapping[str, float], patience: int | None, watch: Watch | None):
         self.first = first
-        self.metric = metric
         self.patience = patience
         self.watch = watch
 
@@ -414,8 +424,36 @@ class Judge(TrainerCallback):
 
     def is_over(self, state: TrainerState) -> bool:
         """Whether the last `patience` looks brought nothing better."""
-        values = [entry[f"eval_{self.metric}"] for entry in state.log_history if f"eval_{self.metric}" in entry]
+        values = [entry["eval_choice"] for entry in state.log_history if "eval_choice" in entry]
         return self.patience is not None and len(values) - 1 - int(np.argmax(values)) >= self.patience
+
+
+class DriftGuard(TrainerCallback):
+    """Raises the weight of the orthogonality regularisation while dev shows more drift than before training.
+
+    The weight follows from the trainer's log, so a training that continues has that of an unbroken one.
+    """
+
+    def __init__(self, loss: RankingLoss, first: Mapping[str, float], weight: float):
+        self.loss = loss
+        self.first = first
+        self.weight = weight
+
+    def on_train_begin(self, args, state: TrainerState, control: TrainerControl, **_):
+        self.on_evaluate(args, state, control)
+
+    def on_evaluate(self, args, state: TrainerState, control: TrainerControl, **_):
+        looks = [entry for entry in state.log_history if "eval_choice" in entry]
+        looks = [{name.removeprefix("eval_"): value for name, value in look.items()} for look in looks]
+        self.loss.orthogonality_weight = guarded_weight(looks, self.first, self.weight)
+
+
+def guarded_weight(looks: Sequence[Mapping[str, float]], before: Mapping[str, float], weight: float) -> float:
+    """The weight after some looks at dev: doubled by each that shows drift, up to 32 times, halved by each other."""
+    times = 1
+    for look in looks:
+        times = min(2 * times, 32) if evaluation.has_drifted(look, before) else max(times // 2, 1)
+    return weight * times
 
 
 def training_log(first: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> pd.DataFrame:
@@ -434,7 +472,7 @@ def checkpoint_key(
 ) -> list[str]:
     """All that the weights of a training follow from."""
     return [
-        options.model_dump_json(exclude={"general", "merge_weight", "tensorboard", "push_to_hub"}),
+        options.model_dump_json(exclude={"general", "merge_weight", "tensorboard", "push_to_hub", "dtype"}),
         *(hub.fingerprint(hub.fetch(location)) for location in (base, options.guide) if location is not None),
         str(uses_bfloat16(options)),
         json.dumps([dataclasses.astuple(group) for group in groups]),

@@ -1,0 +1,302 @@
+"""Files and databases as parts of a source: what they are and which columns they have."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from bgetune.config.sources import Source
+from bgetune.data import databases, delimited, places, textfiles, workbooks
+from bgetune.data.databases import label
+from bgetune.data.engine import connect, identifier, literal, numbers, path_literal
+from bgetune.data.parts import Column, Part, Rows, copied, reading, wanted
+from bgetune.data.textfiles import TextFile
+from bgetune.errors import InputError
+
+MAX_EXAMPLE = 200
+"""Characters of a row that is shown as an example."""
+_NOT_BLANK = "CASE WHEN line > '!' THEN true ELSE trim(line) <> '' END"
+"""Whether a line is not blank; what begins with a letter need not be trimmed to tell."""
+
+
+def open_place(source: Source, place: places.Place) -> Iterator[Part]:
+    format_ = source.format or places.FORMATS.get(place.suffix)
+    if format_ is None:
+        known = ", ".join(dict.fromkeys(filter(None, places.FORMATS.values())))
+        raise InputError(f"{place.name}: cannot tell the format by the name; set format: {known}")
+    if format_ == "parquet":
+        yield _open_typed(place.name, f"read_parquet({path_literal(place.path)})")
+    elif format_ == "arrow":
+        yield _open_typed(place.name, copied(_arrow(place)))
+    elif format_ == "xlsx":
+        names = workbooks.sheet_names(place.path, place.name) if source.table == "*" else [source.table]
+        for name in names:
+            yield _open_sheet(source, place, name)
+    elif format_ in ("json", "jsonl"):
+        yield _open_json(source, place, format_)
+    else:
+        yield _open_delimited(source, place, format_)
+
+
+# --- delimited text -----------------------------------------------------------------------------------------------
+
+
+def _open_delimited(source: Source, place: places.Place, format_: str) -> Part:
+    file = TextFile(place.path, place.name, source.encoding)
+    lines = _head(file)[source.skip_rows :]
+    if not any(line.strip() for line in lines):
+        raise InputError(f"{place.name}: no line is left after skip_rows: {source.skip_rows}")
+    delimiter = source.delimiter or ("\t" if format_ == "tsv" else None)
+    dialect = delimited.recognise(
+        lines, wanted(source), header=source.header, delimiter=delimiter, escape=source.escape
+    )
+    filled = [text for text in delimited.records(lines, dialect, None) if text.strip()]
+    if source.header:
+        names = [" ".join(name.split()) for name in delimited.cut(filled[0], dialect)]
+        if len(filled) == 1:
+            raise InputError(f"{place.name}: there is no row after the header line; set header: false if it has none")
+    else:
+        widths = Counter(len(delimited.cut(text, dialect)) for text in filled)
+        names = [str(number) for number in range(widths.most_common(1)[0][0])]
+    width = len(names)
+
+    def rows(_: Collection[str], first: int | None = None) -> Rows:
+        if first is None:
+            clean = textfiles.clean(file, dialect, width=width, skip=source.skip_rows, rows=int(source.header))
+            text = textfiles.lines_sql(clean)
+        else:
+            texts = [textfiles.one_line(text, dialect) for text in filled[int(source.header) :][: 2 * first]]
+            text, clean = _lines(texts), None
+        return f"SELECT line, {delimited.cut_sql(dialect.delimiter)} AS fields FROM {text} WHERE {_NOT_BLANK}", clean and clean.lost
+
+    def hint(name: str) -> str:
+        return _skip_hint(name, [delimited.cut(text, dialect) for text in lines[:20]], source)
+
+    cells = [f"fields[{number + 1}]" for number in range(width)]
+    facts = {"encoding": source.encoding or textfiles.encoding_of(file), "delimiter": dialect.delimiter or "none"}
+    return Part(
+        name=place.name,
+        columns={name: Column(cell, _items_of_text(cell)) for name, cell in zip(names, cells, strict=True)},
+        rows=rows,
+        broken=f"CASE WHEN len(fields) <> {width} THEN 'not {width} fields in the line' END",
+        example=f"line[:{MAX_EXAMPLE}]",
+        facts=facts | ({"escape": "backslash"} if dialect.escape else {}),
+        doubled=_doubled(names),
+        hint=hint,
+    )
+
+
+def _lines(texts: list[str]) -> str:
+    """Lines as a relation like that of `textfiles.lines_sql`."""
+    return copied(pa.table({"line": pa.array(texts, pa.string())}))
+
+
+def _head(file: TextFile) -> tuple[str, ...]:
+    stat = file.path.stat()
+    return textfiles.head(file, stat.st_size, stat.st_mtime_ns)
+
+
+def _doubled(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name, count in Counter(names).items() if count > 1)
+
+
+def _items_of_text(cell: str) -> str:
+    """A text as a list of one, or the items of a JSON list written in it."""
+    is_list = f"{cell}[1] = '[' AND {cell}[-1] = ']' AND json_valid({cell})"
+    return f"CASE WHEN {is_list} THEN from_json({cell}, '[\"VARCHAR\"]') ELSE [{cell}] END"
+
+
+def _skip_hint(name: str, rows: Iterable[list[str]], source: Source) -> str:
+    """A later row that has the column's name, as a hint."""
+    for number, row in enumerate(rows):
+        if number and name in (" ".join(cell.split()) for cell in row):
+            return f"Row {number + 1} has it: set skip_rows: {source.skip_rows + number}. "
+    return ""
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def _open_json(source: Source, place: places.Place, format_: str) -> Part:
+    file = TextFile(place.path, place.name, source.encoding)
+    lines = _head(file)
+    first = next(line for line in lines if line.strip()).strip()
+    table = None
+    if format_ == "json" or (first.startswith("[") and first[1:].lstrip()[:1] in ("", "{")):
+        table, lines = _objects(file)
+    keys = _keys(place.name, lines)
+
+    def rows(_: Collection[str], first: int | None = None) -> Rows:
+        lost = None
+        text = table
+        if first is not None:
+            text = _lines(list(lines[: 2 * first]))
+        elif table is None:
+            clean = textfiles.clean(file)
+            text, lost = textfiles.lines_sql(clean), clean.lost
+        # a line that is no JSON must not reach the extraction
+        valid = "CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT' THEN line END"
+        return f"SELECT line, {valid} AS fields FROM {text} WHERE {_NOT_BLANK}", lost
+
+    return Part(
+        name=place.name,
+        columns={name: _json_column(path, types) for name, (path, types) in keys.items()},
+        rows=rows,
+        broken="CASE WHEN fields IS NULL THEN 'no JSON object in the line' END",
+        example=f"line[:{MAX_EXAMPLE}]",
+        facts={"encoding": source.encoding or textfiles.encoding_of(file)},
+    )
+
+
+def _objects(file: TextFile) -> tuple[str, list[str]]:
+    """A table of the objects in a JSON file, a list of them or one after the other, and the first ones."""
+    clean = textfiles.clean(file)
+    name = f"objects_{next(numbers)}"
+    compression = "gzip" if textfiles.is_zipped(clean.path) else "none"
+    with reading(file.name):
+        connect().raw_sql(
+            f"CREATE TABLE {name} AS SELECT replace(replace(json::VARCHAR, chr(10), ' '), chr(13), ' ') AS line "
+            f"FROM read_json_objects({path_literal(clean.path)}, format = 'auto', compression = '{compression}')"
+        )
+        found = connect().raw_sql(f"SELECT line FROM {name} LIMIT {textfiles.HEAD_LINES}").fetchall()
+    lines = [line for (line,) in found]
+    if len(lines) == 1:
+        row = json.loads(lines[0])
+        lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        if isinstance(row, dict) and lists:
+            raise InputError(f"{file.name}: one object, whose rows are under {lists[0]}; export that list alone")
+    return name, lines
+
+
+def _keys(name: str, lines: Iterable[str]) -> dict[str, tuple[str, set[str]]]:
+    """The keys of the first lines that are JSON objects, nested ones joined by dots: their path and types."""
+    keys: dict[str, tuple[str, set[str]]] = {}
+
+    def add(row: Mapping[str, Any], prefix: str, path: str) -> None:
+        for key, value in row.items():
+            kind = "list" if isinstance(value, list) else "object" if isinstance(value, dict) else "scalar"
+            here = f"{path}.{json.dumps(key, ensure_ascii=False)}"
+            types = keys.setdefault(f"{prefix}{key}", (here, set()))[1]
+            if value is not None:
+                types.add(kind)
+            if kind == "object" and path.count(".") < 4:
+                add(value, f"{prefix}{key}.", here)
+
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            add(row, "", "$")
+    if not keys:
+        raise InputError(f"{name}, line 1: no JSON object; the format jsonl is one object a line")
+    return keys
+
+
+def _json_column(path: str, types: Collection[str]) -> Column:
+    where = literal(path)
+    value, kind = f"json_extract(fields, {where})", f"json_type(fields, {where})"
+    text = f"json_extract_string(fields, {where})"
+    items = f"CASE WHEN {kind} = 'ARRAY' THEN from_json({value}, '[\"VARCHAR\"]') ELSE [{text}] END"
+    type_ = next((kind for kind in ("object", "list") if set(types) == {kind}), "scalar")
+    return Column(text, items, f"{kind} IN ('ARRAY', 'OBJECT')", type_)
+
+
+# --- tables with types --------------------------------------------------------------------------------------------
+
+
+def _open_typed(name: str, relation: str) -> Part:
+    """A relation of DuckDB: structs have their fields as columns too (body.query), binary is text."""
+    with reading(name):
+        found = connect().con.sql(f"SELECT * FROM {relation}")
+        columns = dict(_typed_columns(found.columns, found.types))
+    return Part(name=name, columns=columns, rows=lambda _, first=None: (f"SELECT * FROM {relation}", None))
+
+
+def _typed_columns(names: Iterable[str], types: Iterable[Any], prefix: str = "", path: str = "") -> Iterator[tuple[str, Column]]:
+    for name, type_ in zip(names, types, strict=True):
+        value = f"{path}{identifier(name)}"
+        if type_.id in ("list", "array"):
+            items = f"list_transform({value}, lambda x: x::VARCHAR)"
+            yield f"{prefix}{name}", Column(f"to_json({value})::VARCHAR", items, f"{value} IS NOT NULL", "list")
+        elif type_.id in ("struct", "map", "union"):
+            text = f"to_json({value})::VARCHAR"
+            yield f"{prefix}{name}", Column(text, f"[{text}]", f"{value} IS NOT NULL", "object")
+            if type_.id == "struct":
+                inner = dict(type_.children)
+                yield from _typed_columns(inner, inner.values(), f"{prefix}{name}.", f"{value}.")
+        else:
+            text = f"try(decode({value}))" if type_.id == "blob" else f"{value}::VARCHAR"
+            yield f"{prefix}{name}", Column(text, f"[{text}]")
+
+
+def _open_sheet(source: Source, place: places.Place, sheet: str | None) -> Part:
+    frame = _sheet(place, sheet, source.header, source.skip_rows, place.path.stat().st_mtime_ns)
+    doubled = _doubled(frame.columns)
+    names = list(dict.fromkeys(frame.columns))
+    unique = frame.loc[:, ~frame.columns.duplicated()]
+
+    def hint(name: str) -> str:
+        head = [list(frame.columns), *frame.head(20).fillna("").to_numpy().tolist()]
+        return _skip_hint(name, head, source) or _sheet_hint(name, source, place)
+
+    return Part(
+        name=place.name if sheet is None else f"{place.name} {sheet}",
+        columns={name: Column(f"{identifier(name)}", _items_of_text(identifier(name))) for name in names},
+        rows=lambda _, first=None: (f"SELECT * FROM {copied(unique)}", None),
+        facts={"sheets": ", ".join(workbooks.sheet_names(place.path, place.name))},
+        doubled=doubled,
+        hint=hint,
+    )
+
+
+@cache
+def _sheet(place: places.Place, sheet: str | None, header: bool, skip_rows: int, _version: int) -> pd.DataFrame:
+    return workbooks.read(place.path, place.name, sheet, header=header, skip_rows=skip_rows)
+
+
+def _sheet_hint(name: str, source: Source, place: places.Place) -> str:
+    """Another sheet that has the column, as a hint."""
+    for other in workbooks.sheet_names(place.path, place.name) if source.table is None else ():
+        try:
+            if name in workbooks.read(place.path, place.name, other).columns:
+                return f"Sheet {other} has it: set table: {other}. "
+        except InputError:
+            continue
+    return ""
+
+
+def open_database(source: Source) -> Part:
+    with databases.opened(source) as (names, _):
+        columns = {name: Column(identifier(name) + "::VARCHAR", f"[{identifier(name)}::VARCHAR]") for name in names}
+
+    def rows(wanted_names: Collection[str], first: int | None = None) -> Rows:
+        with databases.opened(source) as (_, read):
+            batches = read(list(dict.fromkeys(wanted_names)))
+            if first is not None:
+                batches = pa.Table.from_batches(itertools.islice(batches, 1), batches.schema)
+            return f"SELECT * FROM {copied(batches)}", None
+
+    return Part(name=label(source), columns=columns, rows=rows, doubled=_doubled(names))
+
+
+def _arrow(place: places.Place) -> pa.Table:
+    """The rows of a file of Hugging Face's datasets: an Arrow stream, or an Arrow file."""
+    try:
+        with pa.memory_map(str(place.path)) as file:
+            try:
+                return pa.ipc.open_stream(file).read_all()
+            except pa.ArrowInvalid:
+                return pa.ipc.open_file(file).read_all()
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{place.name}: no Arrow file that can be read: {str(error).splitlines()[0]}") from None
+
+

@@ -1,0 +1,477 @@
+"""What a table of the team's seems to be, and which of its columns is which: by their names, then by their values."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from bgetune.config.secrets import mask_secrets
+from bgetune.config.sources import Source, Sources
+from bgetune.data import opening, workbooks
+from bgetune.data.column_names import NAMES
+from bgetune.data.databases import label
+from bgetune.data.places import FORMATS, suffix_of
+from bgetune.errors import InputError
+from bgetune.paths import ROOT
+
+ROWS = 500
+"""Rows of a table that are looked at."""
+SEPARATORS = ("|", "、", ";", "；", ",", "，", "/", "=", " ")
+TEXTS = (
+    *("query_column", "title_column", "a_column", "b_column", "words_column", "text_column"),
+    *("anchor_column", "positive_column", "negative_column"),
+)
+"""Parameters of sources that name columns of texts."""
+NO_DELIMITER = "\x1f"
+"""Reads a line as one column: no text holds it."""
+YES_NO = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no", "是", "否", "相同", "不同", "相似", "不相似"}
+MISSING = {"", "nan", "none", "null", "\\n", "-", "n/a", "<na>", "无"}
+OWN_SCHEMAS = (None, "", "public", "main")
+NO_SCHEMAS = ("information_schema", "pg_catalog", "performance_schema", "mysql", "sys")
+"""Of databases: schemas whose names may be left out, and those that hold no data."""
+TIME = re.compile(
+    r"\d{4}\s?[-/.年]\s?\d{1,2}\s?[-/.月]\s?\d{1,2}.*|\d{1,2}:\d{2}(:\d{2}.*)?|1\d{9}(\.\d+)?|1\d{12}|1\d{15}|(19|20)\d{12}"
+    r"|\d{1,2}/(\d{1,2}|[A-Za-z]{3})/\d{4}.*"
+)
+URL = re.compile(r"(https?://|www\.)\S+|[\w.-]+\.(com|cn|net|org|io|html?)(/\S*)?|/\S*", re.IGNORECASE)
+LETTERS = re.compile(r"[^\W\d_]")
+HAN = re.compile(r"[\u3400-\u9fff]")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column and some of its values, missing ones left out."""
+
+    name: str
+    values: tuple[str, ...]
+    share: float = 1.0
+
+    def like(self, pattern: re.Pattern) -> float:
+        """Share of the values that are of a form as a whole."""
+        return sum(pattern.fullmatch(value) is not None for value in self.values) / max(len(self.values), 1)
+
+    @cached_property
+    def kind(self) -> str:
+        """list, time, number, url, text (words of a language), id, or empty."""
+        if not self.values:
+            return "empty"
+        if _share(map(_is_list, self.values)) > 0.8:
+            return "list"
+        if self.like(TIME) > 0.8:
+            return "time"
+        if _share(map(_is_number, self.values)) > 0.9:
+            return "number"
+        if self.like(URL) > 0.7:
+            return "url"
+        return "text" if _share(map(_has_words, self.values)) > 0.5 else "id"
+
+    @cached_property
+    def length(self) -> float:
+        """Mean characters of a value."""
+        return sum(map(len, self.values)) / max(len(self.values), 1)
+
+    @cached_property
+    def distinct(self) -> set[str]:
+        return set(self.values)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a table seems to be.
+
+    Attributes:
+        place: where it lies: values of a source (path, url, table, header).
+        kind: a key of `Sources`; None: it cannot be told.
+        parameters: further values of the source, its columns most of all.
+        why: for each of them, how it was recognised.
+        choices: for those that are doubtful, what else it could be.
+        texts: texts of the table.
+        rows: how many were looked at.
+        columns: all there are.
+    """
+
+    place: Mapping[str, Any]
+    kind: str | None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
+    rows: int = 0
+    columns: tuple[Column, ...] = ()
+
+
+# --- where tables lie ---------------------------------------------------------------------------------------------
+
+
+def places(location: str, folder: Path) -> list[dict[str, Any]]:
+    """The tables of a file, a folder or a database: values of a source that say where each lies.
+
+    Args:
+        location: a path, relative to `folder`, or a database's URL.
+
+    Raises:
+        InputError: if there is nothing there that can be read.
+    """
+    if "://" in location:
+        return [{"url": location, "table": table} for table in _tables(location)]
+    path = folder / Path(location).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and _format(file) and file.name[0] != ".")
+        if not files:
+            raise InputError(f"{location}: no table in this folder (of {', '.join(FORMATS)}); give another folder")
+        return [place for file in files for place in places(str(file), folder)]
+    if not path.is_file():
+        raise InputError(f"{location}: no such file or folder ({path}); correct the path")
+    place = {"path": str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)}
+    if _format(path) is None:
+        raise InputError(f"{location}: cannot tell the format by the name; known are {', '.join(FORMATS)}, also packed")
+    if _format(path) == "xlsx":
+        names = _sheets(path)
+        return [place | ({"table": name} if len(names) > 1 else {}) for name in names]
+    return [place]
+
+
+def _format(file: Path) -> str | None:
+    return FORMATS.get(suffix_of(file.name))
+
+
+def _sheets(path: Path) -> list[str]:
+    return workbooks.filled_sheets(path, str(path))
+
+
+def _tables(url: str) -> list[str]:
+    query = "SELECT table_schema, table_name FROM information_schema.tables ORDER BY table_schema, table_name"
+    if url.startswith("sqlite:"):
+        query = "SELECT '' AS table_schema, name AS table_name FROM sqlite_master WHERE type IN ('table', 'view')"
+    try:
+        source = Source(url=url, query=query)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"{mask_secrets(url)}: {reason}") from None
+    rows = opening.first_rows(source, 100_000).itertuples(index=False)
+    names = [name if schema in OWN_SCHEMAS else f"{schema}.{name}" for schema, name in rows if schema not in NO_SCHEMAS]
+    if not names:
+        raise InputError(f"{label(source)}: no table there; give another database")
+    return names
+
+
+# --- what they hold -----------------------------------------------------------------------------------------------
+
+
+def recognise(place: Mapping[str, Any]) -> Guess:
+    """What the table at a place seems to be; reads its first rows.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    columns, rows = read(place)
+    found = _word_lists(place, columns)
+    if found:
+        place = {**place, "header": False}
+        columns, rows = read({**place, "delimiter": NO_DELIMITER})
+    elif place.get("path") and _is_row(place, columns):
+        delimiter = _delimiter(place)
+        place = {**place, "header": False}
+        columns, rows = read({**place, "delimiter": delimiter})
+    found = found or next(filter(None, (kind(columns) for kind in KINDS)), None)
+    if found is None or found[0] not in Sources.model_fields:
+        found = (None, {}, {}, {})
+    kind, values, why, choices = found
+    texts = tuple(value for column in columns if column.kind == "text" for value in column.values[:ROWS])
+    return Guess(place, kind, values, why, choices, texts, rows, tuple(columns))
+
+
+def read(place: Mapping[str, Any], rows: int = ROWS) -> tuple[list[Column], int]:
+    """The columns of the table at a place with the values of its first rows, and how many rows these are."""
+    source = Source(**place)
+    table = opening.first_rows(source, rows)
+    columns = []
+    for name in table.columns:
+        values = tuple(str(value).strip() for value in table[name] if value is not None)
+        values = tuple(value for value in values if value.lower() not in MISSING)
+        columns.append(Column(str(name), values, len(values) / max(len(table), 1)))
+    return columns, len(table)
+
+
+def sample_texts(source: Source, rows: int = 100) -> list[str]:
+    """Texts of the first rows of a source: what a model will have to read."""
+    table = opening.first_rows(source, rows)
+    named = [getattr(source, name) for name in TEXTS if getattr(source, name, None) in table]
+    return [text for name in named for text in table[name].dropna()]
+
+
+def _delimiter(place: Mapping[str, Any]) -> str | None:
+    """The delimiter of a file of text, recognised by a first line that need not be a header."""
+    found = opening.open_source(Source(**place)).parts[0].facts.get("delimiter")
+    return None if found == "none" else found
+
+
+def _is_known(columns: Sequence[Column]) -> bool:
+    """Whether one of the columns has a name that columns have."""
+    known = {word for words in NAMES.values() for word in words.split()}
+    return any(_plain(column.name) in known for column in columns)
+
+
+def _is_row(place: Mapping[str, Any], columns: Sequence[Column]) -> bool:
+    """Whether what was taken for the header line is a row like the others."""
+    if _is_known(columns):
+        return False
+    if len(columns) == 1 and Path(place["path"]).suffix in (".txt", ".log"):
+        return True
+    telling = [column for column in columns if column.kind in ("time", "number", "url") or column.length > 8]
+    return bool(telling) and all(Column("", (column.name,)).kind == column.kind for column in telling)
+
+
+Found = tuple[str, dict[str, Any], dict[str, str], dict[str, list[str]]]
+
+
+class _Roles:
+    """Columns by what they hold: each is given once."""
+
+    def __init__(self, columns: Sequence[Column]):
+        self.columns = columns
+        self.values: dict[str, Any] = {}
+        self.why: dict[str, str] = {}
+        self.choices: dict[str, list[str]] = {}
+
+    def named(self, role: str, kinds: Collection[str] = ()) -> Column | None:
+        """The column whose name says that it has a role, of one of the kinds of values."""
+        order = NAMES[role].split()
+        fitting = [c for c in self.free(kinds) if _plain(c.name) in order]
+        return min(fitting, key=lambda column: order.index(_plain(column.name)), default=None)
+
+    def free(self, kinds: Collection[str] = ()) -> list[Column]:
+        taken = self.values.values()
+        return [c for c in self.columns if c.name not in taken and (not kinds or c.kind in kinds)]
+
+    def take(self, parameter: str, column: Column | None, why: str, others: Sequence[Column] = ()) -> bool:
+        if column is None:
+            return False
+        self.values[parameter] = column.name
+        self.why[parameter] = why
+        doubtful = [other.name for other in others if other.name != column.name]
+        if doubtful:
+            self.choices[parameter] = doubtful
+        return True
+
+    def take_named(self, parameter: str, role: str, kinds: Collection[str] = ()) -> bool:
+        return self.take(parameter, self.named(role, kinds), "by its name")
+
+    def take_like(self, parameter: str, kinds: Collection[str], why: str) -> bool:
+        free = self.free(kinds)
+        return self.take(parameter, free[0] if free else None, why, free)
+
+    def found(self, kind: str) -> Found:
+        return kind, self.values, self.why, self.choices
+
+
+def _groups(columns: Sequence[Column]) -> Found | None:
+    roles = _Roles(columns)
+    if not (roles.named("positives", ("list",)) and roles.take_named("query_column", "query")):
+        return None
+    roles.take_named("positives_column", "positives", ("list",))
+    if not roles.take_named("negatives_column", "negatives", ("list",)):
+        roles.values["negatives_column"] = None
+    return roles.found("groups")
+
+
+def _triplets(columns: Sequence[Column]) -> Found | None:
+    roles = _Roles(columns)
+    names = (("anchor_column", "anchor"), ("positive_column", "positives"), ("negative_column", "negatives"))
+    if all(roles.take_named(parameter, role, ("text",)) for parameter, role in names):
+        return roles.found("triplets")
+    return None
+
+
+def _clicks(columns: Sequence[Column]) -> Found | None:
+    roles = _Roles(columns)
+    time = roles.named("time", ("time",)) or next(iter(roles.free(("time",))), None)
+    if not roles.take_named("query_column", "query", ("text", "id")):
+        short = [column for column in roles.free(("text",)) if column.length < 60]
+        if not (time and short):
+            return None
+        roles.take("query_column", short[0], "short texts", short)
+    if not roles.take_named("time_column", "time", ("time", "number")):
+        if not roles.take("time_column", time, "its values are times"):
+            roles.values["time_column"] = None
+    if not roles.take_named("user_column", "user"):
+        free = [c for c in roles.free(("id", "number")) if 1 < len(c.distinct) and c.length > 3 and c.share > 0.9]
+        named = roles.named("session") or roles.named("url")
+        if roles.values["time_column"] is None or not free or named in free:
+            roles.values["user_column"] = None
+        else:
+            roles.take("user_column", free[0], "ids in every row", free)
+    roles.take_named("session_column", "session")
+    titled = roles.take_named("title_column", "title", ("text",))
+    if not roles.take_named("url_column", "url") and not roles.take_like("url_column", ("url",), "addresses"):
+        if not titled:
+            return None
+        roles.values["url_column"] = None
+    roles.take_named("rank_column", "rank", ("number",))
+    roles.take_named("dwell_column", "dwell", ("number",))
+    if roles.values.get("time_column") is None and roles.values.get("user_column") is None:
+        if "session_column" not in roles.values:
+            return None
+    return roles.found("clicks")
+
+
+def _labelled(columns: Sequence[Column]) -> Found | None:
+    roles = _Roles(columns)
+    label = named = roles.named("label")
+    if label is None:
+        few = [c for c in roles.free(("number",)) if 2 <= len(c.distinct) <= 6 and len(c.values) >= 5 * len(c.distinct)]
+        label = next((c for c in few if all(re.fullmatch("[0-5]", value) for value in c.distinct)), None)
+    if label is None or label.kind not in ("number", "id", "text") or len(label.distinct) < 2:
+        return None
+    words = {value.lower() for value in label.distinct}
+    if label.kind != "number" and not words <= YES_NO:
+        return None
+    texts = [c for c in roles.free(("text", "id")) if c is not label]
+    if not _two_texts(roles, [c for c in texts if c.kind == "text"]):
+        return None
+    if named is None:
+        roles.choices["label_column"] = ["no label"]
+    roles.take("label_column", label, "few numbers" if named is None else "by its name")
+    return roles.found("pairs" if words <= YES_NO else "graded")
+
+
+def _word_lists(place: Mapping[str, Any], columns: Sequence[Column]) -> Found | None:
+    """A file of text whose lines are words of one meaning: as many as there happen to be, or two."""
+    if "path" not in place or _format(Path(place["path"])) not in ("csv", "tsv") or _is_known(columns):
+        return None
+    lines, _ = read({**place, "header": False, "delimiter": NO_DELIMITER})
+    if len(lines) != 1:
+        return None
+    counts = {one: [len(line.split(one)) for line in lines[0].values] for one in SEPARATORS}
+    for separator, count in counts.items():
+        pieces = [piece for line in lines[0].values for piece in line.split(separator)]
+        ragged = len(set(count)) > 1 or (set(count) == {2} and separator in "|、=")
+        if _share(n > 1 for n in count) > 0.8 and ragged and all(piece and len(piece) < 20 for piece in pieces):
+            values = {"words_column": "0", "separator": separator}
+            # a delimiter that the lines do not have: they are not to be cut into columns
+            cut = {"delimiter": "\t"} if separator in ",;|" else {}
+            return "synonyms", {**cut, **values}, {"words_column": "short expressions, separated"}, {}
+    return None
+
+
+def _qa(columns: Sequence[Column]) -> Found | None:
+    roles = _Roles(columns)
+    question, answer = roles.named("question", ("text", "id")), roles.named("answer", ("text", "id", "number"))
+    if question and answer:
+        roles.take("a_column", question, "by its name")
+        roles.take("b_column", answer, "by its name")
+        return roles.found("qa")
+    texts = roles.free(("text",))
+    if len(texts) < 2 or not _two_texts(roles, texts):
+        return None
+    if "by its name" not in roles.why.values():
+        roles.choices["b_column"] = [c.name for c in texts if c.name not in roles.values.values()] or ["corpus instead"]
+    return roles.found("qa")
+
+
+def _two_texts(roles: _Roles, texts: Sequence[Column]) -> bool:
+    """The two texts of a pair: by their names, else the only two, else the two most alike in name."""
+    a = roles.named("a", ("text", "id"))
+    if a is not None:
+        roles.take("a_column", a, "by its name")
+        if roles.take_named("b_column", "b", ("text", "id")):
+            return True
+        roles.values.clear()
+    if len(texts) < 2:
+        return False
+    first, second = min(combinations(texts, 2), key=lambda pair: _apart(pair[0].name, pair[1].name))
+    roles.take("a_column", first, "a text")
+    roles.take("b_column", second, "a text", texts if len(texts) > 2 else ())
+    roles.choices.get("b_column", []).clear() if len(texts) == 2 else None
+    return True
+
+
+def _synonyms(columns: Sequence[Column]) -> Found | None:
+    roles = _Roles(columns)
+    named = roles.named("words", ("text", "id", "list"))
+    texts = [named] if named else roles.free(("text",)) if len(columns) == 1 else []
+    for column in texts:
+        separators = {one: _share(len(value.split(one)) > 1 for value in column.values) for one in SEPARATORS}
+        best = max(separators, key=lambda one: (separators[one] > 0.8, one != " ", separators[one]))
+        pieces = [piece for value in column.values for piece in value.split(best)]
+        if separators[best] > 0.8 and sum(map(len, pieces)) / len(pieces) < 12:
+            roles.take("words_column", column, "by its name" if named else "short expressions, separated")
+            roles.values["separator"] = best
+            return roles.found("synonyms")
+    return None
+
+
+def _corpus(columns: Sequence[Column]) -> Found | None:
+    roles = _Roles(columns)
+    texts = roles.free(("text",))
+    column = roles.named("text", ("text",)) or (texts[0] if len(texts) == 1 else None)
+    if column is None:
+        return None
+    roles.take("text_column", column, "by its name" if roles.named("text") is column else "the only texts", texts)
+    asks = _plain(column.name) in {*NAMES["query"].split(), *NAMES["question"].split()}
+    roles.values["kind"] = "query" if asks or column.length < 25 else "document"
+    roles.why["kind"] = "by its name" if asks else f"{column.length:.0f} characters on average"
+    roles.choices["kind"] = [] if asks else ["document" if roles.values["kind"] == "query" else "query"]
+    return roles.found("corpus")
+
+
+KINDS = (_groups, _triplets, _clicks, _labelled, _qa, _synonyms, _corpus)
+"""Tried in this order."""
+
+
+# --- of texts -----------------------------------------------------------------------------------------------------
+
+
+def language(texts: Sequence[str]) -> tuple[str, float]:
+    """zh, en or other, and the share of letters that are of it (Chinese characters, or a to z)."""
+    letters = "".join(LETTERS.findall("".join(texts)[:200_000]))
+    han = len(HAN.findall(letters)) / max(len(letters), 1)
+    latin = sum(letter.isascii() for letter in letters) / max(len(letters), 1)
+    if han >= 0.5:
+        return "zh", han
+    return ("en", latin) if latin >= 0.9 else ("other", 1 - han - latin)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def _apart(one: str, other: str) -> int:
+    """How much two names differ, letters put in or left out."""
+    from rapidfuzz.distance import Indel
+
+    return Indel.distance(one, other)
+
+
+def _share(tests: Iterator[bool]) -> float:
+    tests = list(tests)
+    return sum(tests) / max(len(tests), 1)
+
+
+def _is_list(value: str) -> bool:
+    if not value.startswith("["):
+        return False
+    try:
+        return isinstance(json.loads(value), list)
+    except ValueError:
+        return False
+
+
+def _is_number(value: str) -> bool:
+    return re.fullmatch(r"[-+]?\d+([.,]\d+)?%?|[-+]?\d*\.\d+([eE][-+]?\d+)?", value) is not None
+
+
+def _has_words(value: str) -> bool:
+    """Chinese, or words with blanks between; a single word of a language counts, an id with digits does not."""
+    if HAN.search(value):
+        return True
+    return bool(LETTERS.search(value)) and (" " in value.strip() or not re.search(r"[\d_]", value))

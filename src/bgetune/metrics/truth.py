@@ -1,0 +1,43 @@
+"""Known meanings (the demo world's, or a sample that people labelled), to measure with what no log can tell.
+
+Two texts mean the same when they have one meaning. A text of meaning "" (junk, a page about nothing in particular)
+means the same as no other; of a text that the truth does not name, nothing is known, and no measure counts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from bgetune.data.text import Normalizer
+from bgetune.errors import InputError
+
+
+def read_truth(file: str | Path, normalizer: Normalizer) -> dict[str, str]:
+    """text_id -> meaning of a CSV file with the columns text and meaning.
+
+    Args:
+        file: UTF-8.
+        normalizer: of the run, so that the ids are those of its tables.
+
+    Raises:
+        InputError: naming the file and the missing column.
+    """
+    table = pd.read_csv(file, keep_default_na=False, dtype=str)
+    for column in ("text", "meaning"):
+        if column not in table:
+            raise InputError(f"truth: {file} has no column {column}; it has {', '.join(table.columns)}")
+    return dict(zip(table["text"].map(normalizer.text_id), table["meaning"], strict=True))
+
+
+def same_meaning(a_id: pd.Series, b_id: pd.Series, truth: Mapping[str, str]) -> pd.Series:
+    """Whether pairs of texts mean the same: (n,) 1.0 or 0.0, NaN where the truth does not name one of the two.
+
+    Args:
+        a_id, b_id: ids of texts, of one index.
+        truth: see `read_truth`.
+    """
+    a, b = a_id.map(truth), b_id.map(truth)
+    return ((a == b) & (a != "")).astype(float).where(a.notna() & b.notna())
