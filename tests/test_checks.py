@@ -146,7 +146,7 @@ BAD = {
     ),
     "ranks": ({"03_hard_negatives.rank_min": 200}, "rank_min is above rank_max"),
     "window": (
-        {"03_hard_negatives.window_low": 0.7, "03_hard_negatives.window_high": 0.5},
+        {"03_hard_negatives.window_low": 0.6, "03_hard_negatives.window_high": 0.5},
         "window_low is not below window_high",
     ),
     "promotion": ({"03_hard_negatives.promote_score": 0.2}, "promote_score is below veto_score"),
