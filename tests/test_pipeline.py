@@ -250,6 +250,19 @@ def test_a_batch_runs_the_notebooks_as_released_and_names_edited_code(repository
     assert "mine" in page
 
 
+@pytest.mark.parametrize("content", ["", "{", '{"cells": []}', '{"cells": 3}', "two parameters cells"])
+def test_a_stored_notebook_that_is_none_any_more_is_one_line(repository, capsys, content):
+    file = repository / "notebooks" / f"{STAGE}.ipynb"
+    if content == "two parameters cells":
+        notebook = nbformat.read(file, as_version=4)
+        notebook.cells[-1].metadata["tags"] = ["parameters"]
+        content = nbformat.writes(notebook)
+    file.write_text(content)
+    assert command(repository) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"{file} is no notebook with one parameters cell; `git checkout {file}` restores it" in line
+
+
 def test_a_stage_of_any_earlier_run_is_taken_over(counting, capsys):
     assert command(counting) == 0
     shutil.copy(counting / "one.yaml", counting / "two.yaml")
@@ -272,10 +285,23 @@ def ran(one_stage, monkeypatch):
     return executed
 
 
+def test_what_killed_runs_left_is_removed_at_the_next_start(repository, ran, monkeypatch):
+    monkeypatch.setenv("BGETUNE_CACHE", str(repository))
+    texts = repository / "data/cache/work/123-abc/work.duckdb"
+    shard = repository / "data/cache/embeddings/.x.rows.npy.4194305.part"  # no process has so high a number
+    for left in (texts, shard):
+        left.parent.mkdir(parents=True)
+        left.touch()
+    assert command(repository, "--until", "1") == 0
+    assert not texts.parent.exists()
+    assert not shard.exists()
+
+
 def test_until_stops_after_a_notebook(repository, ran):
     assert command(repository, "--until", "02") == 0
     assert ran == ["01", "02"]
     assert command(repository, "--until", "9") == 2
+    assert command(repository, "--until", "1", "--set", "seed=[5, 6]") == 0, "and compares what there is"
 
 
 def test_check_runs_nothing_and_says_what_would_run(repository, ran, capsys):

@@ -96,7 +96,7 @@ def write_index(run_dir: Path, run_name: str) -> None:
             figure=_figure(run_dir, stages, FIGURE),
             narrow=_figure(run_dir, stages, NARROW),
             headline=sections.headline(results),
-            recalls=sections.recalls(results),
+            recalls=sections.recalls(results.get("recalls", ())),
             thresholds=sections.thresholds(results, calibrated.get("parameters", {}).get("confidence", 0.95)),
             search=sections.search(results),
             mistakes=sections.mistakes(run_dir, stages),
@@ -110,6 +110,7 @@ def write_index(run_dir: Path, run_name: str) -> None:
             machine=sections.machine(stages),
             times=sections.times(run_dir, stages),
             comparisons=comparisons(run_dir),
+            judging=stages.get("01_positives", {}).get("metrics", {}).get("judging"),
             files=[
                 record["path"]
                 for entry in stages.values()

@@ -58,10 +58,14 @@ def headline(results: Mapping[str, Any]) -> Table | None:
     )
 
 
-def recalls(results: Mapping[str, Any]) -> Table | None:
-    """Recall on test at each promised precision, before and after."""
+def recalls(recorded: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Recall on test at each promised precision, before and after.
+
+    Args:
+        recorded: rows of `scoring.gain.recall_at_promises`, None for NaN.
+    """
     rows = []
-    for row in results.get("recalls", ()):
+    for row in recorded:
         both = [_of_model(row, name) for name in ("before", "after")]
         missing = row["before"] is None and row["after"] is None
         rows.append(
@@ -77,7 +81,7 @@ def recalls(results: Mapping[str, Any]) -> Table | None:
         )
     if not rows:
         return None
-    better = [("good" if (row["difference_low"] or 0) > 0 else "") for row in results["recalls"]]
+    better = [("good" if (row["difference_low"] or 0) > 0 else "") for row in recorded]
     columns = ("recall before", "difference", "95 % interval of the difference")
     looks = {name: ["number"] * len(rows) for name in columns} | {"recall after": [f"number {look}" for look in better]}
     return tables.table(pd.DataFrame(rows).set_index("precision promised"), looks=looks)
@@ -314,7 +318,7 @@ def machine(stages: Stages) -> Table | None:
     entry = list(stages.values())[-1]
     rows = {
         _("revision"): entry.get("git") or tables.MISSING,
-        _("computed on"): entry.get("machine") or entry.get("device", tables.MISSING),
+        _("computed on"): ", ".join(filter(None, map(entry.get, ("device", "machine")))) or tables.MISSING,
         _("seed"): str(entry.get("seed", tables.MISSING)),
         **entry.get("versions", {}),
     }
