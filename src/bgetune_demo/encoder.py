@@ -76,8 +76,6 @@ def _save(model: torch.nn.Module, tokens: object, folder: Path) -> None:
 
     model.save_pretrained(folder)
     tokens.save_pretrained(folder)
-    safe = {"local_files_only": True, "trust_remote_code": False}
-    options = {"model_kwargs": safe, "processor_kwargs": safe, "config_kwargs": safe}
-    bert = Transformer(str(folder), max_seq_length=nn.MAX_TOKENS, **options)
+    bert = Transformer(str(folder), max_seq_length=nn.MAX_TOKENS)
     pooling = Pooling(bert.get_embedding_dimension(), pooling_mode="cls")
     SentenceTransformer(modules=[bert, pooling, Normalize()], device="cpu").save(str(folder), create_model_card=False)

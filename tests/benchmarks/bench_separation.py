@@ -18,7 +18,6 @@ the first three need ../shared, third-party data that is not part of the reposit
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import statistics
@@ -26,12 +25,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared"
-BATCH_SIZE, MAX_LENGTH, EPOCHS, STEPS = 64, 64, 3, 100
+from separation_judging import bootstrap, judge
+from separation_worlds import BATCH_SIZE, MAX_LENGTH, SHARED, Task, task
+
+EPOCHS, STEPS = 3, 100
 CONTENDERS = {
     "untuned": "untuned",
     "in_batch": "in-batch",
@@ -40,134 +39,16 @@ CONTENDERS = {
     "gist": "GISTEmbed",
     "bgetune": "bgetune",
 }
+VARIANTS = {
+    "with_margin": "bgetune, margin: 0.05",
+    "without_hard": "bgetune, negatives: 0",
+    "warmed_up": "bgetune, denoising_epochs: 3",
+    "two_rounds": "bgetune, rounds: 2, promote_neighbors",
+}
 COLUMNS = (
     "steps", "texts", "seconds", "auc", "average_precision", "map@r", "mrr@10", "recall@p.9", "overlap",
     "squared_cosine", "relative_band", "ece", "false_negatives", "expected", "similarity", "served",
 )  # fmt: skip
-
-Pair = tuple[str, str, int]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What all contenders get.
-
-    Attributes:
-        model: folder of the base model.
-        learning_rate: of all contenders.
-        train: pairs with label 1 (same meaning) or 0.
-        corpus: all texts, those without a known pair among them.
-        dev, test: pairs to choose and to judge by.
-        meaning: known meanings of texts; empty where only pairs are known.
-    """
-
-    model: str
-    learning_rate: float
-    train: list[Pair]
-    corpus: list[str]
-    dev: list[Pair]
-    test: list[Pair]
-    meaning: dict[str, str] = field(default_factory=dict)
-
-    def positives(self) -> list[tuple[str, str]]:
-        return [(a, b) for a, b, label in self.train if label and a != b]
-
-
-# --- worlds -------------------------------------------------------------------------------------------------------
-
-
-def task(name: str, quick: bool) -> Task:
-    if name == "clinc":
-        return _clinc(10 if quick else 60)
-    if name == "known":
-        return _known("small" if quick else "standard")
-    from bench_training import task as pairs
-
-    old = pairs({"e5": "bank"}.get(name, name), quick)
-    found = Task(old.model, old.learning_rate, old.train, old.texts, old.dev, old.test)
-    if name == "e5":
-        found = replace(found, model=os.environ["E5"], learning_rate=5e-5, train=found.train[:3000])
-    return found
-
-
-def _clinc(intents: int) -> Task:
-    """Half of an intent's training texts with three known pairs each, the other half in the corpus alone."""
-    import numpy as np
-
-    lines = gzip.decompress((SHARED / "data" / "clinc150.tsv.gz").read_bytes()).decode().splitlines()[1:]
-    rows = [line.split("\t") for line in lines]
-    lots = np.random.default_rng(0)
-    chosen = set(lots.permutation(sorted({row[1] for row in rows}))[:intents])
-    ways: dict[str, dict[str, list[str]]] = {}
-    for text, intent, split in rows:
-        if intent in chosen:
-            ways.setdefault(split, {}).setdefault(intent, []).append(text)
-    train = _half_known(ways["train"], lots)
-    dev, test = (_judging(ways[split], lots) for split in ("val", "test"))
-    meaning = {text: intent for split in ways.values() for intent, texts in split.items() for text in texts}
-    corpus = sorted({text for texts in ways["train"].values() for text in texts})
-    return Task(os.environ["MINILM"], 5e-5, train, corpus, dev, test, meaning)
-
-
-def _known(world: str) -> Task:
-    """The demo world with 30 texts a meaning; seven of ten meanings train, the others judge."""
-    import numpy as np
-
-    from bgetune.paths import locate
-    from bgetune_demo import world as demo
-
-    tables = demo.make(replace(getattr(demo, world.upper()), queries=30))
-    lots = np.random.default_rng(0)
-    ways = {meaning.id: texts for meaning, texts in tables.queries.items() if len(texts) > 3}
-    names = lots.permutation(sorted(ways))
-    inside = {name: ways[name] for name in names[: int(0.7 * len(names))]}
-    outside = {name: ways[name] for name in names[int(0.7 * len(names)) :]}
-    judged = _judging(outside, lots)
-    meaning = {text: name for name, texts in ways.items() for text in texts}
-    corpus = sorted({text for texts in inside.values() for text in texts})
-    model = str(locate(f"demo://{world}/encoder"))
-    return Task(model, 1e-3, _half_known(inside, lots), corpus, judged[0::2], judged[1::2], meaning)
-
-
-def _half_known(ways: dict[str, list[str]], lots) -> list[Pair]:
-    pairs = set()
-    for name in sorted(ways):
-        texts = [str(text) for text in lots.permutation(sorted(set(ways[name])))]
-        known = texts[: len(texts) // 2]
-        for a in known:
-            others = [text for text in known if text != a]
-            for b in lots.permutation(others)[:3]:
-                pairs.add((*sorted((a, str(b))), 1))
-    return sorted(pairs)
-
-
-def _judging(ways: dict[str, list[str]], lots, most: int = 6000) -> list[Pair]:
-    """Pairs of one meaning, and as many of texts of two that share the most characters."""
-    import numpy as np
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    texts = sorted({(text, name) for name, found in ways.items() for text in found})
-    names = np.array([name for _, name in texts])
-    rows = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), sublinear_tf=True).fit_transform(
-        [t for t, _ in texts]
-    )
-    shared = (rows @ rows.T).toarray()
-    shared[names[:, None] == names[None]] = -1
-    near = np.argsort(-shared, axis=1)[:, :3]
-    unlike = sorted({tuple(sorted((a, int(b)))) for a, row in enumerate(near) for b in row})
-    like = sorted(
-        {
-            tuple(sorted((int(a), int(b))))
-            for name in sorted(ways)
-            for a in np.flatnonzero(names == name)
-            for b in lots.permutation(np.flatnonzero(names == name))[:4]
-            if a != b
-        }
-    )
-    count = min(len(like), len(unlike), most // 2)
-    chosen = [(lots.permutation(np.array(pairs))[:count], label) for pairs, label in ((like, 1), (unlike, 0))]
-    pairs = [(texts[a][0], texts[b][0], label) for found, label in chosen for a, b in found]
-    return [pairs[i] for i in lots.permutation(len(pairs))]
 
 
 def steps_of(job: Task, labelled: bool, steps: int) -> tuple[int, int]:
@@ -185,12 +66,12 @@ def steps_of(job: Task, labelled: bool, steps: int) -> tuple[int, int]:
 
 def in_batch(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
     """MultipleNegativesRankingLoss on the positives; labelled pairs train along with CoSENTLoss."""
-    return _sentence_transformers(job, job.positives(), labelled, seed, folder, steps)
+    return plain_sentence_transformers(job, job.positives(), labelled, seed, folder, steps)
 
 
 def gist(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
     """As in-batch, with GISTEmbedLoss: the base model masks what it finds nearer than the positive."""
-    return _sentence_transformers(job, job.positives(), labelled, seed, folder, steps, guided=True)
+    return plain_sentence_transformers(job, job.positives(), labelled, seed, folder, steps, guided=True)
 
 
 def st_margin(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
@@ -199,12 +80,20 @@ def st_margin(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
 
     mined = mine_sentence_transformers(job.positives(), job.corpus, job.model)
     triplets = [(row["query"], row["pos"][0], row["neg"][0]) for row in mined]
-    found = _sentence_transformers(job, triplets, labelled, seed, folder, steps)
+    found = plain_sentence_transformers(job, triplets, labelled, seed, folder, steps)
     return (*found[:3], [(row["query"], row["neg"]) for row in mined], None)
 
 
-def _sentence_transformers(
-    job: Task, rows: list[tuple], labelled: bool, seed: int, folder: Path, steps: int, guided: bool = False
+def plain_sentence_transformers(
+    job: Task,
+    rows: list[tuple],
+    labelled: bool,
+    seed: int,
+    folder: Path,
+    steps: int,
+    *,
+    guided: bool = False,
+    bfloat16: bool | None = None,
 ):
     """The trainer as its documentation shows it."""
     from datasets import Dataset, DatasetDict
@@ -235,7 +124,7 @@ def _sentence_transformers(
         warmup_steps=0.1,
         batch_sampler="no_duplicates",
         seed=seed,
-        bf16=_bfloat16(),
+        bf16=_bfloat16() if bfloat16 is None else bfloat16,
         use_cpu=True,
         save_strategy="no",
         report_to="none",
@@ -269,7 +158,7 @@ def flagembedding(job: Task, labelled: bool, seed: int, folder: Path, steps: int
             row["neg"] = list(dict.fromkeys([*different.get(row["query"], ()), *row["neg"]]))[:NEGATIVES]
     file = folder / "train.jsonl"
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in mined), encoding="utf-8")
-    options = _options(job, seed, scale=50, negatives=NEGATIVES)
+    options = shared_options(job, seed, scale=50, negatives=NEGATIVES)
     command = [*official.command(Path(job.model), file, folder, options, steps), "--max_steps", str(steps)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
@@ -281,18 +170,35 @@ def flagembedding(job: Task, labelled: bool, seed: int, folder: Path, steps: int
     return model, taken, taken * BATCH_SIZE * (2 + NEGATIVES), negatives, None
 
 
-def bgetune(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
-    """Graph, miner and training with their defaults."""
+def bgetune(
+    job: Task,
+    labelled: bool,
+    seed: int,
+    folder: Path,
+    steps: int,
+    *,
+    rules: dict | None = None,
+    training: dict | None = None,
+    base: Path | None = None,
+    tuned: Path | None = None,
+):
+    """Graph, miner and training with their defaults.
+
+    Args:
+        rules, training: parameters of 03 and 04 that are not at their defaults.
+        base: is trained instead of the base model.
+        tuned: mines instead of the base model.
+    """
     import numpy as np
 
     from bgetune.training import collator, train
     from bgetune.training.sentence_transformers import batch_sampler
 
     epochs = steps_of(job, labelled, steps)[0]
-    groups, cluster_of, graded, mined = prepared(job, labelled)
-    options = _options(job, seed, epochs=epochs)
+    groups, cluster_of, graded, mined = prepared(job, labelled, tuned, rules or {})
+    options = shared_options(job, seed, epochs=epochs, **training or {})
     pairs = _dev_pairs(job)
-    trained = train(job.model, groups, cluster_of, options, folder / "checkpoints", pairs=pairs, graded=graded)
+    trained = train(base or job.model, groups, cluster_of, options, folder / "checkpoints", pairs=pairs, graded=graded)
     made = collator.GroupCollator(None, groups, cluster_of, epochs, seed, options.positives, options.negatives)
     sampler = batch_sampler(groups, cluster_of, 0, options)
     read = np.mean([BATCH_SIZE + len(made.batch(list(batch)).documents) for batch in list(sampler)[:20]])
@@ -300,6 +206,36 @@ def bgetune(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
     negatives = [(group.query, list(group.negatives)) for group in groups]
     expected = None if mined.expected is None else mined.expected[0]
     return trained.model, taken, round(taken * read), negatives, expected
+
+
+def with_margin(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
+    """As ours, but a margin below the positives chooses the negatives."""
+    rules = {"max_false_negatives": None, "margin": 0.05}
+    return bgetune(job, labelled, seed, folder, steps, rules=rules)
+
+
+def without_hard(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
+    """As ours, without hard negatives."""
+    return bgetune(job, labelled, seed, folder, steps, training={"negatives": 0})
+
+
+def warmed_up(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
+    """As ours, but for a model that was warmed up on the texts of the domain."""
+    from bgetune.training import denoising
+
+    options = shared_options(job, seed, denoising_epochs=3)
+    warmed = denoising.warm_up(job.model, job.corpus, options, folder / "warm")
+    return bgetune(job, labelled, seed, folder, steps, base=warmed.folder)
+
+
+def two_rounds(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
+    """As `rounds: 2` with `promote_neighbors`: the model tuned first finds positives and mines; it starts over."""
+    from bgetune.training import save
+
+    first, taken, texts, _, _ = bgetune(job, labelled, seed, folder / "first", steps)
+    save.save(first, folder / "tuned")
+    found = bgetune(job, labelled, seed, folder / "second", steps, tuned=folder / "tuned")
+    return found[0], taken + found[1], texts + found[2], *found[3:]
 
 
 def _dev_pairs(job: Task):
@@ -313,15 +249,20 @@ def _dev_pairs(job: Task):
     return pd.concat([pairs, random.assign(label=0, kind="random")], ignore_index=True)
 
 
-def prepared(job: Task, labelled: bool):
-    """Groups by the graph and the miner, the cluster of every text, the graded pairs (None without labels), mined."""
+def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
+    """Groups by the graph and the miner, the cluster of every text, the graded pairs (None without labels), mined.
+
+    Args:
+        tuned: in a second round, the folder of the model of the first.
+        changed: parameters of 03 that are not at their defaults.
+    """
     import pandas as pd
 
     from bgetune.config.stages import HardNegatives, Positives
     from bgetune.data.text import text_id
     from bgetune.graph import clusters as graph
     from bgetune.models.encoder import Encoder
-    from bgetune.negatives import groups, mining
+    from bgetune.negatives import groups, mining, promotion
     from bgetune.negatives.world import World
     from bgetune.training.evaluation import graded_pairs
     from bgetune.training.groups import cluster_numbers, read_groups
@@ -339,17 +280,22 @@ def prepared(job: Task, labelled: bool):
         max_cluster_size=Positives().max_cluster_size,
         different=different.itertuples(index=False, name=None),
     ).assign(split="train")
-    graded = pairs.astype({"grade": float}).assign(split="train") if labelled else None
+    graded = pairs.assign(label=pairs["grade"], split="train").astype({"grade": float}) if labelled else None
     world = World.of(texts, edges, clusters, graded)
-    rules = HardNegatives(max_length=MAX_LENGTH)
-    mined = mining.mine(world, Encoder(job.model, max_length=MAX_LENGTH), rules)
+    rules = HardNegatives(max_length=MAX_LENGTH, **changed)
+    encoder = Encoder(tuned or job.model, max_length=MAX_LENGTH)
+    if tuned is not None:
+        neighbors = promotion.mutual_neighbors(world, encoder)
+        edges, clusters, _ = promotion.promote(edges, clusters, neighbors, {}, graded)
+        world = World.of(texts, edges, clusters, graded)
+    mined = mining.mine(world, encoder, rules)
     with tempfile.TemporaryDirectory() as folder:
         groups.write_jsonl(groups.groups(world, mined, rules), Path(folder) / "train.jsonl")
         found = read_groups(Path(folder) / "train.jsonl")
     return found, cluster_numbers(found, texts, clusters), graded_pairs(graded, texts) if labelled else None, mined
 
 
-def _options(job: Task, seed: int, **others):
+def shared_options(job: Task, seed: int, bfloat16: bool | None = None, **others):
     """What all contenders share, as our parameters; the rest at its default unless given."""
     from bgetune.config.stages import Train
 
@@ -359,7 +305,7 @@ def _options(job: Task, seed: int, **others):
         learning_rate=job.learning_rate,
         max_length=MAX_LENGTH,
         seed=seed,
-        precision="bfloat16" if _bfloat16() else "float32",
+        precision="bfloat16" if (_bfloat16() if bfloat16 is None else bfloat16) else "float32",
         device="cpu",
         **others,
     )
@@ -369,111 +315,6 @@ def _bfloat16() -> bool:
     from bgetune.models import hub
 
     return hub.precision("auto", "cpu") == "bfloat16"
-
-
-# --- judging ------------------------------------------------------------------------------------------------------
-
-
-def judge(model, job: Task, negatives: list[tuple[str, list[str]]]) -> tuple[dict[str, float], dict]:
-    """The measures, and the test scores for the paired bootstrap."""
-    import numpy as np
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import precision_recall_curve
-
-    from bgetune.metrics import calibration, separation
-    from bgetune.models.encoder import Encoder
-
-    base = Encoder(job.model, max_length=MAX_LENGTH)
-    options = {"normalize_embeddings": True, "show_progress_bar": False}
-    lots = np.random.default_rng(0).permutation(len(job.test))
-    scores = {}
-    texts = sorted({text for pair in [*job.dev, *job.test] for text in pair[:2]})
-    number = {text: i for i, text in enumerate(texts)}
-    for who, rows in (("base", base.encode(texts)), ("tuned", model.encode(texts, **options))):
-        for part, pairs in (("dev", job.dev), ("test", job.test)):
-            left, right = (rows[[number[pair[side]] for pair in pairs]] for side in (0, 1))
-            scores[who, part] = np.einsum("pd,pd->p", left, right)
-            if part == "test":
-                scores[who, "random"] = np.einsum("pd,pd->p", left, right[lots])
-    labels = {"dev": np.array([p[2] for p in job.dev]), "test": np.array([p[2] for p in job.test])}
-    found = separation.separation(scores["tuned", "test"], labels["test"])
-    precision, recall, _ = precision_recall_curve(labels["test"], scores["tuned", "test"])
-    low, high = np.quantile(scores["base", "test"], [0.1, 0.9])
-    platt = LogisticRegression(C=1e6).fit(scores["tuned", "dev"][:, None], labels["dev"])
-    fitted = platt.predict_proba(scores["tuned", "test"][:, None])[:, 1]
-    measures = {
-        "auc": float(found["auc"][0]),
-        "average_precision": float(found["average_precision"][0]),
-        **_retrieval(rows, number, job),
-        "recall@p.9": float(recall[precision >= 0.9].max()),
-        "overlap": float(found["overlap"][0]),
-        "squared_cosine": float(np.mean(scores["tuned", "random"] ** 2)),
-        "relative_band": float(((scores["tuned", "test"] >= low) & (scores["tuned", "test"] <= high)).mean()),
-        "ece": float(calibration.calibration_error(fitted, labels["test"])),
-        **_negatives(base, job, negatives),
-    }
-    return measures, {"scores": scores["tuned", "test"].round(6).tolist(), "labels": labels["test"].tolist()}
-
-
-def _retrieval(rows, number: dict[str, int], job: Task) -> dict[str, float]:
-    """MAP@R and MRR@10 of test texts among test texts: relevant is what has the same meaning, or is a test positive."""
-    import numpy as np
-
-    texts = sorted({text for pair in job.test for text in pair[:2]})
-    place = {text: i for i, text in enumerate(texts)}
-    if job.meaning:
-        names = np.array([job.meaning[text] for text in texts])
-        same = names[:, None] == names[None]
-    else:
-        same = np.zeros((len(texts), len(texts)), dtype=bool)
-        for a, b, label in job.test:
-            same[place[a], place[b]] |= bool(label)
-            same[place[b], place[a]] |= bool(label)
-    np.fill_diagonal(same, False)
-    asked = np.flatnonzero(same.any(axis=1))[:3000]
-    vectors = rows[[number[text] for text in texts]]
-    precisions, reciprocal = [], []
-    for query in asked:
-        scores = vectors @ vectors[query]
-        scores[query] = -np.inf
-        wanted = int(same[query].sum())
-        hits = same[query, np.argsort(-scores, kind="stable")[: max(wanted, 10)]]
-        first = np.flatnonzero(hits[:10])
-        reciprocal.append(1 / (1 + first[0]) if len(first) else 0.0)
-        hits = hits[:wanted]
-        precisions.append((hits * np.cumsum(hits) / np.arange(1, wanted + 1)).sum() / wanted)
-    return {"map@r": float(np.mean(precisions)), "mrr@10": float(np.mean(reciprocal))}
-
-
-def _negatives(base, job: Task, negatives: list[tuple[str, list[str]]]) -> dict[str, float]:
-    """False negatives by known truth (else by labelled positives), similarity by the base model, queries served."""
-    import numpy as np
-
-    pairs = [(query, text) for query, texts in negatives for text in texts]
-    if not pairs:
-        return {}
-    queries = {text for pair in job.positives() for text in pair}
-    texts = sorted({text for pair in pairs for text in pair})
-    number = {text: i for i, text in enumerate(texts)}
-    rows = base.encode(texts)
-    left, right = (rows[[number[pair[side]] for pair in pairs]] for side in (0, 1))
-    served = {query for query, found in negatives if found}
-    found = {"similarity": float(np.einsum("pd,pd->p", left, right).mean()), "served": len(served) / len(queries)}
-    if job.meaning:
-        found["false_negatives"] = float(np.mean([job.meaning[a] == job.meaning[b] for a, b in pairs]))
-    return found
-
-
-def bootstrap(ours: dict, peer: dict, samples: int = 300) -> tuple[float, float]:
-    """90 % interval of the difference in AUC, the test pairs drawn anew."""
-    import numpy as np
-    from sklearn.metrics import roc_auc_score
-
-    labels, lots = np.array(ours["labels"]), np.random.default_rng(0)
-    a, b = np.array(ours["scores"]), np.array(peer["scores"])
-    rows = [lots.integers(len(labels), size=len(labels)) for _ in range(samples)]
-    differences = [roc_auc_score(labels[r], a[r]) - roc_auc_score(labels[r], b[r]) for r in rows]
-    return tuple(float(value) for value in np.quantile(differences, [0.05, 0.95]))
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -536,9 +377,9 @@ def show(results: dict[str, dict]) -> list[dict]:
                 "-" if column not in means else f"{means[column]:.0f}" if means[column] > 5 else f"{means[column]:.3f}"
                 for column in COLUMNS
             ]
-            print(f"{CONTENDERS[who]:32}" + "".join(f"{cell:>11}" for cell in cells))
+            print(f"{(CONTENDERS | VARIANTS)[who]:32}" + "".join(f"{cell:>11}" for cell in cells))
             rows.append({"world": title, "who": who, "seeds": len(found), **means})
-        peers = [who for who in table if who not in ("untuned", "bgetune")]
+        peers = [who for who in table if who in CONTENDERS and who not in ("untuned", "bgetune")]
         if "bgetune" in table and peers:
             best = max(peers, key=lambda who: statistics.mean(f["measures"]["auc"] for f in table[who]))
             low, high = bootstrap(table["bgetune"][0], table[best][0])
@@ -552,7 +393,7 @@ def main() -> None:
     parser.add_argument("--worlds", help="default: known, demo, sparse and those whose data are there")
     parser.add_argument("--data", default="positives,labelled")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--who", default=",".join(CONTENDERS))
+    parser.add_argument("--who", default=",".join(CONTENDERS), help=f"also: {', '.join(VARIANTS)}")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of every contender, about")
     parser.add_argument("--results", type=Path, help="folder of finished trainings, to continue from")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

@@ -32,6 +32,7 @@ def test_every_other_format(tmp_path):
     [
         (b"", "p.csv: empty; the first line names the columns"),
         (b"query,b\n1,2\n3\n", "p.csv, line 3: cannot be read: 1 fields, not 2"),
+        (b'query,b\n1,2\n"3,4\n', "p.csv, line 3: cannot be read: a quote that never closes"),
         (b"query,query\n1,2\n", "p.csv: column query is there twice"),
     ],
 )

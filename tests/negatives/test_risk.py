@@ -62,6 +62,7 @@ def test_a_similarity_that_says_nothing_is_said_aloud():
     known = lots.random(4000) < 0.2
     found = risk.fit(lots.normal(size=(4000, 3)), known, np.arange(4000) // 40)
     assert "hardly tells the known positives apart" in found
+    assert "nothing to choose from" in risk.fit(np.zeros((100, 3)), np.ones(100, dtype=bool), np.arange(100) // 10)
     assert "clusters" in risk.fit(lots.normal(size=(4000, 3)), known, np.arange(4000) // 2000)
 
 

@@ -115,4 +115,4 @@ def test_all_that_is_shown_goes_through_the_functions_that_escape(notebook):
             if name == "Markdown":
                 assert isinstance(node.args[0], ast.Constant) or text.startswith(ESCAPES), text
             else:
-                assert name.startswith("plots.") or name in KNOWN, text
+                assert name.startswith(("plots.", "sections.")) or name in KNOWN, text

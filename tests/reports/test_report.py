@@ -181,6 +181,8 @@ def test_the_funnel_names_every_drop(tmp_path):
     first |= {"outputs": {"dropped": {"path": "01_positives/dropped.parquet", "rows": 2}}, "inputs": {}}
     first |= {"parameters": {"seed": 7, "min_support": 2}, "seconds": 1, "started": "now"}
     mined = {"metrics": {"queries": 100, "groups": 90, "rules": {"margin": 40, "(not needed)": 50, "(taken)": 10}}}
+    expected = {"expected_false_negatives": 0.021, "expected_false_negatives_low": 0.017}
+    mined["metrics"] |= expected | {"expected_false_negatives_high": 0.024, "false_negatives": 0.029}
     mined |= {"outputs": {}, "seconds": 1, "started": "now", "inputs": {"a.csv": {"bytes": 12, "sha256": "f" * 64}}}
     page = run(tmp_path, results(), **{"01_positives": first, "03_hard_negatives": mined})
     funnel = page.partition("From raw rows")[2].partition("<h2>")[0]
@@ -200,6 +202,7 @@ def test_the_funnel_names_every_drop(tmp_path):
         "90",
     ]
     assert "clicks: robot" in shown
+    assert "2.1 % are expected to be unknown positives (90 % interval 0.017 to 0.024). Truly, it is 2.9 %." in shown
     provenance = page.partition("Where it comes from")[2]
     assert "ffffffffffffffff" in provenance
     assert ">seed<" in provenance, "not at its default"
@@ -210,6 +213,16 @@ def test_index_of_an_unfinished_run_says_so(tmp_path):
     files.write_atomic(tmp_path / "manifest.json", '{"stages": {}}')
     report.write_index(tmp_path, "mine")
     assert "has not finished" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_index_says_when_dev_and_test_cannot_be_judged(tmp_path):
+    judging = {"enough": False, "sentence": f"test has 3 clusters {SCRIPT}; label more"}
+    entry = {"metrics": {"judging": judging}, "outputs": {}, "seconds": 1, "started": "now"}
+    files.write_atomic(tmp_path / "manifest.json", json.dumps({"stages": {"01_positives": entry}}))
+    report.write_index(tmp_path, "mine")
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert "nothing was trained" in page
+    assert "test has 3 clusters &lt;script&gt;" in page
 
 
 def rounds(run_dir, first, second):

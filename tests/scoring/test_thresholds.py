@@ -199,3 +199,22 @@ def test_the_table_shows_promises_beside_test_pairs():
     assert first["probability"] == calibrator.predict(np.array([first["cosine"]]))[0]
     assert np.isnan(second["cosine"])
     assert second["promise"]
+
+
+def test_more_pairs_are_not_asked_for_where_there_are_enough():
+    """Wrong labels among the most similar pairs end the test: 501 pairs instead of 500 would change nothing."""
+    scores = np.linspace(1, 0, 500)
+    labels = np.where(np.arange(500) < 30, np.arange(500) % 3 > 0, np.arange(500) < 250).astype(float)
+    made = thresholds.promise(scores, labels, 0.9)
+    assert (made.threshold, made.needed) == (None, None)
+    assert "10 of the first 29 have the label 0" in made.note
+    assert "check their labels" in made.note
+    assert thresholds.promise(scores[30:], labels[30:], 0.9).threshold is not None
+
+
+def test_where_pairs_are_missing_the_recall_they_would_bring_is_said():
+    scores = np.linspace(1, 0, 120)
+    labels = np.where(np.arange(120) < 40, np.arange(120) % 20 > 0, np.arange(120) < 60).astype(float)
+    made = thresholds.promise(scores, labels, 0.95)
+    assert made.needed > 120
+    assert "would then find about" in made.note

@@ -90,6 +90,11 @@ def is_regular(text: str, dialect: Dialect) -> bool:
     return not _marked(text, dialect) or _grammar(dialect).fullmatch(text) is not None
 
 
+def is_open(text: str, dialect: Dialect) -> bool:
+    """Whether a quote of a record never closes."""
+    return _marked(text, dialect) and not is_regular(text, dialect) and _open(dialect).fullmatch(text) is not None
+
+
 def cut(text: str, dialect: Dialect) -> list[str]:
     """The fields of a record."""
     delimiter = dialect.delimiter

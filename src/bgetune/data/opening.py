@@ -114,7 +114,7 @@ def _select(
 
 
 def all_rows(source: Source) -> pd.DataFrame:
-    """All rows of a source with all its columns, as text (None where there is nothing); lists as JSON.
+    """All rows of a source with all its columns that have a name, as text (None where there is nothing); lists as JSON.
 
     Raises:
         InputError: where it cannot be read.
@@ -128,9 +128,10 @@ def first_rows(source: Source, rows: int) -> pd.DataFrame:
 
 
 def _texts(part: Part, first: int | None = None) -> pd.DataFrame:
-    found, _ = part.rows(list(part.columns), first)
-    texts = ", ".join(f"{column.text} AS {identifier(name)}" for name, column in part.columns.items())
+    named = {name: column for name, column in part.columns.items() if name}
+    found, _ = part.rows(list(named), first)
+    texts = ", ".join(f"{column.text} AS {identifier(name)}" for name, column in named.items())
     limit = "" if first is None else f"LIMIT {first}"
     with reading(part.name):
         query = f"SELECT {texts} FROM ({found}) WHERE ({part.broken}) IS NULL {limit}"
-        return connect().con.execute(query).df().astype(object).set_axis(list(part.columns), axis=1)
+        return connect().con.execute(query).df().astype(object).set_axis(list(named), axis=1)

@@ -56,10 +56,11 @@ def _delimited(file: TextFile, wanted: Collection[str], delimiter: str | None) -
     for text in delimited.records(_lines(file), dialect, len(names)):
         if text.strip():
             fields = delimited.cut(text, dialect)
+            what = "a quote that never closes" if delimited.is_open(text, dialect) else ""
             if len(fields) != len(names):
-                raise InputError(
-                    f"{file.name}, line {line}: cannot be read: {len(fields)} fields, not {len(names)}; correct it"
-                )
+                what = f"{len(fields)} fields, not {len(names)}"
+            if what:
+                raise InputError(f"{file.name}, line {line}: cannot be read: {what}; correct the line")
             rows.append(fields)
         line += 1 + text.count("\n")
     return pd.DataFrame(rows[1:], columns=names, dtype=str)

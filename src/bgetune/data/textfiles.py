@@ -9,11 +9,14 @@ from __future__ import annotations
 import codecs
 import gzip
 import re
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+import pyarrow as pa
 
 from bgetune.data import delimited, engine
 from bgetune.data.delimited import Dialect
@@ -220,7 +223,7 @@ def _clean(file: TextFile, dialect: Dialect | None, width: int, skip: int, rows:
                 encoding = recognise(file, chunk)
             if not (
                 encoding in (None, "utf-8", "utf-8-sig", "ascii")
-                and decodes(chunk, "utf-8")
+                and _is_utf8(chunk)
                 and b"\0" not in chunk
                 and (b"\r" not in chunk or chunk.count(b"\r") == chunk.count(b"\r\n"))
                 and not (dialect and _runs_on(chunk, dialect))
@@ -229,6 +232,16 @@ def _clean(file: TextFile, dialect: Dialect | None, width: int, skip: int, rows:
         else:
             return Clean(file.path, skip + head_lines, dialect.delimiter if dialect else "")
     return _rewrite(file, encoding or encoding_of(file), dialect, width, skip, rows)
+
+
+def _is_utf8(chunk: bytes) -> bool:
+    """Whether a chunk is valid UTF-8; Arrow can tell several times as fast as Python can decode."""
+    offsets = pa.py_buffer(struct.pack("<2q", 0, len(chunk)))
+    try:
+        pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(chunk)]).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _first_lines(lines: Iterable[str], dialect: Dialect | None, width: int, rows: int) -> int | None:

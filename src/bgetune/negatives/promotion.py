@@ -36,7 +36,7 @@ def mutual_neighbors(
 
     A base model's nearest neighbour is as likely a near-miss as a paraphrase; a model that was tuned on the team's own
     positives is a better witness, but no reranker. Training again with such pairs is self-training. Measured (two
-    rounds in `tests/benchmarks/bench_training.py`), it lowers drift and does not raise the AUC; on the demo world,
+    rounds in `tests/benchmarks/bench_separation.py`), it lowers drift and does not raise the AUC; on the demo world,
     which is full of near-misses, it lowers that, too. So it is off unless asked for.
 
     Args:

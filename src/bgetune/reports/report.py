@@ -96,11 +96,12 @@ def write_index(run_dir: Path, run_name: str) -> None:
             figure=_figure(run_dir, stages, FIGURE),
             narrow=_figure(run_dir, stages, NARROW),
             headline=sections.headline(results),
-            recalls=sections.recalls(results),
+            recalls=sections.recalls(results.get("recalls", ())),
             thresholds=sections.thresholds(results, calibrated.get("parameters", {}).get("confidence", 0.95)),
             search=sections.search(results),
             mistakes=sections.mistakes(run_dir, stages),
             funnel=sections.funnel(run_dir, stages),
+            false_negatives=sections.false_negatives(stages),
             failed=verdict.calibration_failed(results),
             rounds=_rounds([stages.get(name, {}) for name in names if manifest.notebook_of(name) in ROUND]),
             base_model=calibrated.get("parameters", {}).get("model"),
@@ -109,6 +110,7 @@ def write_index(run_dir: Path, run_name: str) -> None:
             machine=sections.machine(stages),
             times=sections.times(run_dir, stages),
             comparisons=comparisons(run_dir),
+            judging=stages.get("01_positives", {}).get("metrics", {}).get("judging"),
             files=[
                 record["path"]
                 for entry in stages.values()

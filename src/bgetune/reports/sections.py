@@ -58,10 +58,14 @@ def headline(results: Mapping[str, Any]) -> Table | None:
     )
 
 
-def recalls(results: Mapping[str, Any]) -> Table | None:
-    """Recall on test at each promised precision, before and after."""
+def recalls(recorded: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Recall on test at each promised precision, before and after.
+
+    Args:
+        recorded: rows of `scoring.gain.recall_at_promises`, None for NaN.
+    """
     rows = []
-    for row in results.get("recalls", ()):
+    for row in recorded:
         both = [_of_model(row, name) for name in ("before", "after")]
         missing = row["before"] is None and row["after"] is None
         rows.append(
@@ -77,7 +81,7 @@ def recalls(results: Mapping[str, Any]) -> Table | None:
         )
     if not rows:
         return None
-    better = [("good" if (row["difference_low"] or 0) > 0 else "") for row in results["recalls"]]
+    better = [("good" if (row["difference_low"] or 0) > 0 else "") for row in recorded]
     columns = ("recall before", "difference", "95 % interval of the difference")
     looks = {name: ["number"] * len(rows) for name in columns} | {"recall after": [f"number {look}" for look in better]}
     return tables.table(pd.DataFrame(rows).set_index("precision promised"), looks=looks)
@@ -166,6 +170,10 @@ def rounds(rows: Sequence[Mapping[str, Any]]) -> Table:
             {
                 N_("round"): number,
                 N_("mined by"): by,
+                N_("false negatives expected"): mined.get("expected_false_negatives"),
+                N_("90 % interval of them"): numbers.interval(
+                    [mined.get(f"expected_false_negatives_{side}") for side in ("low", "high")]
+                ),
                 N_("false negatives"): mined.get("false_negatives"),
                 N_("queries with negatives"): mined.get("with_negatives"),
                 N_("negatives a query"): mined.get("negatives_per_query"),
@@ -205,6 +213,20 @@ def funnel(run_dir: Path, stages: Stages) -> Table | None:
     frame = pd.DataFrame({N_("what"): [what for what, *_rest in rows], N_("number"): shown})
     looks = [look for *_rest, look in rows]
     return tables.table(frame, looks={"what": looks, "number": [f"number {look}" for look in looks]}, cards=False)
+
+
+def false_negatives(stages: Stages) -> str | None:
+    """What is expected of the hard negatives of the last mining, and the truth where it is known, in words."""
+    runs = [name for name in stages if manifest.notebook_of(name) == "03_hard_negatives"]
+    mined = stages[runs[-1]].get("metrics", {}) if runs else {}
+    expected, true = mined.get("expected_false_negatives"), mined.get("false_negatives")
+    if expected is None:
+        return None
+    bounds = [mined.get(f"expected_false_negatives_{side}") for side in ("low", "high")]
+    words = _("Of the hard negatives, {share} are expected to be unknown positives (90 % interval {bounds}).").format(
+        share=numbers.share(expected, 1), bounds=numbers.interval(bounds)
+    )
+    return words if true is None else words + " " + _("Truly, it is {share}.").format(share=numbers.share(true, 1))
 
 
 def _counted(notebook: str, entry: Mapping[str, Any]) -> tuple[list[tuple[str, int | None]], ...]:
@@ -296,7 +318,7 @@ def machine(stages: Stages) -> Table | None:
     entry = list(stages.values())[-1]
     rows = {
         _("revision"): entry.get("git") or tables.MISSING,
-        _("computed on"): entry.get("machine") or entry.get("device", tables.MISSING),
+        _("computed on"): ", ".join(filter(None, map(entry.get, ("device", "machine")))) or tables.MISSING,
         _("seed"): str(entry.get("seed", tables.MISSING)),
         **entry.get("versions", {}),
     }

@@ -28,6 +28,8 @@ COLUMNS = (
     # 03
     *(N_("text to join"), N_("truly the same"), N_("candidates"), N_("queries"), N_("why"), N_("what"), N_("setting")),
     *(N_("with_negatives"), N_("full"), N_("negatives_per_query"), N_("doubted"), N_("false_negatives"), N_("query")),
+    *(N_("expected"), N_("true"), N_("expected_false_negatives")),
+    *(N_("expected_false_negatives_low"), N_("expected_false_negatives_high")),
     *(N_("a positive (similarity)"), N_("hard negatives (similarity)"), N_("candidate"), N_("kind")),
     # 04
     *(N_("groups"), N_("positives"), N_("hard_negatives"), N_("without_negatives"), N_("with_instruction")),
@@ -46,7 +48,7 @@ RULES = (
     *(N_("meaning lost"), N_("other cluster"), N_("two clusters"), N_("enough"), N_("ungated")),
     # of the miner
     *(N_("known_positive"), N_("same_cluster"), N_("missed_positive"), N_("rank"), N_("below_window")),
-    *(N_("above_window"), N_("margin"), N_("veto"), N_("(not needed)"), N_("(taken)")),
+    *(N_("above_window"), N_("margin"), N_("unknown_positive"), N_("veto"), N_("(not needed)"), N_("(taken)")),
 )
 
 NAMES = (

@@ -210,8 +210,20 @@ def _needed(
         middle = np.sqrt(low * high)
         passes = betainc(likely * middle, (1 - likely) * middle + 1, wanted) <= level
         low, high = np.where(passes, low, middle), np.where(passes, middle, high)
-    needed = int(np.ceil(max((high * effect / share).min(), total + 1)))
-    return needed, f"too few pairs: at least {needed:,} labelled pairs like these are needed, there are {total:,.0f}"
+    wanted_pairs = high * effect / share
+    needed, best = int(np.ceil(wanted_pairs.min())), int(wanted_pairs.argmin())
+    if needed <= total:  # there are enough, but the test goes down from the top and has ended before
+        first = min(int(np.searchsorted(ranks, fewest)), len(ranks) - 1)
+        wrong = f"{ranks[first] - correct[first]:,.0f} of the first {ranks[first]:,.0f} have the label 0"
+        return None, (
+            f"the most similar pairs are less precise than those below them ({wrong}), and no threshold is chosen past "
+            f"them: check their labels; more pairs alone will not help"
+        )
+    recall = correct[good][best] / max(correct[-1], 1)
+    return needed, (
+        f"too few pairs: at least {needed:,} labelled pairs like these are needed, there are {total:,.0f}; the "
+        f"threshold would then find about {recall:.0%} of the positives"
+    )
 
 
 def _at_sample_balance(precision: float, positives: float, count: int, prior: float, risk: float) -> float:

@@ -26,7 +26,7 @@ from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.models.tokens import shorten
 from bgetune.training import checkpoints, evaluation, events
-from bgetune.training.groups import Group
+from bgetune.training.groups import Group, with_epochs
 from bgetune.training.sentence_transformers import (
     LOGS,
     Trained,
@@ -69,6 +69,7 @@ def train(
         events.require()
     if pairs is not None and not evaluation.can_be_judged(pairs):
         pairs = None
+    options = with_epochs(options, groups, pairs)
     source = hub.fetch(base)
     pooling_method(source)
     weights = sum(file.stat().st_size for file in source.glob(f"*{hub.WEIGHTS}"))

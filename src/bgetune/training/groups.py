@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bgetune.config.stages import Train
 from bgetune.errors import InputError
+from bgetune.training.evaluation import can_be_judged
+
+FULL_TRAINING = 12_000
+"""Queries, with repetition, that a training reads where the profile gives no number of epochs."""
+
+LEAST_EPOCHS, MOST_EPOCHS = 3, 10
+"""Epochs of such a training."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +192,21 @@ def choose(
         return chosen, list(group.negatives)
     drawn = np.random.default_rng([*seed, epoch]).choice(len(group.negatives), size=negatives, replace=False)
     return chosen, [group.negatives[i] for i in sorted(drawn)]
+
+
+def with_epochs(options: Train, groups: Sequence[Group], pairs: pd.DataFrame | None) -> Train:
+    """The options with a number of epochs: the given one, else one that follows from the number of groups.
+
+    Few groups take few steps an epoch and gain from more epochs, as long as dev shows when they no longer do.
+
+    Args:
+        pairs: dev pairs. None, or pairs of one label only: nothing shows it.
+    """
+    if options.epochs is not None:
+        return options
+    judged = pairs is not None and can_be_judged(pairs)
+    wanted = -(-FULL_TRAINING // max(len(groups), 1)) if judged else LEAST_EPOCHS
+    return options.model_copy(update={"epochs": min(max(wanted, LEAST_EPOCHS), MOST_EPOCHS)})
 
 
 def summary(groups: Sequence[Group]) -> pd.DataFrame:

@@ -31,7 +31,7 @@ from bgetune.models.encoder import Encoder
 from bgetune.models.tokens import preprocessor, shorten
 from bgetune.training import checkpoints, evaluation, events, lora
 from bgetune.training.collator import GroupCollator, Guide
-from bgetune.training.groups import Group, blocks
+from bgetune.training.groups import Group, blocks, with_epochs
 from bgetune.training.losses import RankingLoss, graded_loss
 from bgetune.training.sampler import ClusterBatchSampler, MixedBatchSampler
 
@@ -100,6 +100,7 @@ def train(
         lora.add(model, options.lora_rank, options.seed)
     if pairs is not None and not evaluation.can_be_judged(pairs):
         pairs = None
+    options = with_epochs(options, groups, pairs)
     if options.graded_loss == "none" or graded is None or graded.empty:
         graded = None
     key = checkpoint_key(base, groups, cluster_of, options, pairs, graded)
@@ -471,7 +472,7 @@ def checkpoint_key(
 ) -> list[str]:
     """All that the weights of a training follow from."""
     return [
-        options.model_dump_json(exclude={"general", "merge_weight", "tensorboard", "push_to_hub"}),
+        options.model_dump_json(exclude={"general", "merge_weight", "tensorboard", "push_to_hub", "dtype"}),
         *(hub.fingerprint(hub.fetch(location)) for location in (base, options.guide) if location is not None),
         str(uses_bfloat16(options)),
         json.dumps([dataclasses.astuple(group) for group in groups]),
