@@ -31,10 +31,10 @@ from bgetune.data.opening import Raw
 from bgetune.data.parts import Opened, reading, wanted
 from bgetune.errors import InputError
 
-IDS = ("user_id", "session_id", "time", "url", "title", "rank", "dwell")
-"""Columns of a click log that are no texts: what is missing in them is spelled in many ways."""
-COUNTED = ("user_id", "session_id", "url", "title")
-"""Those of them of which it is said how many were read as missing for their spelling."""
+IDS = ("user_id", "session_id", "url", "title")
+"""Columns of a click log that are no texts: what is missing in them is spelled in many ways, and counted."""
+PARSED = ("time", "rank", "dwell")
+"""Those of which only what can be read as a time or number counts."""
 
 
 # --- the readers --------------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def read_clicks(source: ClickSource) -> tuple[ibis.Table, pd.DataFrame]:
         "rank": source.rank_column,
         "dwell": source.dwell_column,
     }
-    raw = opening.view(source, columns, ids=IDS, counted=COUNTED)
+    raw = opening.view(source, columns, ids=IDS, parsed=PARSED)
     values = {
         "time": _time_sql(source, raw) if source.time_column else "NULL::TIMESTAMP",
         "user_id": "user_id" if source.user_column else "coalesce(session_id, 'row ' || row_number() OVER ())",
@@ -254,10 +254,10 @@ def _select(
     name = label(raw.source)
     cases = " ".join(f"WHEN {test} THEN {literal(reason)}" for reason, test in rules.items())
     columns = ", ".join(f"{value} AS {identifier(column)}" for column, value in values.items())
-    given = "".join(f", {column}_raw, {column} AS {column}_id" for column in raw.counted)
+    given = "".join(f", {column}_raw, {column} AS {column}_id" for column in raw.ids)
     told = "".join(
         f", count({column}_raw) - count({column}_id), min(CASE WHEN {column}_id IS NULL THEN {column}_raw END)"
-        for column in raw.counted
+        for column in raw.ids
     )
     view, used = f"{raw.view}_rows", f"{raw.view}_used"
     with reading(name):
@@ -271,7 +271,7 @@ def _select(
             "GROUP BY reason ORDER BY ALL"
         ).fetchall()
     dropped = [*raw.lost, *((name, why, rows, example) for why, rows, example, *_ in counts if why)]
-    for number, column in enumerate(raw.counted):
+    for number, column in enumerate(raw.ids):
         spelled = [row[3 + 2 * number : 5 + 2 * number] for row in counts if row[0] is None]
         dropped += [(name, f"{column} read as missing (the row is used)", rows, value) for rows, value in spelled]
     table = dropped_rows(dropped)
