@@ -179,6 +179,7 @@ class Stage:
             "metrics": metrics,
             "seed": self.params.seed,
             "device": device_name(),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - self.started, 1),
             "versions": {"python": platform.python_version(), **_versions()},
