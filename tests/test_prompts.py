@@ -52,7 +52,7 @@ def test_every_stage_scores_a_pair_alike(tmp_path, name):
     expected = pairs.similarities(encoder, judged, texts)  # 05_calibrate
     prompts = encoder.prompts
     heldout = judged.assign(label=1, kind="positive", split="dev")
-    graded = pd.DataFrame(columns=["a_id", "b_id", "grade", "origin", "split"])
+    graded = pd.DataFrame(columns=["a_id", "b_id", "grade", "label", "origin", "split"])
     dev = evaluation.dev_pairs(heldout, graded, texts, prompts)
     model = load(base, options)
     np.testing.assert_allclose(cosines(encoder_of(model, 4), dev), expected, atol=1e-5)  # 04_train
