@@ -43,9 +43,9 @@ class GroupCollator:
 
     The negatives of a query are the positives of the other queries of its batch, except those of its own cluster, and
     its own hard negatives. Those of other queries are masked: near-misses of one query are often unknown positives of
-    another. Measured with a linear layer over frozen vectors, masking them raises the AUC from .941 to .952 on CLINC150
-    and from .491 to .498 on the demo world, both with half of the texts unlabelled (two seeds); on bank questions, where
-    nearly every text is in a labelled pair, it costs .003 (one seed).
+    another. Measured with a linear layer over frozen vectors, masking them raises the AUC from .941 to .952 on
+    CLINC150 and from .491 to .498 on the demo world, both with half of the texts unlabelled (two seeds); on bank
+    questions, where nearly every text is in a labelled pair, it costs .003 (one seed).
 
     A group is called by `epoch * n + number`, its item, for n groups: what it brings follows from the item alone, so a
     training that continues sees the batches that an unbroken one would have seen.
