@@ -9,8 +9,9 @@ import pytest
 
 from bgetune import checks, new, pipeline, runs
 from bgetune.config.profile import load_profile, resolve
-from bgetune.config.sources import Sources
+from bgetune.config.sources import PairSource, Sources
 from bgetune.data import recognise
+from bgetune.data.sources import read_pairs
 from bgetune.runs import manifest
 
 MEANINGS = [
@@ -87,6 +88,11 @@ CASES = {
         "pairs",
         {"a_column": "sentence1", "b_column": "sentence2", "label_column": "label"},
     ),
+    "all_the_same.csv": (
+        "text_a,text_b,label\n" + text((a, b, 1) for a, b in PAIRS),
+        "pairs",
+        {"label_column": "label"},
+    ),
     "words.csv": (
         "句子1,句子2,是否相似\n" + text((a, b, "是" if n % 2 else "否") for n, (a, b) in enumerate(PAIRS)),
         "pairs",
@@ -125,7 +131,8 @@ def test_what_a_file_seems_to_be(tmp_path, name):
 def test_flagembedding_groups(tmp_path):
     lines = [json.dumps({"query": a, "pos": [b], "neg": ["别的"]}, ensure_ascii=False) for a, b in PAIRS]
     found = guess(tmp_path, "train.jsonl", "\n".join(lines))
-    assert found.kind == ("groups" if "groups" in Sources.model_fields else None)
+    assert found.kind == "groups"
+    assert found.parameters == {"query_column": "query", "positives_column": "pos", "negatives_column": "neg"}
 
 
 def test_what_is_doubtful_has_its_choices(tmp_path):
@@ -156,6 +163,17 @@ def test_places_of_folders_sheets_and_databases(tmp_path):
     (place,) = recognise.places(f"sqlite:///{tmp_path}/d.sqlite", tmp_path)
     assert place["table"] == "searches"
     assert recognise.recognise(place).kind == "clicks"
+
+
+def test_a_title_above_the_header_is_left_out(tmp_path):
+    table = pd.DataFrame(
+        [["客服问答 2026", ""], ["", ""], ["问题", "答案"], ["怎么还款", "打开首页"], ["怎么提现", "点余额"]]
+    )
+    table.to_excel(tmp_path / "title.xlsx", index=False, header=False)
+    (place,) = recognise.places("title.xlsx", tmp_path)
+    found = recognise.recognise(place)
+    assert (found.kind, found.parameters) == ("qa", {"a_column": "问题", "b_column": "答案"})
+    assert read_pairs(PairSource(**found.place, **found.parameters))[0]["a"].tolist() == ["怎么还款", "怎么提现"]
 
 
 @pytest.mark.parametrize(

@@ -81,10 +81,7 @@ def private_folder(parent: Path, prefix: str = "") -> Path:
         prefix: of the folder's name; only folders with it are looked at.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob(f"{prefix}*"):
-        if left.is_dir():
-            with suppress(PermissionError):  # another user's
-                _remove_private(left)
+    remove_abandoned_private(parent, prefix)
     folder = parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
     descriptor = lock(
         folder.with_name(f"{folder.name}.lock")
@@ -92,6 +89,14 @@ def private_folder(parent: Path, prefix: str = "") -> Path:
     folder.mkdir(mode=0o700)
     atexit.register(_remove_private, folder, descriptor)
     return folder
+
+
+def remove_abandoned_private(parent: Path, prefix: str = "") -> None:
+    """Remove the private folders below `parent` whose processes were killed."""
+    for left in parent.glob(f"{prefix}*"):
+        if left.is_dir():
+            with suppress(PermissionError):  # another user's
+                _remove_private(left)
 
 
 def _remove_private(folder: Path, descriptor: int | None = None) -> None:

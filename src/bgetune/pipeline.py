@@ -24,7 +24,7 @@ from bgetune.checks import check, load
 from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, InternalError, explain
-from bgetune.paths import cache_root
+from bgetune.paths import cache_root, work_root
 from bgetune.reports import comparison, pages
 from bgetune.runs import manifest
 from bgetune.runs.copies import edits
@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if options.check else run_batch(profiles, course)
     except InputError as error:
         return _say(2, str(error))
+    except InternalError as error:
+        return _say(1, str(error))
     except OSError as error:
         explained = explain(error)
         if explained is None:
@@ -93,6 +95,7 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
     for sentence in (sentence for notebook in STAGES for sentence in edits(notebook)):
         print(f"note: {sentence}", flush=True)
     files.remove_abandoned(cache_root() / "data" / "cache")
+    files.remove_abandoned_private(work_root())
     status, failures = 0, {}
     folders = {profile.name: runs.run_folder(profile) for profile in profiles}
     for number, profile in enumerate(profiles):
@@ -113,7 +116,8 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
             raise
         failures[profile.name] = message
         _say(status, f"{f'{profile.name}: ' if len(profiles) > 1 else ''}{message}")
-        print(*_standing(profile), sep="\n", file=sys.stderr)
+        for line in _standing(profile):
+            print(line, file=sys.stderr)
     if len(profiles) > 1:
         page, table = comparison.compare(profiles, folders, failures)
         print(f"\n{table}\n\n  comparison: {page}", flush=True)

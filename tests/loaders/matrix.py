@@ -1,6 +1,6 @@
 """Which loaders give a tuned model's vectors: loader x version x kind of model, with the largest difference.
 
-    python tests/loaders/matrix.py                the models of the tests: CLS and mean pooling, prompts or none
+    python tests/loaders/matrix.py                models of the tests: CLS and mean pooling, with and without prompts
     python tests/loaders/matrix.py FOLDER...      models on disk as well, saved again as 04_train saves them
 
 Versions of sentence-transformers other than the installed one are put beside it with pip, each with a transformers of

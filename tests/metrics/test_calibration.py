@@ -258,7 +258,8 @@ def test_folds_never_part_a_cluster(monkeypatch):
             seen.extend(similarities)
             return np.full(len(similarities), 0.5)
 
-    monkeypatch.setattr(calibration, "METHODS", {"spy": Spy})
+    for module in (calibration, calibrators):
+        monkeypatch.setattr(module, "METHODS", {"spy": Spy})
     race = calibration.cross_validate(clusters / 100, labels, clusters)
     assert race["log_loss"].item() == pytest.approx(np.log(2))
     assert sorted(seen) == sorted(clusters / 100)  # every pair is judged once
@@ -298,3 +299,38 @@ def test_both_models_together_are_better_than_each():
     against = Combination.fit(one, 1 - two, labels)
     assert against.reranker == 0
     assert against.similarity > 0
+
+
+def test_min_max_takes_quantiles_or_bounds_by_hand():
+    rng = np.random.default_rng(0)
+    scores = np.r_[rng.uniform(0.3, 0.9, 998), -0.9, 1.0]
+    labels = (scores > 0.6).astype(int)
+    plain, typical, given = (
+        calibrators.fit("min_max", scores, labels, min_max=options)
+        for options in (None, {"quantiles": [0.01, 0.99]}, {"bounds": [0.2, 0.8]})
+    )
+    assert (plain.low_, plain.high_) == (-0.9, 1.0)
+    assert (typical.low_, typical.high_) == tuple(np.quantile(scores, [0.01, 0.99]))
+    assert 0.29 < typical.low_ < 0.32
+    np.testing.assert_allclose(given.predict([0.2, 0.5, 0.8, 0.95]), [0, 0.5, 1, 1])
+    again = calibrators.from_dict(given.to_dict())
+    np.testing.assert_array_equal(again.predict(scores), given.predict(scores))
+
+
+def test_a_map_that_was_asked_for_is_taken_and_its_cost_said():
+    rng = np.random.default_rng(1)
+    scores = rng.uniform(0, 1, 400)
+    labels = (rng.uniform(size=400) < 1 / (1 + np.exp(-12 * (scores - 0.5)))).astype(int)
+    race = calibration.cross_validate(scores, labels, np.arange(400), wanted="isotonic")
+    assert race["offered"].all()  # isotonic, too, although auto would want more pairs
+    assert calibration.choose(race, "isotonic") == "isotonic"
+    best = calibration.choose(race, "auto")
+    assert best == race["method"].iloc[0]
+    said = calibration.cost(race.set_index("method"), "min_max", best)
+    losses = race.set_index("method")["log_loss"]
+    assert f"log loss {losses['min_max']:.4f} instead of {losses[best]:.4f}" in said
+    assert losses["min_max"] > losses[best]
+    verdict = calibration.judge({"min_max": scores, best: scores**2}, labels, np.arange(400), count=100)
+    assert "calibration error" in calibration.cost(verdict, "min_max", best)
+    assert calibration.cost(verdict, best, best) == ""
+    assert not calibration.cross_validate(scores, labels, np.arange(400)).set_index("method").loc["isotonic", "offered"]

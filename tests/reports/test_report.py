@@ -215,6 +215,16 @@ def test_index_of_an_unfinished_run_says_so(tmp_path):
     assert "has not finished" in (tmp_path / "index.html").read_text("utf-8")
 
 
+def test_index_says_when_dev_and_test_cannot_be_judged(tmp_path):
+    judging = {"enough": False, "sentence": f"test has 3 clusters {SCRIPT}; label more"}
+    entry = {"metrics": {"judging": judging}, "outputs": {}, "seconds": 1, "started": "now"}
+    files.write_atomic(tmp_path / "manifest.json", json.dumps({"stages": {"01_positives": entry}}))
+    report.write_index(tmp_path, "mine")
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert "nothing was trained" in page
+    assert "test has 3 clusters &lt;script&gt;" in page
+
+
 def rounds(run_dir, first, second):
     """A manifest of two rounds with these average precisions on dev."""
     stages = {}

@@ -4,14 +4,16 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from bgetune.config.sources import GeneralSource
 from bgetune.config.stages import Train
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import NO_PROMPTS, Prompts
-from bgetune.training.save import model_card, save
+from bgetune.training.save import agreement, model_card, save
 
 
 @pytest.mark.parametrize("with_normalisation", [True, False])
@@ -26,6 +28,23 @@ def test_all_readers_give_the_same_vectors(base, readers, tmp_path, with_normali
         np.testing.assert_allclose(queries, found["bgetune"][1], atol=1e-5, err_msg=reader)
         np.testing.assert_allclose(np.linalg.norm(documents, axis=1), 1, atol=1e-5)
     assert np.abs(found["bgetune"][0] - found["bgetune"][1]).max() > 0.01
+
+
+@pytest.mark.parametrize(("dtype", "loss"), [("float16", 1e-4), ("bfloat16", 1e-2)])
+def test_shorter_weights_are_measured_and_leave_the_model_alone(base, tmp_path, dtype, loss):
+    texts = ["怎么查询密码", "如何修改我的订单", "我想取消贷款"]
+    model = SentenceTransformer(str(base), device="cpu")
+    before = model.encode(texts)
+    save(model, tmp_path / "full")
+    save(model, tmp_path / "short", dtype=dtype)
+    np.testing.assert_array_equal(model.encode(texts), before)
+    full, short = (agreement(tmp_path / name, model, texts) for name in ("full", "short"))
+    assert full["min_cosine"] > 1 - 1e-6
+    assert 1 - loss < short["min_cosine"] < 1 - 1e-9
+    assert short["mib"] < 0.6 * full["mib"]
+    weights = load_file(tmp_path / "short" / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {getattr(torch, dtype)}
+    assert {weight.dtype for weight in load_file(tmp_path / "full" / "model.safetensors").values()} == {torch.float32}
 
 
 def test_what_is_written(base, tmp_path):

@@ -279,6 +279,11 @@ class Train(Embeds, Seeded):
         description="What is computed in (weights stay float32); auto: bfloat16 on a GPU or CPU with instructions for "
         "it, else float32.",
     )
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32",
+        description="Type of the saved weights. The two short ones halve the folder; how far vectors move is measured, "
+        "and 05_calibrate chooses its thresholds on what was saved.",
+    )
     gradient_checkpointing: bool = Field(False, description="Less memory, about a third more time.")
     eval_steps: int | None = Field(
         None, ge=1, description="Steps between two looks at dev, each with a checkpoint. Null: a tenth of the training."
@@ -327,6 +332,10 @@ class Train(Embeds, Seeded):
 # --- 05_calibrate -------------------------------------------------------------------------------------------------
 
 
+Quantile = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+
+
 class Calibrate(Reranks, Embeds, Seeded):
     """05_calibrate: drift before and after, calibrated scores, thresholds with a promise."""
 
@@ -349,10 +358,36 @@ class Calibrate(Reranks, Embeds, Seeded):
         description="Pairs labelled by people, of either label, that dev and test each must have for calibration to "
         "use them; with fewer, the positives and hard negatives of 03_hard_negatives are used.",
     )
-    isotonic_min_pairs: int = Field(1000, ge=10, description="Dev pairs below which isotonic is not offered.")
+    calibration: Literal["auto", "min_max", "platt", "isotonic", "beta"] = Field(
+        "auto",
+        description="Map from cosine to probability. auto: the one with the lowest log loss on held-out dev clusters; "
+        "for another one the report shows what it costs. min_max is linear and no probability.",
+    )
+    min_max_quantiles: list[Quantile] = Field(
+        [0.0, 1.0],
+        min_length=2,
+        max_length=2,
+        description="For min_max: quantiles of the dev pairs' cosines that become 0 and 1. [0.01, 0.99]: no single "
+        "pair stretches the map.",
+    )
+    min_max_bounds: list[Cosine] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="For min_max: the cosines that become 0 and 1, by hand. Null: at min_max_quantiles.",
+    )
+    isotonic_min_pairs: int = Field(1000, ge=10, description="Dev pairs below which auto does not take isotonic.")
     resamples: int = Field(500, ge=100, le=10000, description="Bootstrap resamples of clusters, for the intervals.")
     top_k: int = Field(10, ge=1, le=1000, description="Search results that are judged and reranked.")
     search_queries: int = Field(300, ge=10, description="Queries searched with, at most, in dev and in test.")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Calibrate:
+        for name in ("min_max_quantiles", "min_max_bounds"):
+            pair = getattr(self, name)
+            if pair is not None and pair[0] >= pair[1]:
+                raise ValueError(f"{name}: the first must be below the second: they become 0 and 1")
+        return self
 
 
 STAGES: dict[str, type[Section]] = {

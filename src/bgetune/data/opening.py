@@ -114,7 +114,7 @@ def _select(
 
 
 def first_rows(source: Source, rows: int) -> pd.DataFrame:
-    """The first rows of a source with all its columns, as text (None where there is nothing); lists as JSON.
+    """The first rows of a source with all its columns that have a name, as text (None where there is nothing); lists as JSON.
 
     Only the beginning is read, and of several parts only the first.
 
@@ -122,8 +122,9 @@ def first_rows(source: Source, rows: int) -> pd.DataFrame:
         InputError: where it cannot be read.
     """
     part = open_source(source).parts[0]
-    found, _ = part.rows(list(part.columns), rows)
-    texts = ", ".join(f"{column.text} AS {identifier(name)}" for name, column in part.columns.items())
+    named = {name: column for name, column in part.columns.items() if name}
+    found, _ = part.rows(list(named), rows)
+    texts = ", ".join(f"{column.text} AS {identifier(name)}" for name, column in named.items())
     with reading(part.name):
         query = f"SELECT {texts} FROM ({found}) WHERE ({part.broken}) IS NULL LIMIT {rows}"
-        return connect().con.execute(query).df().astype(object).set_axis(list(part.columns), axis=1)
+        return connect().con.execute(query).df().astype(object).set_axis(list(named), axis=1)

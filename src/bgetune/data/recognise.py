@@ -31,6 +31,8 @@ TEXTS = (
     *("anchor_column", "positive_column", "negative_column"),
 )
 """Parameters of sources that name columns of texts."""
+MOST_TITLE_ROWS = 5
+"""Rows that a title above the header line takes, at most."""
 NO_DELIMITER = "\x1f"
 """Reads a line as one column: no text holds it."""
 YES_NO = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no", "是", "否", "相同", "不同", "相似", "不相似"}
@@ -174,6 +176,9 @@ def recognise(place: Mapping[str, Any]) -> Guess:
         InputError: if it cannot be read.
     """
     columns, rows = read(place)
+    if place.get("path") and not _is_known(columns) and (skipped := _below_title(place)):
+        place = {**place, "skip_rows": skipped}
+        columns, rows = read(place)
     found = _word_lists(place, columns)
     if found:
         place = {**place, "header": False}
@@ -219,6 +224,18 @@ def _is_known(columns: Sequence[Column]) -> bool:
     """Whether one of the columns has a name that columns have."""
     known = {word for words in NAMES.values() for word in words.split()}
     return any(_plain(column.name) in known for column in columns)
+
+
+def _below_title(place: Mapping[str, Any]) -> int | None:
+    """How many rows stand above the header line, if it is one of the next: two of its names or more are known."""
+    for skipped in range(1, MOST_TITLE_ROWS + 1):
+        try:
+            columns, _ = read({**place, "skip_rows": skipped}, rows=20)
+        except InputError:
+            return None
+        if sum(_is_known([column]) for column in columns) >= 2:
+            return skipped
+    return None
 
 
 def _is_row(place: Mapping[str, Any], columns: Sequence[Column]) -> bool:
@@ -330,7 +347,7 @@ def _labelled(columns: Sequence[Column]) -> Found | None:
     if label is None:
         few = [c for c in roles.free(("number",)) if 2 <= len(c.distinct) <= 6 and len(c.values) >= 5 * len(c.distinct)]
         label = next((c for c in few if all(re.fullmatch("[0-5]", value) for value in c.distinct)), None)
-    if label is None or label.kind not in ("number", "id", "text") or len(label.distinct) < 2:
+    if label is None or label.kind not in ("number", "id", "text"):
         return None
     words = {value.lower() for value in label.distinct}
     if label.kind != "number" and not words <= YES_NO:

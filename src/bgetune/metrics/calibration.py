@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bgetune.errors import InputError
-from bgetune.metrics.calibrators import METHODS
+from bgetune.metrics.calibrators import METHODS, make
 from bgetune.metrics.statistics import bootstrap, clopper_pearson, prior_weights
+
+AUTO = "auto"
+"""The parameter `calibration`: the map that wins by log loss."""
 
 BINS = 15
 """Of the calibration error, with the same number of pairs each."""
@@ -142,6 +146,8 @@ def cross_validate(
     prior: float | None = None,
     folds: int = 5,
     isotonic_min_pairs: int = 1000,
+    wanted: str = AUTO,
+    min_max: Mapping[str, Any] | None = None,
     seed: int = 42,
 ) -> pd.DataFrame:
     """The log loss of every map on pairs of clusters that it was not fitted on, best first.
@@ -153,6 +159,8 @@ def cross_validate(
         prior: share of positives in production; see `statistics.prior_weights`.
         folds: of clusters, with about the same balance each.
         isotonic_min_pairs: pairs below which isotonic is not offered: it follows the noise of small samples.
+        wanted: a map that is offered in any case, as somebody asked for it.
+        min_max: arguments of `calibrators.MinMax`.
 
     Returns:
         ``method, log_loss, offered``; methods that are not offered come last, without a loss.
@@ -172,14 +180,14 @@ def cross_validate(
         StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(similarities[:, None], labels, clusters)
     )
     rows = []
-    for name, kind in METHODS.items():
-        offered = name != "isotonic" or len(labels) >= isotonic_min_pairs
+    for name in METHODS:
+        offered = name != "isotonic" or wanted == "isotonic" or len(labels) >= isotonic_min_pairs
         loss = np.nan
         if offered:
             predicted = np.empty(len(labels))
             for train, held in splits:
                 try:
-                    fitted = kind().fit(similarities[train], labels[train], weights[train])
+                    fitted = make(name, min_max).fit(similarities[train], labels[train], weights[train])
                     predicted[held] = fitted.predict(similarities[held])
                 except InputError:
                     # the scores rank these folds no better than chance: the share of positives is all there is to say
@@ -187,6 +195,33 @@ def cross_validate(
             loss = log_loss(predicted, labels, weights)
         rows.append((name, loss, offered))
     return pd.DataFrame(rows, columns=["method", "log_loss", "offered"]).sort_values("log_loss", ignore_index=True)
+
+
+def choose(race: pd.DataFrame, wanted: str) -> str:
+    """The map to take: the one that was asked for, else the best of those offered.
+
+    Args:
+        race: as `cross_validate` returns it.
+    """
+    return race.loc[race["offered"], "method"].iloc[0] if wanted == AUTO else wanted
+
+
+def cost(table: pd.DataFrame, chosen: str, automatic: str) -> str:
+    """What it costs to ask for another map than the one that wins, in one sentence; "" if it is that one.
+
+    Args:
+        table: index: name; ``log_loss`` and, where measured, ``ece``, of `judge`.
+        chosen, automatic: names of maps.
+    """
+    if chosen == automatic:
+        return ""
+    names = {"log_loss": "log loss", "ece": "calibration error"}
+    parts = [
+        f"{names[key]} {table.loc[chosen, key]:.4f} instead of {table.loc[automatic, key]:.4f}"
+        for key in names
+        if key in table
+    ]
+    return f"calibration: {chosen} was asked for; auto would take {automatic}: {', '.join(parts)}."
 
 
 def judge(

@@ -7,7 +7,7 @@ was fitted on). Where a map wants something between 0 and 1, it gets u = (1 + si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -75,13 +75,24 @@ class Calibrator:
 
 
 class MinMax(Calibrator):
-    """The simple linear map: the lowest similarity seen becomes 0, the highest 1. It only looks like a probability."""
+    """The simple linear map: a low similarity becomes 0, a high one 1. It only looks like a probability.
+
+    Args:
+        quantiles: of the similarities it is fitted on, which become 0 and 1: the lowest and the highest, or typical
+            ones, so that no single pair stretches the map.
+        bounds: the two similarities themselves, given by hand; nothing is fitted then.
+    """
 
     name = "min_max"
     fitted = ("low_", "high_")
 
+    def __init__(self, quantiles: Sequence[float] = (0, 1), bounds: Sequence[float] | None = None):
+        self.quantiles = quantiles
+        self.bounds = bounds
+
     def _fit(self, similarities, labels, weight):
-        self.low_, self.high_ = float(similarities.min()), float(similarities.max())
+        low, high = np.quantile(similarities, self.quantiles) if self.bounds is None else self.bounds
+        self.low_, self.high_ = float(low), float(high)
         if self.low_ == self.high_:
             raise InputError(f"calibration: all similarities are {self.low_}; is the model the right one?")
 
@@ -169,9 +180,24 @@ class Isotonic(Calibrator):
 METHODS: dict[str, type[Calibrator]] = {kind.name: kind for kind in (MinMax, Platt, Beta, Isotonic)}
 
 
-def fit(method: str, similarities: np.ndarray, labels: np.ndarray, prior: float | None = None) -> Calibrator:
+def make(method: str, min_max: Mapping[str, Any] | None = None) -> Calibrator:
+    """A map of `METHODS` that is to be fitted.
+
+    Args:
+        min_max: arguments of `MinMax`.
+    """
+    return METHODS[method](**(min_max or {})) if method == MinMax.name else METHODS[method]()
+
+
+def fit(
+    method: str,
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    prior: float | None = None,
+    min_max: Mapping[str, Any] | None = None,
+) -> Calibrator:
     """A map of `METHODS` fitted to pairs, re-weighted to the balance of production; see `statistics.prior_weights`."""
-    return METHODS[method]().fit(similarities, labels, prior_weights(labels, prior))
+    return make(method, min_max).fit(similarities, labels, prior_weights(labels, prior))
 
 
 def from_dict(values: Mapping[str, Any]) -> Calibrator:

@@ -110,6 +110,7 @@ def write_index(run_dir: Path, run_name: str) -> None:
             machine=sections.machine(stages),
             times=sections.times(run_dir, stages),
             comparisons=comparisons(run_dir),
+            judging=stages.get("01_positives", {}).get("metrics", {}).get("judging"),
             files=[
                 record["path"]
                 for entry in stages.values()

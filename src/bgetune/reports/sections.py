@@ -318,7 +318,7 @@ def machine(stages: Stages) -> Table | None:
     entry = list(stages.values())[-1]
     rows = {
         _("revision"): entry.get("git") or tables.MISSING,
-        _("computed on"): entry.get("machine") or entry.get("device", tables.MISSING),
+        _("computed on"): ", ".join(filter(None, map(entry.get, ("device", "machine")))) or tables.MISSING,
         _("seed"): str(entry.get("seed", tables.MISSING)),
         **entry.get("versions", {}),
     }

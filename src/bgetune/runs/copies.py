@@ -24,7 +24,7 @@ def copy_notebook(notebook: str, **values: Any) -> NotebookNode:
         values: of the copy's parameters cell: profile, run_dir, round_number; see `parameters_cell`.
 
     Raises:
-        InputError: if the stored file is no notebook, or lacks its parameters cell.
+        InputError: if the stored file is no notebook, or has not just one parameters cell.
     """
     import nbformat
 
@@ -71,11 +71,11 @@ def _stored(notebook: str) -> dict:
         content = json.loads(file.read_text(encoding="utf-8"))
         for cell in content["cells"]:
             cell["source"] = "".join(cell["source"])
-        complete = any(map(is_parameters, content["cells"]))
+        complete = sum(map(is_parameters, content["cells"])) == 1
     except (ValueError, KeyError, TypeError):
         complete = False
     if not complete:
-        raise InputError(f"{file} is no notebook with a parameters cell; `git checkout {file}` restores it")
+        raise InputError(f"{file} is no notebook with one parameters cell; `git checkout {file}` restores it")
     return content
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bgetune.errors import InputError
-from bgetune.scoring import reference
+from bgetune.scoring import reference, stores
 
 if TYPE_CHECKING:
     from bgetune.data.text import Normalizer
@@ -67,6 +67,7 @@ def make_settings(
         "normalization": asdict(normalizer),
         "calibration": calibrator.to_dict(),
         "thresholds": thresholds.to_dict(),
+        "stores": stores.travelling(thresholds.to_dict()["precision"]),
         "reranker": reranking,
         "data": data,
         "test": test,

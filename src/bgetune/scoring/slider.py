@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bgetune.locale import _
 from bgetune.reports import figures, plots
 from bgetune.scoring import thresholds
 
@@ -68,7 +69,7 @@ class ThresholdSlider:
             min=low,
             max=high,
             step=0.001,
-            description="threshold",
+            description=_("threshold"),
             readout_format=".3f",
             layout={"width": "90%"},
         )
@@ -76,22 +77,30 @@ class ThresholdSlider:
         slider.observe(lambda change: setattr(shown, "value", self._html(change["new"])), "value")
         jumps = []
         for label, threshold in self.marks.items():
-            jumps.append(ipywidgets.Button(description=label, tooltip=f"{threshold:.3f}"))
-            jumps[-1].on_click(lambda _, threshold=threshold: setattr(slider, "value", threshold))
+            jumps.append(ipywidgets.Button(description=_(label), tooltip=f"{threshold:.3f}"))
+            jumps[-1].on_click(lambda _button, threshold=threshold: setattr(slider, "value", threshold))
         return ipywidgets.VBox([slider, ipywidgets.HBox(jumps), shown])
 
     def _html(self, threshold: float) -> str:
         facts, near = self.at(threshold)
-        names = {"precision": "precision", "recall": "recall", "coverage": "coverage", "f1": "F1"}
-        numbers = ", ".join(f"{name} <b>{facts[key]:.3f}</b>" for key, name in names.items())
+        shown = ", ".join(f"{_(key)} <b>{facts[key]:.3f}</b>" for key in ("precision", "recall", "coverage", "f1"))
         accepted, same = self.pairs["similarity"] >= threshold, self.pairs["same"]
-        counts = (
-            f"{accepted.sum():,} of {len(same):,} pairs are accepted, {(accepted & same).sum():,} of them rightly; "
-            f"{(same & ~accepted).sum():,} with the same meaning are missed"
-        )
+        counts = {
+            "accepted": accepted.sum(),
+            "all": len(same),
+            "right": (accepted & same).sum(),
+            "missed": (same & ~accepted).sum(),
+        }
+        said = _(
+            "{accepted} of {all} pairs are accepted, {right} of them rightly; {missed} with the same meaning are "
+            "missed."
+        ).format(**{name: f"{number:,}" for name, number in counts.items()})
         table = plots.table(near, digits=3, marked=near["accepted"] != near["same"])
-        above = f"From a cosine of <b>{threshold:.3f}</b> on: {numbers}.<br>{counts}."
-        return f"<p>{above} The pairs on either side, mistakes in red:</p>{table.html}"
+        above = _("From a cosine of {threshold} on: {measures}.").format(
+            threshold=f"<b>{threshold:.3f}</b>", measures=shown
+        )
+        below = _("The pairs on either side, mistakes in red:")
+        return f"<p>{above}<br>{said} {below}</p>{table.html}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         curve = thresholds.curve(self.pairs["similarity"], self.pairs["same"].astype(int), self.prior)

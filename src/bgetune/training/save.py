@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bgetune.config.stages import Train
 from bgetune.models import hub, layout
+from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import NO_PROMPTS, Prompts
 from bgetune.paths import is_hub_name
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-def save(model: SentenceTransformer, folder: str | Path, prompts: Prompts = NO_PROMPTS) -> None:
+def save(model: SentenceTransformer, folder: str | Path, prompts: Prompts = NO_PROMPTS, dtype: str = "float32") -> None:
     """Write a model so that every loader of embedding models gives the same vectors.
 
     Safetensors weights, tokenizer, pooling, a normalisation (added if the model has none) and the prompts, in the
@@ -28,11 +32,16 @@ def save(model: SentenceTransformer, folder: str | Path, prompts: Prompts = NO_P
         model: a transformer and its pooling.
         folder: made if missing.
         prompts: what was put before texts in training.
+        dtype: of the saved weights; the model itself stays as it is.
     """
     from sentence_transformers.sentence_transformer import modules
 
     if not any(isinstance(module, modules.Normalize) for module in model):
         model.append(modules.Normalize())
+    if dtype != "float32":
+        import torch
+
+        model = copy.deepcopy(model).to(getattr(torch, dtype))
     settings = prompts.saved()
     model.prompts, model.default_prompt_name = settings["prompts"], settings["default_prompt_name"]
     try:
@@ -44,6 +53,30 @@ def save(model: SentenceTransformer, folder: str | Path, prompts: Prompts = NO_P
     length = min((limit for limit in limits if limit), default=512)
     lower_case = bool(getattr(model[0], "do_lower_case", False))
     layout.make_classic(Path(folder), max_length=int(length), lower_case=lower_case)
+
+
+def agreement(folder: Path, model: SentenceTransformer, texts: Sequence[str]) -> dict[str, float]:
+    """How well a saved model agrees with the one in memory.
+
+    Args:
+        folder: as `save` leaves it.
+        model: what was saved, in float32.
+        texts: n texts.
+
+    Returns:
+        mean_cosine and min_cosine of a text's two vectors, norm_error (how far a norm is from 1, at most), mib (size of
+        the weights).
+    """
+    vectors = model.encode(list(texts), prompt="", normalize_embeddings=True, show_progress_bar=False)
+    saved = Encoder(folder, max_length=model.max_seq_length, device="cpu", cache_dir=None)
+    rows = saved.encode(texts, prompt="", progress=False)
+    cosine = (rows * vectors).sum(axis=1)
+    return {
+        "mean_cosine": float(cosine.mean()),
+        "min_cosine": float(cosine.min()),
+        "norm_error": float(np.abs(np.linalg.norm(rows, axis=1) - 1).max()),
+        "mib": sum(file.stat().st_size for file in folder.glob(f"*{hub.WEIGHTS}")) / 2**20,
+    }
 
 
 def write_card(folder: Path, options: Train, counts: Mapping[str, int], result: pd.DataFrame, run_name: str) -> None:
@@ -79,7 +112,7 @@ tags: [sentence-transformers, sentence-similarity, feature-extraction, bgetune]{
 # {_escape(base)}, fine-tuned by bgetune
 
 A sentence embedding model with {_POOLED.get(pooling, "its base model's pooling")} and vectors of length 1: the dot
-product of two is their cosine. It reads the first {length} tokens of a text.
+product of two is their cosine. It reads the first {length} tokens of a text.{_stored(options.dtype)}
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -109,6 +142,14 @@ this folder, not into it; `bgetune.scoring.Scorer.load("{run}")` reads both.
 
 {_table(("measure", *result.columns), measures)}
 """
+
+
+def _stored(dtype: str) -> str:
+    if dtype == "float32":
+        return ""
+    return (
+        f"\nIts weights are stored in {dtype}: read them as float32 for the vectors that its thresholds were chosen on."
+    )
 
 
 _POOLED = {"cls": "CLS pooling (the first token's vector)", "mean": "mean pooling (the mean of the tokens' vectors)"}

@@ -472,7 +472,7 @@ def checkpoint_key(
 ) -> list[str]:
     """All that the weights of a training follow from."""
     return [
-        options.model_dump_json(exclude={"general", "merge_weight", "tensorboard", "push_to_hub"}),
+        options.model_dump_json(exclude={"general", "merge_weight", "tensorboard", "push_to_hub", "dtype"}),
         *(hub.fingerprint(hub.fetch(location)) for location in (base, options.guide) if location is not None),
         str(uses_bfloat16(options)),
         json.dumps([dataclasses.astuple(group) for group in groups]),

@@ -1,0 +1,154 @@
+"""Cosine thresholds in the terms of vector stores: what each calls its bound, and the number to write there.
+
+Every bound is rounded to six digits to the strict side, so that a store never accepts what the threshold does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Store:
+    """A vector store, or one of its ways to give a bound.
+
+    Attributes:
+        name: of the store, with what the field or index must be.
+        line: how the bound is written; `{}` is the number.
+        formula: what the store compares, in terms of the cosine.
+        reported: the same as a function of the cosine.
+        rises: whether it rises with the cosine: a similarity, whose bound is a minimum; else a distance.
+    """
+
+    name: str
+    line: str
+    formula: str
+    reported: Callable[[float], float]
+    rises: bool = True
+
+    def bound(self, cosine: float) -> float:
+        """The number to write for a cosine threshold."""
+        scale = 10**DIGITS
+        # without the last bits of float arithmetic, which would take a whole unit: 1 - 0.9 is 0.09999999999999998
+        exact = round(self.reported(cosine) * scale, 6)
+        return float(np.ceil(exact) if self.rises else np.floor(exact)) / scale
+
+    def written(self, cosine: float) -> str:
+        """The line with its number."""
+        return self.line.replace("{}", f"{self.bound(cosine):.{DIGITS}f}")
+
+
+def _same(cosine: float) -> float:
+    return cosine
+
+
+def _shifted(cosine: float) -> float:
+    return (1 + cosine) / 2
+
+
+STORES = {
+    "elasticsearch_min_score": Store(
+        "Elasticsearch, dense_vector with similarity cosine", '"min_score": {}', "(1 + cosine) / 2", _shifted
+    ),
+    "elasticsearch_knn_similarity": Store(
+        "Elasticsearch, inside of knn", '"knn": {..., "similarity": {}}', "cosine", _same
+    ),
+    "opensearch_min_score": Store(
+        "OpenSearch 2.19 or later, knn_vector with space_type cosinesimil",
+        '"min_score": {}',
+        "(1 + cosine) / 2",
+        _shifted,
+    ),
+    "milvus_radius": Store(
+        "Milvus, metric COSINE", 'search_params={"params": {"radius": {}}}', "cosine, more than the bound", _same
+    ),
+    "qdrant_score_threshold": Store("Qdrant, Distance.COSINE", "score_threshold={}", "cosine", _same),
+    "pgvector_distance": Store(
+        "pgvector, cosine distance", "WHERE embedding <=> $1 <= {}", "1 - cosine", lambda cosine: 1 - cosine, False
+    ),
+    "faiss_inner_product": Store("FAISS, METRIC_INNER_PRODUCT", "distances >= {}", "cosine", _same),
+    "faiss_l2": Store(
+        "FAISS, METRIC_L2 (squared distances)",
+        "distances <= {}",
+        "2 - 2 cosine",
+        lambda cosine: 2 - 2 * cosine,
+        False,
+    ),
+}
+"""What `scoring.json` calls a bound -> the store."""
+
+
+def travelling(promises: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The thresholds of the promises that are kept, with their meaning and their bounds in every store.
+
+    Args:
+        promises: with ``precision, confidence, threshold, recall``, as `Thresholds.to_dict` gives them.
+    """
+    return [
+        {
+            "precision": promise["precision"],
+            "confidence": promise["confidence"],
+            "cosine": promise["threshold"],
+            "meaning": meaning(promise),
+            "bounds": {name: store.bound(promise["threshold"]) for name, store in STORES.items()},
+        }
+        for promise in promises
+        if promise["threshold"] is not None
+    ]
+
+
+def meaning(promise: Mapping[str, Any]) -> str:
+    """A promise in one sentence."""
+    return (
+        f"of the pairs with this cosine or more, at least {promise['precision']:.0%} mean the same "
+        f"(with {promise['confidence']:.0%} confidence); they are {promise['recall']:.0%} of the pairs that do"
+    )
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A row a store, a column a promise: what to write. Empty where no precision was promised.
+
+    Args:
+        rows: as `travelling` returns them.
+    """
+    if not rows:
+        return pd.DataFrame(columns=["store", "compares"])
+    names = {"store": [s.name for s in STORES.values()], "compares": [s.formula for s in STORES.values()]}
+    lines = {f"precision {row['precision']:g}": [s.written(row["cosine"]) for s in STORES.values()] for row in rows}
+    return pd.DataFrame(names | lines)
+
+
+def section(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown for a model card: the thresholds as numbers, and the line of every store for the first of them."""
+    if not rows:
+        return "No precision could be promised on the calibration pairs; `scoring.json` says how many more it takes.\n"
+    numbers = "\n".join(f"| {row['cosine']:.{DIGITS}f} | {row['meaning']} |" for row in rows)
+    first = rows[0]
+    lines = "\n".join(
+        f"| {store.name} | {store.formula} | `{store.written(first['cosine'])}` |" for store in STORES.values()
+    )
+    return f"""Of this model's vectors alone; a threshold of its base, or of another model, means nothing here.
+
+| cosine | meaning |
+| --- | --- |
+{numbers}
+
+In a vector store, for the precision of {first["precision"]:.0%} (the others: `scoring.json`, `stores`):
+
+| store | compares | write |
+| --- | --- | --- |
+{lines}
+"""
+
+
+def complete(card: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """A model card with the numbers in its section Thresholds, before what that says already."""
+    return re.sub(r"(?m)^## Thresholds\n\n", lambda found: f"{found.group()}{section(rows)}\n", card, count=1)
