@@ -36,5 +36,5 @@ def make_repository(root, monkeypatch):
     monkeypatch.setattr(pipeline, "check", lambda profiles: [])
     monkeypatch.setattr(manifest, "code_hash", lambda stage: "code")
     make_notebook(root)
-    (root / "one.yaml").write_text("seed: 5\n")
+    (root / "one.yaml").write_text("model: any\nseed: 5\n")
     return root

@@ -267,7 +267,10 @@ def test_keys_are_asked_for_where_they_will_be_needed(write, monkeypatch):
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("name", ["demo", "bge_small_zh", "study_temperature", "demo_without_augmentation", "template"])
+SHIPPED = ("demo", "demo_bge_small_zh", "bge_small_zh", "study_temperature", "demo_without_augmentation", "template")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_profile_lacks_nothing_but_models(name, write, monkeypatch):
     from bgetune.models import check as models
 
@@ -276,7 +279,7 @@ def test_a_shipped_profile_lacks_nothing_but_models(name, write, monkeypatch):
     monkeypatch.delenv("BGETUNE_CACHE")
     monkeypatch.setattr("bgetune.models.hub.fetch", lambda location, parameter: None)
     file = ROOT / "params" / f"{name}.yaml"
-    if name == "template":
+    if name in ("template", "bge_small_zh"):
         with pytest.raises(InputError, match="there is no source"):
             check(file)
     else:

@@ -155,7 +155,7 @@ def test_a_study_runs_each_value_once_and_compares(counting, capsys):
 
 
 def test_a_run_that_fails_does_not_stop_the_others(counting, capsys):
-    (counting / "two.yaml").write_text("seed: 13\n")
+    (counting / "two.yaml").write_text("model: any\nseed: 13\n")
     assert pipeline.main([str(counting / "two.yaml"), str(counting / "one.yaml")]) == 1
     output = capsys.readouterr()
     assert "error: two: AssertionError: unlucky <b>" in output.err
@@ -177,7 +177,7 @@ def run_in_process(*profiles):
 def test_two_runs_at_once_in_one_checkout(repository):
     address = 'print("sockets:", ipykernel.get_connection_info(unpack=True)["ip"])'
     make_notebook(repository, *CELLS, f"import ipykernel.connect as ipykernel\n{address}")
-    (repository / "two.yaml").write_text("seed: 6\n")
+    (repository / "two.yaml").write_text("model: any\nseed: 6\n")
     both = [run_in_process(repository / f"{name}.yaml") for name in ("one", "two")]
     for process in both:
         process.join()
@@ -209,7 +209,7 @@ def test_a_kernel_that_dies_or_a_full_disk_is_a_sentence_and_the_next_profile_ru
         *CELLS[2:],
     )
     for name, seed in (("dies", 13), ("full", 14), ("lives", 15)):
-        (repository / f"{name}.yaml").write_text(f"seed: {seed}\n")
+        (repository / f"{name}.yaml").write_text(f"model: any\nseed: {seed}\n")
     assert pipeline.main([str(repository / f"{name}.yaml") for name in ("dies", "full", "lives")]) == 1
     error = capfd.readouterr().err
     assert "Traceback" not in error
@@ -322,7 +322,7 @@ def test_after_ctrl_c_it_says_what_is_finished_and_how_to_go_on(repository, caps
     assert command(repository) == 130
     error = capsys.readouterr().err
     assert f"finished: {STAGE}; report: {repository / 'runs/one/index.html'}" in error
-    (repository / "one.yaml").write_text("seed: 6\n")
+    (repository / "one.yaml").write_text("model: any\nseed: 6\n")
     assert command(repository) == 130
     error = capsys.readouterr().err
     assert f"to run: {STAGE} (changed parameters: seed); the same command goes on there" in error
@@ -392,7 +392,7 @@ def test_a_name_stands_for_a_profile_of_params(repository, monkeypatch):
 
     monkeypatch.setattr(profile, "ROOT", repository)
     (repository / "params").mkdir()
-    (repository / "params/mine.yaml").write_text("seed: 9\n")
+    (repository / "params/mine.yaml").write_text("model: any\nseed: 9\n")
     assert load_profile("mine").path == repository / "params/mine.yaml"
     assert runs.run_folder(load_profile("mine")) == repository / "runs/mine"
     with pytest.raises(InputError, match="yours: no such file"):

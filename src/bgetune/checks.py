@@ -16,7 +16,7 @@ from pathlib import Path
 from bgetune import runs
 from bgetune.config.augmentation import Service
 from bgetune.config.base import Section
-from bgetune.config.profile import Profile, load_profiles, model_locations, resolve
+from bgetune.config.profile import Profile, load_profiles, model_locations, require_model, resolve
 from bgetune.config.stages import STAGES, Backtranslate, HardNegatives, Positives, Shared, Train
 from bgetune.errors import InputError
 from bgetune.paths import locate, prepare_demo
@@ -136,6 +136,7 @@ def check(profiles: Sequence[Profile]) -> list[str]:
         for stage in STAGES:
             with found.catch(profile.path):
                 parts[stage] = Part(profile, stage, *resolve(stage, profile), folders)
+                require_model(parts[stage].values, profile)
         if len(parts) < len(STAGES):
             continue
         _models(profile, parts, folders, tried, found)

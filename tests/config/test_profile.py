@@ -267,6 +267,18 @@ def test_template_is_a_valid_profile_with_every_default(tmp_path):
         assert values == model()
 
 
+def test_nothing_of_the_demo_is_in_a_profile_that_does_not_ask_for_it():
+    """A forgotten model must not train the demo's miniature, judged by the demo's reranker."""
+    for model in STAGES.values():
+        assert "demo://" not in model().model_dump_json()
+    for name in ("bge_small_zh", "bge_small_en"):
+        profile = load_profile(paths.ROOT / "params" / f"{name}.yaml")
+        for stage in STAGES:
+            values, _ = resolve(stage, profile)
+            assert "demo://" not in values.model_dump_json()
+            assert getattr(values, "truth", None) is None
+
+
 def test_template_names_every_parameter_with_its_help():
     text = generate.template()
     for model in STAGES.values():
@@ -289,7 +301,11 @@ def test_shipped_profiles_are_valid(file):
 
 
 def test_model_locations_finds_optional_and_nested_models_once():
-    values = {stage: model() for stage, model in STAGES.items()}
+    named = {"model": "demo://standard/encoder", "reranker": "demo://standard/reranker"}
+    values = {
+        stage: model(**{name: location for name, location in named.items() if name in model.model_fields})
+        for stage, model in STAGES.items()
+    }
     found = dict(model_locations(values))
     assert found["demo://standard/encoder"] == "model"
     assert found["demo://standard/reranker"] == "reranker"

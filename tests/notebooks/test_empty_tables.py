@@ -161,3 +161,31 @@ def test_paraphrases_may_be_dropped_or_missing(folder, monkeypatch, answer):
     _, found = run(folder, monkeypatch, f"paraphrases {answer}", TIDY, 0.6, changes, "02")
     assert len(found["kept"]) == (32 if answer is None else 0)
     assert set(SCHEMAS["paraphrases"].columns) == set(found["paraphrases"].columns)
+
+
+def test_a_sample_does_not_decide_for_the_whole(folder, monkeypatch):
+    """All data after a tenth, and after all data and a tenth, give what all data alone give: same bytes."""
+    sources = {"qa": [qa(120)], "pairs": [labelled(200)], "synonyms": [SYNONYMS]}
+    fresh, _ = run(folder, monkeypatch, "fresh", sources, None, {}, "03")
+    small = {"01_positives": {"sample_fraction": 0.1}}
+    sampled, _ = run(folder, monkeypatch, "sampled", sources, None, small, "03")
+    assert (sampled / "profile.yaml").read_text("utf-8") != (fresh / "profile.yaml").read_text("utf-8")
+    few = pd.read_parquet(sampled / "01_positives/clusters.parquet")
+    assert pd.read_parquet(sampled / "01_positives/splits.parquet").empty
+
+    (sampled / "whole.yaml").write_text((fresh / "profile.yaml").read_text("utf-8"), "utf-8")
+    for stage in ("01_positives", "02_backtranslate", "03_hard_negatives"):
+        cells.run(stage, sampled / "whole.yaml", sampled)
+    files = sorted(file.relative_to(fresh) for file in fresh.glob("0[123]_*/*") if file.is_file())
+    assert len(files) > 10
+    for file in files:
+        assert (sampled / file).read_bytes() == (fresh / file).read_bytes(), file
+
+    cells.run("01_positives", sampled / "profile.yaml", sampled)
+    again = pd.read_parquet(sampled / "01_positives/clusters.parquet").set_index("text_id").split
+    whole = pd.read_parquet(fresh / "01_positives/clusters.parquet").set_index("text_id").split
+    assert set(again.index) == set(few.text_id)
+    assert (again == whole[again.index]).all(), "a sample takes over what the whole decided"
+    cells.run("01_positives", sampled / "whole.yaml", sampled)
+    name = "01_positives/clusters.parquet"
+    assert (sampled / name).read_bytes() == (fresh / name).read_bytes()

@@ -230,13 +230,19 @@ def test_back_to_one_round_and_forth_loses_nothing(tmp_path):
 
 
 def test_a_notebook_of_a_later_round_knows_its_folder(tmp_path):
-    (tmp_path / "mine.yaml").write_text("rounds: 2\n")
+    (tmp_path / "mine.yaml").write_text("model: any\nrounds: 2\n")
     arguments = {"profile": tmp_path / "mine.yaml", "run_dir": tmp_path / "run", "round_number": 2}
     begun = runs.start("04_train", arguments)
     assert (begun.name, begun.folder) == ("04_train.2", tmp_path / "run/04_train.2")
     assert manifest.stages(tmp_path / "run")[-2:] == ["04_train.2", "05_calibrate"]
     assert runs.is_last_round(begun)
     assert not runs.is_last_round(runs.start("04_train", arguments | {"round_number": 1}))
+
+
+def test_a_model_that_nobody_named_is_asked_for(tmp_path):
+    (tmp_path / "mine.yaml").write_text("seed: 1\n")
+    with pytest.raises(InputError, match=r"mine\.yaml: model is not given; .*demo://standard/encoder"):
+        runs.start("01_positives", {"profile": tmp_path / "mine.yaml", "run_dir": tmp_path / "run"})
 
 
 def two_runs(folder, **values):

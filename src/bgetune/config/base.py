@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 from pydantic_core import PydanticCustomError
 
 from bgetune.config.annotations import models_in
@@ -53,8 +53,9 @@ class Seeded(Section):
 
 class Embeds(Section):
     model: ModelLocation = Field(
-        "demo://standard/encoder",
-        description="Embedding model to tune: a folder, a hub name such as BAAI/bge-small-zh-v1.5, or demo://...",
+        None,
+        description="Embedding model to tune, required: a folder, a hub name such as BAAI/bge-small-zh-v1.5, or "
+        "demo://...",
     )
     query_instruction: str | None = Field(
         None,
@@ -69,9 +70,15 @@ class Embeds(Section):
     max_length: int = Field(128, ge=8, le=8192, description="Tokens of a text that the encoder reads.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps.")
 
+    @field_validator("model", mode="wrap")
+    @classmethod
+    def _may_be_missing(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        """A profile that another one is based on need not name a model; a run must (`require_model`)."""
+        return None if value is None else check(value)
+
 
 class Reranks(Section):
     reranker: ModelLocation | None = Field(
-        "demo://standard/reranker",
+        None,
         description="Cross-encoder that confirms and vetoes: a folder, a hub name, demo://..., or null for none.",
     )

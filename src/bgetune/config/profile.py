@@ -162,6 +162,15 @@ def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = Non
         raise InputError("\n".join(f"{stage}{_describe(issue, model)}" for issue in error.errors())) from None
 
 
+def require_model(values: Section, profile: Profile) -> None:
+    """Raise an `InputError` if a notebook's parameters name no embedding model: none is right for everybody."""
+    if getattr(values, "model", "") is None:
+        raise InputError(
+            f"{profile.path}: model is not given; name the embedding model to tune at the top, for example "
+            f"model: BAAI/bge-small-zh-v1.5 (a hub name), a folder, or demo://standard/encoder"
+        )
+
+
 def model_locations(values: typing.Mapping[str, Section]) -> list[tuple[str, str]]:
     """Every model that the notebooks of a profile will load: location and parameter, each such pair once."""
     found: dict[tuple[str, str], None] = {}

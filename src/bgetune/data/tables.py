@@ -71,6 +71,10 @@ SCHEMAS = {
         },
         strict=True,
     ),
+    # what runs on all data decided, for later runs in the same folder
+    "splits": pa.DataFrameSchema(
+        {"text_id": _text_id(unique=True), "split": pa.Column(str, pa.Check.isin(SPLITS))}, strict=True
+    ),
     # labelled pairs of both kinds: grade 1 = same, 0 = different; `label` says which pairs mean the same, the one place
     # where `positive_grade` is applied to them; `origin` is pairs (0/1 labels) or graded
     "graded": pa.DataFrameSchema(

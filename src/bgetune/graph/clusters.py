@@ -15,9 +15,10 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from bgetune.data import tables
 from bgetune.data.tables import SOURCES, SPLITS
 from bgetune.runs import Stage
-from bgetune.runs.manifest import artifact_path, read_manifest
+from bgetune.runs.manifest import read_manifest
 
 # Punctuation and blanks, but not between two digits (1.5, 3-5, 12:30), and no sign that means something (c++, 5%).
 _MARK = r"(?:[^\w+#%&@$¥€£*/<>]|_)"
@@ -266,16 +267,31 @@ def _draw(cluster_id: str, seed: int) -> float:
 
 
 def earlier_splits(stage: Stage) -> dict[str, str]:
-    """text_id -> split as the run before in the same folder had it; none where seed or fractions were others."""
+    """text_id -> split as runs on all data in the same folder had it; none where seed or fractions were others."""
     record = read_manifest(stage.run_dir)["stages"].get(stage.name, {})
     same = ("seed", "dev_fraction", "test_fraction")
     if any(record.get("parameters", {}).get(name) != getattr(stage.params, name) for name in same):
         return {}
-    file = artifact_path(stage.run_dir, "clusters")
-    if not file.exists():
+    file = stage.run_dir / record["outputs"]["splits"]["path"] if "splits" in record.get("outputs", {}) else None
+    if file is None or not file.exists():
         return {}
-    clusters = pd.read_parquet(file, columns=["text_id", "split"])
-    return dict(zip(clusters.text_id, clusters.split, strict=True))
+    decided = tables.check("splits", pd.read_parquet(file))
+    return dict(zip(decided["text_id"], decided["split"], strict=True))
+
+
+def splits_to_keep(stage: Stage, clusters: pd.DataFrame) -> pd.DataFrame:
+    """The table `splits`, which later runs in the same folder honour.
+
+    A sample (`sample_fraction` below 1) never decides for the whole: it hands on what earlier runs on all data decided,
+    so that a run on all data after it gives what it would have given without it.
+
+    Args:
+        stage: 01_positives at work.
+        clusters: text_id, ..., split of this run.
+    """
+    if stage.params.sample_fraction == 1:
+        return clusters[["text_id", "split"]]
+    return pd.DataFrame(sorted(earlier_splits(stage).items()), columns=["text_id", "split"])
 
 
 # --- to look at ---------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def report(
     """Raw log, mined log, mined log with the reranker's verdicts, and whole graph; and the precision of every source.
 
     Args:
-        log_edges: what was mined from the log alone.
+        log_edges: what was mined from the log alone, before near-duplicates were merged.
         edges: the whole graph.
         representative: see `graph.merge_duplicates`.
 
@@ -90,7 +90,7 @@ def report(
     rows = {}
     methods = {
         "raw log": supported,
-        "mined from the log": log_edges,
+        "mined from the log": graph.rename(log_edges, representative),
         "log and reranker": edges[edges.source.isin(["co_click", "rewrite"])],
         "whole graph": edges,
     }

@@ -29,7 +29,7 @@ from typing import Any
 import pandas as pd
 
 from bgetune import locale
-from bgetune.config.profile import Profile, load_profile, resolve
+from bgetune.config.profile import Profile, load_profile, require_model, resolve
 from bgetune.errors import InputError
 from bgetune.files import describe, fingerprint, remove, sha256, temporary_name
 from bgetune.paths import ROOT, is_hub_name, locate
@@ -203,6 +203,7 @@ def start(stage: str, arguments: dict[str, Any]) -> Stage:
     profile = load_profile(arguments["profile"])
     locale.use(profile.language)
     values, origins = resolve(stage, profile, arguments)
+    require_model(values, profile)
     run_dir = run_folder(profile, arguments.get("run_dir"))
     set_rounds(run_dir, profile.rounds)
     if (batch := read_manifest(run_dir).get("lab_of")) is not None:
