@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +158,10 @@ def tokenize(tokenizer: Any, *texts: list[str], max_length: int, target: bool = 
     columns: dict[str, list[list[int]]] = {}
     size = BLOCK if len(texts) == 1 else BLOCK // 16  # what is cut off of pairs, see `shorten`
     for start in range(0, len(texts[0]), size):
-        block = [shorten(tokenizer, some[start : start + size], max_length) for some in texts]
+        whole = [some[start : start + size] for some in texts]
+        block = [shorten(tokenizer, some, max_length) for some in whole]
+        if len(texts) == 2 and (max_length - tokenizer.num_special_tokens_to_add(pair=True)) % 2:
+            _keep_the_longer_one_longer(tokenizer, whole, block, max_length)
         encoded = tokenizer(
             **{"text_target": block[0]} if target else dict(zip(("text", "text_pair"), block, strict=False)),
             truncation=True,
@@ -190,11 +194,31 @@ def shorten(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
     # most tokens are at least a character
     if inner is None or all(len(text) <= max_length for text in texts):
         return list(texts)
+    with _whole_texts(inner):
+        return [text if len(text) <= max_length else _shortened(inner, text, max_length + MARGIN) for text in texts]
+
+
+def _keep_the_longer_one_longer(tokenizer: Any, whole: list[list[str]], block: list[list[str]], max_length: int) -> None:
+    """Of two texts that both are longer than what is read, the one of more tokens gets the odd token."""
+    inner = getattr(tokenizer, "backend_tokenizer", None)
+    if inner is None:
+        return
+    with _whole_texts(inner):
+        for row, pair in enumerate(zip(*whole, strict=True)):
+            if all(len(side[row]) < len(text) for side, text in zip(block, pair, strict=True)):
+                first, second = (len(inner.encode(text, add_special_tokens=False)) for text in pair)
+                side = 0 if first > second else 1
+                block[side][row] = _shortened(inner, pair[side], max_length + 2 * MARGIN)
+
+
+@contextmanager
+def _whole_texts(inner: Tokenizer) -> Iterator[None]:
+    """A tokenizer that neither cuts nor pads; its settings come back afterwards."""
     truncation, padding = inner.truncation, inner.padding
     inner.no_truncation()
     inner.no_padding()
     try:
-        return [text if len(text) <= max_length else _shortened(inner, text, max_length + MARGIN) for text in texts]
+        yield
     finally:
         if truncation is not None:
             inner.enable_truncation(**truncation)
