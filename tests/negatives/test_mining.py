@@ -285,7 +285,7 @@ def test_the_reranker_may_veto_neighbors(toy):
 
 
 def test_neighbors_of_neighbors_do_not_become_one_large_cluster(toy, monkeypatch):
-    monkeypatch.setattr(promotion, "LARGEST_CHAIN", 6)
+    monkeypatch.setattr("bgetune.graph.promote.LARGEST_CHAIN", 6)
     a, b, c = sorted(text_id(f"meaning {n} text 0") for n in (0, 1, 2))  # clusters of three
     missed = pd.DataFrame({"a_id": [a, b], "b_id": [b, c], "score": [0.9, 0.8], "source": "neighbor"})
     _, clusters, refused = promote(toy.edges, toy.clusters, missed, {})
