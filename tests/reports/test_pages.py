@@ -1,5 +1,6 @@
 """The pages in a real browser: nothing to scroll sideways for, nothing that keeps people from reading them."""
 
+import base64
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import nbformat
 import pandas as pd
 import pytest
 
+from bgetune import locale
 from bgetune.config.profile import Profile
 from bgetune.reports import comparison, figures, plots, report, tables
 
@@ -34,7 +36,7 @@ def pages(tmp_path_factory):
     figure = plots.rule_yields(pd.DataFrame({"rule": ["margin", "(taken)"], "candidates": [40, 10]}))
     cell = nbformat.v4.new_code_cell("")
     picture, metadata = figures._with_message(figure)
-    data = {"image/png": __import__("base64").b64encode(picture).decode()}
+    data = {"image/png": base64.b64encode(picture).decode()}
     cell.outputs = [
         nbformat.v4.new_output("display_data", data, metadata={"image/png": metadata}),
         nbformat.v4.new_output("display_data", {"text/html": tables.table(rows, marked=[True, False]).html}),
@@ -78,6 +80,21 @@ def test_nothing_is_cut_off_or_scrolls_sideways(browser, page, width):
 def test_axe_finds_nothing(browser, axe, page, width, dark):
     browser.open(page, width, dark=dark)
     kept(browser, page, f"{width}-{'dark' if dark else 'light'}")
+    browser.evaluate(f"{axe}; 0")
+    assert browser.evaluate(AXE) == []
+
+
+def test_in_chinese_nothing_scrolls_sideways_either(browser, axe, pages):
+    locale.use("zh")
+    try:
+        report.write_index(pages["index"].parent, "study/c")
+        browser.open(pages["index"], 390)
+        kept(browser, pages["index"], "zh-390")
+    finally:
+        locale.use(None)
+        report.write_index(pages["index"].parent, "study/c")
+    assert browser.evaluate("document.documentElement.lang") == "zh"
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 390
     browser.evaluate(f"{axe}; 0")
     assert browser.evaluate(AXE) == []
 

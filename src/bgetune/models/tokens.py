@@ -155,8 +155,9 @@ def tokenize(tokenizer: Any, *texts: list[str], max_length: int, target: bool = 
     """
     padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
     columns: dict[str, list[list[int]]] = {}
-    for start in range(0, len(texts[0]), BLOCK):
-        block = [shorten(tokenizer, some[start : start + BLOCK], max_length) for some in texts]
+    size = BLOCK if len(texts) == 1 else BLOCK // 16  # what is cut off of pairs, see `shorten`
+    for start in range(0, len(texts[0]), size):
+        block = [shorten(tokenizer, some[start : start + size], max_length) for some in texts]
         encoded = tokenizer(
             **{"text_target": block[0]} if target else dict(zip(("text", "text_pair"), block, strict=False)),
             truncation=True,

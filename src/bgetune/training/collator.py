@@ -41,6 +41,12 @@ class Guide:
 class GroupCollator:
     """Makes a batch of groups: two columns of texts and the label matrix that `RankingLoss` takes.
 
+    The negatives of a query are the positives of the other queries of its batch, except those of its own cluster, and
+    its own hard negatives. Those of other queries are masked: near-misses of one query are often unknown positives of
+    another. Measured with a linear layer over frozen vectors, masking them raises the AUC from .941 to .952 on
+    CLINC150 and from .491 to .498 on the demo world, both with half of the texts unlabelled (two seeds); on bank
+    questions, where nearly every text is in a labelled pair, it costs .003 (one seed).
+
     A group is called by `epoch * n + number`, its item, for n groups: what it brings follows from the item alone, so a
     training that continues sees the batches that an unbroken one would have seen.
 
@@ -116,6 +122,9 @@ class GroupCollator:
             anchors = [group.anchor for group in groups]
             firsts = [positives[0] for positives, _ in prompted]
             labels[self.guide.false_negatives(anchors, firsts, documents)] = -1
+        # positives come first; a hard negative was judged for its own query alone, and of another query of the batch it
+        # may be a positive that nobody knows
+        labels[:, len({text for positives, _ in prompted for text in positives}) :] = -1
         for row, (group, (positives, negatives)) in enumerate(zip(groups, prompted, strict=True)):
             labels[row, [column[text] for text in negatives]] = 0
             own = {self.cluster_of[text] for text in (group.query, *group.positives)}
