@@ -39,7 +39,7 @@ def test_one_select_of_a_database(dialect):
     for query in READING:
         assert one_select(query, dialect).sql(dialect)
     for query in [*CHANGING, "SELECT * INTO copy FROM pairs", "COPY pairs TO 'x.csv'"]:
-        with pytest.raises(InputError, match="^query "):
+        with pytest.raises(InputError, match=r"^query "):
             one_select(query, dialect)
 
 
@@ -47,7 +47,7 @@ def test_one_select_of_duckdb():
     for query in [*READING, "FROM pairs", "VALUES (1, 2)", "SELECT 'a; COPY b' AS text_a"]:
         assert one_duckdb_select(query)["statements"]
     for query in [*CHANGING, "COPY pairs TO 'x.csv'", "INSTALL httpfs", "SET threads = 1"]:
-        with pytest.raises(InputError, match="^query "):
+        with pytest.raises(InputError, match=r"^query "):
             one_duckdb_select(query)
 
 

@@ -15,15 +15,22 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
+from bgetune.config.sources import ClickSource, CorpusSource, GradedSource, PairSource, Source, Sources, SynonymSource
 from bgetune.data import delimited, missing, sources, tables, textfiles
 from bgetune.data.delimited import Dialect
+from bgetune.data.sources import (
+    check_sources,
+    external_files,
+    label,
+    read_clicks,
+    read_corpus,
+    read_pairs,
+    read_synonyms,
+)
 from bgetune.errors import InputError
 from bgetune.paths import ROOT
-from bgetune.config.sources import ClickSource, CorpusSource, GradedSource, PairSource, Source, Sources, SynonymSource
-from bgetune.data.sources import check_sources, external_files, label, read_clicks, read_corpus, read_pairs, read_synonyms
 
 PAIRS = [("支付密码忘了", "忘记支付密码", 1.0), ("改 登录密码, 怎么改", 'say "hi"', 0.0)]
 

@@ -3,11 +3,10 @@ import time
 from collections import Counter
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
-from bgetune.errors import InputError
 from bgetune.data.text import MASKS, Normalizer, junk_reason, mask_personal_data, normalize, text_id
+from bgetune.errors import InputError
 
 # texts in which the troublesome characters are common
 TEXT = st.text() | st.text(

@@ -81,8 +81,8 @@ def test_formats_and_labels(tmp_path, table):
         read = read_pairs(str(tmp_path / name), label="label")
         assert read["query"].tolist() == rows["query"].tolist()
         assert read["label"].tolist() == rows["label"].tolist()
-    (tmp_path / "bad.csv").write_text("query,document,label\na,b,yes\n", "utf-8")
-    with pytest.raises(InputError, match="row 1: column 'label' is 1 or 0, not 'yes'"):
+    (tmp_path / "bad.csv").write_text("query,document,label\na,b,perhaps\n", "utf-8")
+    with pytest.raises(InputError, match="row 1: column 'label' is 1 or 0, not 'perhaps'"):
         read_pairs(str(tmp_path / "bad.csv"), label="label")
     with pytest.raises(InputError, match="no such file"):
         read_pairs(str(tmp_path / "none.csv"))

@@ -15,15 +15,24 @@ from bgetune.config.base import SECRET, ModelLocation, Section
 class Endpoint(Section):
     """A server that texts are sent to, and how it is asked."""
 
-    base_url: str | None = Field(None, description="https://.../v1 of the endpoint. Null: nothing is generated.")
-    model: str | None = Field(None, description="The model's name there.")
-    key_variable: str = Field("OPENAI_API_KEY", description="Name of the environment variable that holds the key.")
-    json_mode: bool = Field(True, description="Ask for response_format json_object; false where it is not known.")
-    concurrency: int = Field(4, ge=1, le=64, description="Requests at a time.")
-    max_requests: int = Field(1000, ge=1, description="Budget of a run, repeated requests included.")
-    requests_per_minute: int | None = Field(None, ge=1, description="Rate limit. Null: none.")
+    base_url: str | None = Field(
+        None, description="URL of the OpenAI-compatible endpoint, https://.../v1. Null: no request is sent."
+    )
+    model: str | None = Field(None, description="Name of the model at the endpoint.")
+    key_variable: str = Field("OPENAI_API_KEY", description="Name of the environment variable that holds the API key.")
+    json_mode: bool = Field(
+        True,
+        description="Whether to ask for response_format json_object. Set false if the endpoint does not support it.",
+    )
+    concurrency: int = Field(4, ge=1, le=64, description="Number of requests sent in parallel.")
+    max_requests: int = Field(
+        1000, ge=1, description="Maximum number of requests of a run, retries included: the budget."
+    )
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="Maximum number of requests a minute. Null: no limit."
+    )
     timeout: float = Field(60, gt=0, description="Seconds to wait for an answer.")
-    retries: int = Field(3, ge=0, le=10, description="Further tries after a failed or malformed answer.")
+    retries: int = Field(3, ge=0, le=10, description="Number of retries after a failed or malformed answer.")
 
     @field_validator("key_variable")
     @classmethod
@@ -79,20 +88,25 @@ class Service(Endpoint):
 class Pivot(Section):
     """A language to translate by way of, and who translates: two models (MarianMT, NLLB, M2M100...) or a service."""
 
-    language: str = Field("en", description="Name of the language, for tables and plots.")
+    language: str = Field("en", description="Name of the pivot language, for tables and plots.")
     to_pivot: ModelLocation | None = Field(
-        None, description="Translator to that language: a folder, a hub name, or demo://standard/zh-en."
+        None, description="Translation model into the pivot language: a folder, a hub name, or demo://standard/zh-en."
     )
-    from_pivot: ModelLocation | None = Field(None, description="Translator back: demo://standard/en-zh.")
+    from_pivot: ModelLocation | None = Field(
+        None, description="Translation model back from the pivot language, such as demo://standard/en-zh."
+    )
     service: Service | None = Field(
-        None, description="Instead of the models, a translation service. Texts are sent to it: they leave this machine."
+        None,
+        description="Translation service instead of the two models. Texts are sent to it: they leave this machine.",
     )
     text_code: str | None = Field(
         None,
-        description="The texts' language as a multilingual model or a service calls it: zho_Hans (NLLB), zh (M2M100, "
-        "baidu, tencent), ZH-HANS (deepl), zh-CN (google).",
+        description="Code of the texts' language for a multilingual model or a service: zho_Hans (NLLB), zh "
+        "(M2M100, baidu, tencent), ZH-HANS (deepl), zh-CN (google).",
     )
-    pivot_code: str | None = Field(None, description="The pivot language in the same way: eng_Latn, en, EN-US.")
+    pivot_code: str | None = Field(
+        None, description="Code of the pivot language for the same model or service: eng_Latn, en, EN-US."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Pivot:
@@ -107,10 +121,12 @@ class Pivot(Section):
 class Generation(Endpoint):
     """An OpenAI-compatible endpoint that writes queries for documents and paraphrases. Texts are sent to it."""
 
-    queries: int = Field(3, ge=0, le=20, description="Queries to write for a document that has none.")
-    paraphrases: int = Field(0, ge=0, le=20, description="Paraphrases to write for a query.")
+    queries: int = Field(3, ge=0, le=20, description="Number of queries to write for each document without a query.")
+    paraphrases: int = Field(0, ge=0, le=20, description="Number of paraphrases to write for each query.")
     prompt_language: Literal["zh", "en"] = Field("zh", description="Language of the prompts.")
-    temperature: float = Field(0.8, ge=0, le=2, description="Higher is more varied.")
+    temperature: float = Field(
+        0.8, ge=0, le=2, description="Sampling temperature: larger values give more varied texts."
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Generation:
@@ -122,35 +138,56 @@ class Generation(Endpoint):
 class Gate(Section):
     """What a paraphrase must hold to be kept; null or false turns a rule off."""
 
-    min_characters: int | None = Field(4, ge=1, description="Shorter texts are dropped.")
+    min_characters: int | None = Field(4, ge=1, description="Minimum length of a paraphrase in characters.")
     min_change: float | None = Field(
-        0.15, ge=0, le=1, description="Edited characters / length (signs and blanks aside): less is a copy."
+        0.15,
+        ge=0,
+        le=1,
+        description="Minimum edit distance to the original, as a share of the length; a smaller change counts "
+        "as a copy.",
     )
-    length_ratio: tuple[float, float] | None = Field((0.5, 2.0), description="Length over the origin's length.")
-    numbers: bool = Field(True, description="The same numbers and units, Chinese numerals too.")
-    latin: bool = Field(True, description="The same Latin words and codes (app, vip, 5g) in Chinese text.")
-    terms: list[str] = Field([], description="Product names and other terms that must be the same in both.")
-    negation: bool = Field(True, description="Negated both or neither.")
+    length_ratio: tuple[float, float] | None = Field(
+        (0.5, 2.0), description="Allowed range of the paraphrase's length divided by the original's length."
+    )
+    numbers: bool = Field(
+        True, description="Whether numbers and units must be the same as in the original, Chinese numerals included."
+    )
+    latin: bool = Field(
+        True,
+        description="Whether Latin words and codes in Chinese text (app, vip, 5g) must be the same as in the original.",
+    )
+    terms: list[str] = Field([], description="Product names and other terms that must be the same in both texts.")
+    negation: bool = Field(True, description="Whether both texts must be negated, or neither.")
     min_fluency: float | None = Field(
-        0.5, ge=0, le=1, description="Mean probability of its tokens by the translator that made it."
+        0.5,
+        ge=0,
+        le=1,
+        description="Minimum fluency: mean token probability of the paraphrase under the model that translated it.",
     )
     min_agreement: float | None = Field(
         0.1,
         ge=0,
         le=1,
-        description="Translated again, no word of the pivot text may lose more of its probability than down to this.",
+        description="Minimum agreement of the pivot translations: the paraphrase is translated once more, and "
+        "no word of the original's translation may become less probable than this share.",
     )
     similarity: tuple[float, float] | None = Field(
-        (0.5, 1.0), description="Band of the similarity to the origin; wide, because a drifted model's scores bunch."
+        (0.5, 1.0),
+        description="Allowed range of the similarity to the original. Keep it wide: a drifted model's scores bunch.",
     )
     own_cluster_margin: float | None = Field(
         0.0,
         ge=-1,
         le=1,
-        description="More than so much nearer to its own cluster than to any other that means something else.",
+        description="Minimum difference between the similarity to its own cluster and to the nearest cluster "
+        "of another meaning.",
     )
-    min_reranker: float | None = Field(0.9, ge=0, le=1, description="The reranker's score with the origin.")
-    max_per_text: int | None = Field(3, ge=1, description="Most paraphrases kept of one text, the most changed first.")
+    min_reranker: float | None = Field(
+        0.9, ge=0, le=1, description="Minimum reranker score of paraphrase and original."
+    )
+    max_per_text: int | None = Field(
+        3, ge=1, description="Maximum number of paraphrases kept for each text; the most changed ones are kept."
+    )
 
     @model_validator(mode="after")
     def _bands(self) -> Gate:

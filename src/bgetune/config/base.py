@@ -48,7 +48,9 @@ ModelLocation = Annotated[str, "model"]
 
 
 class Seeded(Section):
-    seed: int = Field(42, ge=0, description="Every random choice of the run follows from it.")
+    seed: int = Field(
+        42, ge=0, description="Seed of every random choice: two runs with the same seed give the same result."
+    )
 
 
 class Embeds(Section):
@@ -67,8 +69,14 @@ class Embeds(Section):
         description="Prompt before a document that is searched. Null: as the model says; '': none. With one, texts of "
         "one kind that are compared take the query's prompt, as E5 wants it ('query: ' and 'passage: ').",
     )
-    max_length: int = Field(128, ge=8, le=8192, description="Tokens of a text that the encoder reads.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps.")
+    max_length: int = Field(
+        128,
+        ge=8,
+        le=8192,
+        description="Maximum number of tokens the encoder reads of a text; longer texts are cut. Larger "
+        "values need more memory and time.",
+    )
+    device: str = Field("auto", description="Device to compute on: auto (GPU if there is one), cpu, cuda, cuda:0, mps.")
 
     @field_validator("model", mode="wrap")
     @classmethod

@@ -26,15 +26,20 @@ class Source(Section):
     format: Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow", "xlsx"] | None = Field(
         None, description="Null: from the file's name. json is a list of objects; xlsx is any workbook."
     )
-    delimiter: str | None = Field(None, min_length=1, description="Of a csv file. Null: recognised.")
-    encoding: str | None = Field(None, description="utf-8, gb18030... Null: UTF-8 or GB18030, recognised.")
+    delimiter: str | None = Field(None, min_length=1, description="Column delimiter of a csv file. Null: recognised.")
+    encoding: str | None = Field(
+        None, description="Text encoding, such as utf-8 or gb18030. Null: UTF-8 or GB18030, recognised."
+    )
     escape: bool | None = Field(
         None,
         description="Whether a backslash makes a delimiter, quote or line break part of a csv field, as Spark, Hive "
         "and MySQL write it. Null: recognised.",
     )
     skip_rows: int = Field(0, ge=0, description="Lines or rows to leave out above the header line, such as a title.")
-    header: bool = Field(True, description="False: the file has no header line; columns are named by number, 0 first.")
+    header: bool = Field(
+        True,
+        description="Whether the first line holds the column names. False: columns are named by number, starting at 0.",
+    )
     url: str | None = Field(
         None,
         description="Database instead of a file: sqlite:///..., duckdb:///..., postgres://user:${PGPASSWORD}@host/db, "
@@ -69,9 +74,13 @@ class Source(Section):
 class ClickSource(Source):
     """A click log."""
 
-    query_column: str = Field("query", description="What was searched.")
-    user_column: str | None = Field("user_id", description="Who. Null: every session is a user of its own.")
-    session_column: str | None = Field(None, description="Null: sessions are made from user and session_gap_minutes.")
+    query_column: str = Field("query", description="Column with the search query.")
+    user_column: str | None = Field(
+        "user_id", description="Column with the user id. Null: every session counts as a user of its own."
+    )
+    session_column: str | None = Field(
+        None, description="Column with the session id. Null: sessions are built from the user and session_gap_minutes."
+    )
     time_column: str | None = Field("time", description="When: a date and time, seconds since 1970, or HH:MM:SS.")
     time_format: str | None = Field(
         None, description="Of time_column, as strptime writes it: '%d/%m/%Y %H:%M'. Null: recognised row by row."
@@ -80,11 +89,15 @@ class ClickSource(Source):
         None, description="Of times that name none: Asia/Shanghai, UTC. Null: this machine's. Rows are kept in UTC."
     )
     url_column: str | None = Field(
-        "url", description="What was clicked; empty in a row for a search without a click. Null: the title says."
+        "url",
+        description="Column with the id or URL of the clicked document; empty for a search without a click. "
+        "Null: the title identifies the document.",
     )
-    title_column: str | None = Field(None, description="Text of what was clicked; a positive of the query.")
-    rank_column: str | None = Field(None, description="Position of the click, 1 is the top.")
-    dwell_column: str | None = Field(None, description="Seconds spent on the page.")
+    title_column: str | None = Field(
+        None, description="Column with the title of the clicked document, which becomes a positive of the query."
+    )
+    rank_column: str | None = Field(None, description="Column with the position of the clicked result; 1 is the top.")
+    dwell_column: str | None = Field(None, description="Column with the seconds spent on the clicked page.")
 
     @model_validator(mode="after")
     def _something_clicked(self) -> ClickSource:
@@ -98,12 +111,13 @@ class PairSource(Source):
 
     LISTS = ("b_column",)
 
-    a_column: str = Field("text_a", description="First text (a question, a query).")
-    b_column: str = Field("text_b", description="Second text (an answer, a document).")
+    a_column: str = Field("text_a", description="Column with the first text (question or query).")
+    b_column: str = Field("text_b", description="Column with the second text (answer or document).")
     label_column: str | None = Field(None, description="Null: every row is a positive pair.")
     use: Literal["all", "train", "heldout"] = Field(
         "all",
-        description="all: split by cluster; train: never judged on; heldout: never trained on (dev and test only).",
+        description="Where the pairs may be used. all: split by cluster; train: only for training; heldout: "
+        "only for evaluation (dev and test).",
     )
 
 
@@ -112,7 +126,9 @@ class GradedSource(PairSource):
 
     label_column: str = Field("grade", description="The grade, a number.")
     grade_range: tuple[float, float] | None = Field(
-        None, description="Lowest and highest grade, which become 0 and 1. Null: those of the data."
+        None,
+        description="Lowest and highest possible grade; they become 0 and 1. Null: the lowest and highest "
+        "grade of the data.",
     )
     unknown_grades: list[float] = Field([], description="Grades that mean nobody judged, such as -1 or 99: left out.")
 
@@ -177,8 +193,10 @@ class SynonymSource(Source):
 
     LISTS = ("words_column",)
 
-    words_column: str = Field("words", description="All expressions of one meaning in one cell, or a list of them.")
-    separator: str = Field("|", min_length=1, description="Between them in a cell of text.")
+    words_column: str = Field(
+        "words", description="Column that holds all synonyms of one meaning, in one cell or as a list."
+    )
+    separator: str = Field("|", min_length=1, description="Separator between the synonyms in a cell of text.")
 
 
 class CorpusSource(Source):
@@ -186,8 +204,8 @@ class CorpusSource(Source):
 
     LISTS = ("text_column",)
 
-    text_column: str = Field("text", description="One text a row.")
-    kind: Literal["query", "document"] = Field("document", description="What these texts are.")
+    text_column: str = Field("text", description="Column with the text.")
+    kind: Literal["query", "document"] = Field("document", description="Whether these texts are queries or documents.")
 
 
 class GeneralSource(Source):
@@ -195,25 +213,31 @@ class GeneralSource(Source):
 
     LISTS = ("b_column",)
 
-    a_column: str = Field("text_a", description="First text.")
-    b_column: str = Field("text_b", description="Second text.")
-    label_column: str = Field("label", description="Two values are judged by AUC, more by Spearman's correlation.")
+    a_column: str = Field("text_a", description="Column with the first text.")
+    b_column: str = Field("text_b", description="Column with the second text.")
+    label_column: str = Field(
+        "label",
+        description="Column with the label or grade. Two distinct values are evaluated by AUC, more by "
+        "Spearman's correlation.",
+    )
 
 
 class Sources(Section):
     """The team's own data."""
 
-    clicks: list[ClickSource] = Field([], description="Click logs: one row a click, one row a search without click.")
-    qa: list[PairSource] = Field([], description="Question and answer.")
-    synonyms: list[SynonymSource] = Field([], description="Lists of expressions that mean the same.")
-    pairs: list[PairSource] = Field([], description="Pairs that people labelled 1 (same) or 0 (different).")
+    clicks: list[ClickSource] = Field([], description="Click logs: one row for each click or search without a click.")
+    qa: list[PairSource] = Field([], description="Questions with their answers.")
+    synonyms: list[SynonymSource] = Field([], description="Lists of synonyms.")
+    pairs: list[PairSource] = Field([], description="Pairs of texts labelled 1 (same meaning) or 0 (different).")
     groups: list[GroupSource] = Field(
         [], description="Queries with lists of positives and negatives (FlagEmbedding's {query, pos, neg})."
     )
     triplets: list[TripletSource] = Field([], description="Triplets of an anchor, a positive and a negative.")
     qrels: list[QrelsSource] = Field([], description="Relevance judgements by ids, as BEIR and C-MTEB have them.")
-    graded: list[GradedSource] = Field([], description="Pairs with graded relevance, any range (scaled to 0..1).")
-    corpus: list[CorpusSource] = Field([], description="Further texts, to mine recall and negatives from.")
+    graded: list[GradedSource] = Field([], description="Pairs of texts with graded relevance, scaled to 0..1.")
+    corpus: list[CorpusSource] = Field(
+        [], description="Further texts without labels, searched for missed positives and hard negatives."
+    )
 
 
 SOURCE_EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {

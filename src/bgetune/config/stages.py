@@ -25,63 +25,104 @@ class Positives(Reranks, Embeds, Seeded):
         description="Graded pairs from this grade on (scaled to 0..1) mean the same, in every notebook: positives in "
         "training, on dev and in calibration.",
     )
-    truth: str | None = Field(None, description="Known meanings (text, meaning), to measure with. Demo and tests only.")
+    truth: str | None = Field(
+        None,
+        description="Table with the true meaning of texts (columns text, meaning), to measure with. For the "
+        "demo and tests.",
+    )
     sample_fraction: float = Field(
-        1.0, gt=0, le=1, description="A stable share of users, pairs and texts, for a first look."
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of users, pairs and texts to use, for a first look. The same share is drawn every time.",
     )
     mask: list[Literal["email", "id_card", "card", "phone"]] = Field(
-        ["email", "id_card", "card", "phone"], description="Personal data replaced by tokens such as <电话>. []: none."
+        ["email", "id_card", "card", "phone"],
+        description="Kinds of personal data to replace by tokens such as <电话>. []: none.",
     )
-    opencc: str | None = Field(None, description="OpenCC configuration for all texts: t2s makes them simplified.")
+    opencc: str | None = Field(
+        None,
+        description="OpenCC configuration applied to all texts, such as t2s (to simplified characters). Null: none.",
+    )
     synonym_lexicon: bool = Field(
-        False, description="Also join texts that become one another when synonyms in them are replaced."
+        False, description="Whether to join texts that become equal when synonyms in them are replaced."
     )
     session_gap_minutes: float = Field(
-        30, gt=0, description="A user's pause that ends a session, where the log has no session ids."
+        30,
+        gt=0,
+        description="Minutes without a search after which a user's session ends, where the log has no session ids.",
     )
     rewrite_window_seconds: float = Field(
-        120, gt=0, description="A rewrite comes at most this long after the search that found nothing."
+        120, gt=0, description="Maximum seconds between a search without a click and the rewritten query that follows."
     )
     robot_searches_per_day: int = Field(
-        300, ge=1, description="A user with more rows on one day is a program; its rows are dropped."
+        300, ge=1, description="Maximum number of rows of a user on one day; users with more are dropped as robots."
     )
     min_dwell_seconds: float = Field(
-        2, ge=0, description="A click that is left sooner is a mis-click (needs dwell_column)."
+        2, ge=0, description="Minimum seconds on a page; shorter clicks are dropped as mis-clicks. Needs dwell_column."
     )
-    min_support: int = Field(2, ge=1, description="Distinct users a pair of a click log takes.")
+    min_support: int = Field(
+        2,
+        ge=1,
+        description="Minimum number of distinct users that must support a pair from a click log. Larger "
+        "values give fewer, surer pairs.",
+    )
     misclick_rate: float = Field(
         0.05,
         gt=0,
         lt=0.5,
-        description="How often a click goes to some wrong document: pairs that such noise explains are dropped.",
+        description="Assumed share of clicks on a wrong document; pairs that such noise alone explains are dropped.",
     )
     min_npmi: float = Field(
         0.1,
         ge=-1,
         le=1,
-        description="Normalised pointwise mutual information of a query and a clicked document.",
+        description="Minimum normalised pointwise mutual information of a query and a clicked document.",
     )
-    min_jaccard: float = Field(0.05, ge=0, le=1, description="Overlap of the clicks of two queries of one document.")
+    min_jaccard: float = Field(0.05, ge=0, le=1, description="Minimum Jaccard overlap of the clicks of two queries.")
     hub_cap: int = Field(
-        100, ge=2, description="A document clicked after more distinct queries says nothing about any of them."
+        100,
+        ge=2,
+        description="Maximum number of distinct queries of a document; documents with more (home pages) are "
+        "no evidence.",
     )
-    recall_neighbors: int = Field(10, ge=1, le=200, description="Nearest texts that each text proposes.")
-    recall_similarity: float = Field(0.98, ge=-1, le=1, description="Similarity from which a pair is proposed.")
+    recall_neighbors: int = Field(
+        10, ge=1, le=200, description="Number of nearest neighbours of each text that are proposed as positives."
+    )
+    recall_similarity: float = Field(
+        0.98,
+        ge=-1,
+        le=1,
+        description="Minimum similarity of a proposed pair. Smaller values propose more and cost more reranker time.",
+    )
     recall_reranker_score: float = Field(
-        0.9, ge=0, le=1, description="Reranker's score, in both directions, from which a pair is confirmed."
+        0.9, ge=0, le=1, description="Minimum reranker score, in both directions, that confirms a proposed pair."
     )
     recall_max_pairs: int = Field(
-        50000, ge=0, description="Pairs that the reranker reads at most: proposals first, then the log's least sure."
+        50000,
+        ge=0,
+        description="Maximum number of pairs the reranker reads: proposed pairs first, then the least certain "
+        "pairs of the log.",
     )
     veto_reranker_score: float | None = Field(
         0.1,
         ge=0,
         le=1,
-        description="A pair that only the log speaks for is dropped below this score in a direction. Null: no veto.",
+        description="Minimum reranker score, in both directions, of a pair that only the log supports; pairs "
+        "below are dropped. Null: none is dropped.",
     )
-    max_cluster_size: int = Field(60, ge=2, description="Larger clusters are cut at their weakest edges.")
-    dev_fraction: float = Field(0.1, gt=0, lt=0.5, description="Share of the texts to validate and calibrate on.")
-    test_fraction: float = Field(0.1, gt=0, lt=0.5, description="Share of the texts that only the last judgement sees.")
+    max_cluster_size: int = Field(
+        60, ge=2, description="Maximum number of texts in a cluster; larger clusters are cut at their weakest edges."
+    )
+    dev_fraction: float = Field(
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="Share of the texts for dev, on which checkpoints are chosen and scores are calibrated.",
+    )
+    test_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of the texts for test, which only the final evaluation uses."
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Positives:
@@ -98,18 +139,33 @@ class Backtranslate(Reranks, Embeds, Seeded):
     """02_backtranslate: paraphrases by way of another language or an LLM, and the gate they must pass."""
 
     truth: str | None = Positives.model_fields["truth"]
-    enabled: bool = Field(True, description="False: nothing is added, to see whether it pays.")
-    pivots: list[Pivot] = Field([], description="Languages to translate by way of. None: no back-translation.")
+    enabled: bool = Field(True, description="Whether to add paraphrases. False: none, to measure whether they pay.")
+    pivots: list[Pivot] = Field([], description="Pivot languages to translate through. []: no back-translation.")
     max_texts: int | None = Field(
-        20000, ge=1, description="Texts of the train split to paraphrase, spread over the clusters. Null: all."
+        20000, ge=1, description="Maximum number of train texts to paraphrase, spread over the clusters. Null: all."
     )
-    candidates: int = Field(4, ge=1, le=50, description="Paraphrases asked for per text and pivot.")
+    candidates: int = Field(4, ge=1, le=50, description="Number of paraphrases to ask for, for each text and pivot.")
     decoding: Literal["sampling", "beam"] = Field(
-        "sampling", description="How the way back is chosen; the way there is always the most likely one."
+        "sampling",
+        description="Decoding method of the translation back into the texts' language: sampling (more varied) "
+        "or beam (more literal).",
     )
-    top_p: float = Field(0.8, gt=0, le=1, description="Sampling: nucleus.")
-    temperature: float = Field(0.7, gt=0, le=5, description="Sampling: higher is more varied.")
-    num_beams: int = Field(4, ge=1, le=64, description="Beams of the way there, and of the way back with beam.")
+    top_p: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Nucleus probability of sampling: smaller values stay nearer to the most likely words.",
+    )
+    temperature: float = Field(
+        0.7, gt=0, le=5, description="Sampling temperature: larger values give more varied texts."
+    )
+    num_beams: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Number of beams of the translation into the pivot language, and of the way back with "
+        "decoding: beam.",
+    )
     generation: Generation = Field(Generation(), description=Generation.__doc__)
     gate: Gate = Field(Gate(), description=Gate.__doc__)
 
@@ -118,17 +174,27 @@ class HardNegatives(Reranks, Embeds, Seeded):
     """03_hard_negatives: candidates by search, the rules that reject false negatives, training groups."""
 
     truth: str | None = Positives.model_fields["truth"]
-    num_negatives: int = Field(5, ge=1, le=100, description="Hard negatives of a query, at most.")
-    rank_min: int = Field(1, ge=1, description="First rank of the search that may become a negative.")
+    num_negatives: int = Field(5, ge=1, le=100, description="Maximum number of hard negatives of a query.")
+    rank_min: int = Field(
+        1,
+        ge=1,
+        description="Minimum rank of the search results to consider as negatives: 11 skips the ten nearest, "
+        "which may be positives.",
+    )
     rank_max: int = Field(
         100,
         ge=1,
         le=2000,
-        description="Last rank: how deep the search goes. With max_false_negatives it goes deeper by itself where too "
-        "few texts within this rank are safe.",
+        description="Maximum rank of the search results to consider as negatives: the depth of the search. "
+        "With max_false_negatives the search goes deeper where too few texts within this rank are "
+        "safe.",
     )
-    window_low: float | None = Field(None, ge=-1, le=1, description="Similarity a negative must reach. Null: any.")
-    window_high: float | None = Field(None, ge=-1, le=1, description="Similarity a negative must not pass. Null: any.")
+    window_low: float | None = Field(
+        None, ge=-1, le=1, description="Minimum similarity of a negative. Null: no minimum."
+    )
+    window_high: float | None = Field(
+        None, ge=-1, le=1, description="Maximum similarity of a negative. Null: no maximum."
+    )
     max_false_negatives: float | None = Field(
         0.05,
         gt=0,
@@ -147,10 +213,18 @@ class HardNegatives(Reranks, Embeds, Seeded):
     )
     cluster_rule: bool = Field(True, description="No text of the query's cluster is a negative. False: no direct edge.")
     veto_score: float | None = Field(
-        0.3, ge=0, le=1, description="Reranker score from which a candidate is no negative. Null: no veto."
+        0.3,
+        ge=0,
+        le=1,
+        description="Maximum reranker score of a negative; candidates from this score on may be positives and "
+        "are left out. Null: none is left out.",
     )
     promote_score: float | None = Field(
-        0.9, ge=0, le=1, description="Reranker score, in both directions, of a missed positive. Null: none is promoted."
+        0.9,
+        ge=0,
+        le=1,
+        description="Minimum reranker score, in both directions, at which a candidate is added to the "
+        "positives. Null: none is added.",
     )
     promote_neighbors: bool = Field(
         False,
@@ -158,23 +232,42 @@ class HardNegatives(Reranks, Embeds, Seeded):
         "unless the reranker vetoes. Scores bunch less; where near-misses abound, ranking suffers.",
     )
     sampling: Literal["top", "random", "band"] = Field(
-        "top", description="Which of those that pass: the most similar, any, or one from each of equal bands of ranks."
+        "top",
+        description="Which of the candidates that pass become negatives: the most similar (top), random ones, "
+        "or one from each of equal bands of ranks (band).",
     )
     too_few: Literal["fewer", "random"] = Field(
-        "fewer", description="When too few pass: fewer negatives, or random texts of other clusters to fill up."
+        "fewer",
+        description="What to do when too few candidates pass: use fewer negatives, or add random texts of "
+        "other clusters.",
     )
-    max_positives: int = Field(10, ge=1, description="Positives of a query, the best supported first.")
-    index: str = Field("Flat", description="Flat is exact; for millions of texts FAISS's IVF4096,Flat, HNSW32...")
-    search_params: dict[str, int] = Field({}, description="Of that index: {nprobe: 32} or {efSearch: 128}.")
+    max_positives: int = Field(
+        10, ge=1, description="Maximum number of positives of a query; the best supported come first."
+    )
+    index: str = Field(
+        "Flat",
+        description="FAISS index factory string. Flat searches exactly; for millions of texts take "
+        "IVF4096,Flat or HNSW32.",
+    )
+    search_params: dict[str, int] = Field(
+        {},
+        description="Search parameters of that index: {nprobe: 32} or {efSearch: 128}. Larger values find "
+        "more and take longer.",
+    )
     memory_mb: int = Field(512, ge=16, description="Working memory of the search, in MiB.")
     precision: Literal["float32", "bfloat16", "float16", "int8", "auto"] = Field(
         "float32",
-        description="What the models compute in; auto is twice as fast, and the same on one machine only. int8: the "
-        "encoder by ONNX Runtime on the CPU (pip install 'bgetune[onnx]'), the reranker in float32.",
+        description="Number format the models compute in. auto is about twice as fast; its results repeat on "
+        "one machine only. int8 runs the encoder by ONNX Runtime on the CPU (pip install "
+        "'bgetune[onnx]') and the reranker in float32.",
     )
-    heldout_per_cluster: int = Field(20, ge=1, description="Positive pairs of a dev or test cluster that are judged.")
-    review_limit: int = Field(200, ge=0, description="Doubtful pairs written to review.csv for a person to judge.")
-    review_file: str | None = Field(None, description="Judged review file of another run, to honour here too.")
+    heldout_per_cluster: int = Field(
+        20, ge=1, description="Maximum number of positive pairs of each dev or test cluster used for evaluation."
+    )
+    review_limit: int = Field(
+        200, ge=0, description="Maximum number of doubtful pairs written to review.csv for people to label."
+    )
+    review_file: str | None = Field(None, description="Labelled review.csv of another run, to use here as well.")
 
     @model_validator(mode="after")
     def _agree(self) -> HardNegatives:
@@ -199,10 +292,16 @@ class Train(Embeds, Seeded):
     )
     loss: Literal["ranking", "gist"] = Field(
         "ranking",
-        description="ranking: MultipleNegativesRanking, without the false negatives that the clusters know; gist: the "
-        "guide's vectors mask further ones (GISTEmbed).",
+        description="Ranking loss. ranking: MultipleNegativesRanking with the known clusters masked; gist: "
+        "also masks what a guide model finds too similar (GISTEmbed).",
     )
-    scale: float = Field(20.0, gt=0, le=200, description="1 / temperature of the ranking loss; BGE was made with 50.")
+    scale: float = Field(
+        20.0,
+        gt=0,
+        le=200,
+        description="Scale of the ranking loss, 1 / temperature. Larger values look at the hardest negatives "
+        "more. BGE was trained with 50 to 100.",
+    )
     compare: Literal["query", "batch"] = Field(
         "query",
         description="A positive must score above the negatives of its own query, or above those of all queries of the "
@@ -227,31 +326,41 @@ class Train(Embeds, Seeded):
     )
     matryoshka: list[Annotated[int, Field(ge=2)]] = Field(
         [],
-        description="Lengths, such as [64, 128], to which vectors may be cut later; the ranking loss trains them, too.",
+        description="Further vector lengths to train, such as [64, 128], to which vectors may be cut later. "
+        "Applies to the ranking loss.",
     )
     guide: ModelLocation | None = Field(
-        None, description="Model that masks for gist. Null: the model as it was before training."
+        None, description="Guide model of loss: gist. Null: the model as it was before training."
     )
-    guide_margin: float = Field(0.0, ge=-1, le=1, description="For gist, in cosine: larger masks more.")
+    guide_margin: float = Field(
+        0.0, ge=-1, le=1, description="Margin of loss: gist, in cosine. Larger values mask more texts."
+    )
     graded_loss: Literal["none", "cosent", "angle", "cosine"] = Field(
-        "cosent", description="For labelled and graded pairs, which train along; none leaves them out."
+        "cosent",
+        description="Loss for labelled and graded pairs, trained together with the ranking loss. none leaves "
+        "these pairs out.",
     )
     mixing: Literal["proportional", "round_robin"] = Field(
-        "proportional", description="Groups and graded pairs: all of both once an epoch, or by turns while both last."
+        "proportional",
+        description="How batches of groups and of graded pairs are mixed. proportional: all of both once an "
+        "epoch; round_robin: in turn while both last.",
     )
     positives: int | None = Field(
-        None, ge=1, description="Most positives of a query in a batch. Null: so many that all have their turn."
+        None,
+        ge=1,
+        description="Maximum number of positives of a query in a batch. Null: as many as needed for all to be "
+        "used during training.",
     )
-    negatives: int = Field(4, ge=0, description="Most hard negatives that a query brings into a batch.")
+    negatives: int = Field(4, ge=0, description="Maximum number of hard negatives of a query in a batch.")
     denoising_epochs: int = Field(
         0,
         ge=0,
-        description="Passes over the texts of the train split, also those without a positive, before the training: the "
-        "model learns to tell a text from a part of it (TSDAE). Pays if the model hardly knows such texts and "
-        "positives are few; [0, 3] with --set compares. 0: none.",
+        description="Epochs of unsupervised warm-up (TSDAE) on all train texts before training. Pays where "
+        "the model hardly knows such texts and positives are few; compare with --set "
+        "'04_train.denoising_epochs=[0, 3]'. 0: none.",
     )
     denoising_texts: int | None = Field(
-        50_000, ge=1, description="Most texts for denoising_epochs, drawn by the seed. Null: all."
+        50_000, ge=1, description="Maximum number of texts for the warm-up, drawn by the seed. Null: all."
     )
     epochs: int | None = Field(
         None,
@@ -259,58 +368,74 @@ class Train(Embeds, Seeded):
         description="Passes over all queries. Null: 3 from 4,000 queries on, for fewer up to 10, so that small sets "
         "get steps enough; dev chooses the best checkpoint of them. Without dev pairs 3.",
     )
-    batch_size: int = Field(64, ge=2, description="Queries in a batch, per process.")
+    batch_size: int = Field(
+        64,
+        ge=2,
+        description="Number of queries in a batch, for each process. Larger values give more in-batch "
+        "negatives and need more memory.",
+    )
     mini_batch_size: int | None = Field(
         None,
         ge=1,
-        description="Texts encoded at a time (GradCache): large batches in little memory. Null: all at once.",
+        description="Number of texts encoded at a time (GradCache), for large batches in little memory. Null: "
+        "all at once.",
     )
-    learning_rate: float = Field(5e-5, gt=0, le=1, description="At its highest; it then falls to 0 in a line.")
-    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
+    learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate; it then falls linearly to 0.")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps during which the learning rate rises.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     lora_rank: int | None = Field(
         None,
         ge=1,
-        description="Train low-rank additions to the linear layers (LoRA) instead of all weights; 8 to 64 are usual, "
-        "with about ten times the learning rate. They are merged into the weights of the saved model. Null: no LoRA.",
+        description="Rank of LoRA: train low-rank additions to the linear layers instead of all weights; 8 to "
+        "64 are usual, with about ten times the learning rate. They are merged into the saved "
+        "model. Null: train all weights.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="What is computed in (weights stay float32); auto: bfloat16 on a GPU or CPU with instructions for "
-        "it, else float32.",
+        description="Number format of the computation; weights stay float32. auto: bfloat16 where the GPU or "
+        "CPU supports it, else float32.",
     )
     dtype: Literal["float32", "float16", "bfloat16"] = Field(
         "float32",
         description="Type of the saved weights. The two short ones halve the folder; how far vectors move is measured, "
         "and 05_calibrate chooses its thresholds on what was saved.",
     )
-    gradient_checkpointing: bool = Field(False, description="Less memory, about a third more time.")
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Whether to recompute activations in the backward pass: less memory, about a third more time.",
+    )
     eval_steps: int | None = Field(
-        None, ge=1, description="Steps between two looks at dev, each with a checkpoint. Null: a tenth of the training."
+        None,
+        ge=1,
+        description="Steps between two evaluations on dev, each with a checkpoint. Null: a tenth of the training.",
     )
     dev_pairs: int = Field(
-        2000, ge=1, description="Most dev pairs of a kind to look at, and most general pairs, drawn by the seed."
+        2000,
+        ge=1,
+        description="Maximum number of dev pairs of each kind to evaluate on, and of general pairs, drawn by the seed.",
     )
     metric: Literal["auc", "average_precision", "labelled_auc", "mrr@10"] = Field(
-        "average_precision", description="On dev: the checkpoint that is best by it becomes the model."
+        "average_precision", description="Metric on dev that chooses the best checkpoint."
     )
     patience: int | None = Field(
-        None, ge=1, description="Stop after so many looks at dev without a better metric. Null: never."
+        None,
+        ge=1,
+        description="Number of evaluations without a better metric after which training stops. Null: never stop early.",
     )
     general: GeneralSource | None = Field(
         None,
-        description="Labelled or graded pairs of general text: what the model forgets while it learns is measured on "
-        "them. Null: not measured.",
+        description="Labelled or graded pairs of general text, to measure what the model forgets during "
+        "training. Null: not measured.",
     )
     merge_weight: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="Share of the tuned weights in the model; the rest are those from before training (LM-Cocktail), "
-        "which brings back forgotten general text. 1: the tuned model as it is.",
+        description="Share of the tuned weights in the saved model; the rest are the weights before training "
+        "(LM-Cocktail). Smaller values forget less general text. 1: the tuned model as it is.",
     )
     tensorboard: bool = Field(
-        False, description="Write event files, too: tensorboard --logdir runs/NAME/04_train/tensorboard"
+        False, description="Whether to write TensorBoard files: tensorboard --logdir runs/NAME/04_train/tensorboard"
     )
     push_to_hub: str | None = Field(
         None,
@@ -319,7 +444,7 @@ class Train(Embeds, Seeded):
         "is taken from the environment variable HF_TOKEN. Null: nothing leaves this machine.",
     )
     onnx: list[Literal["float32", "int8"]] = Field(
-        [], description="Also write the tuned model as ONNX in these precisions (pip install 'bgetune[onnx]')."
+        [], description="Number formats in which the tuned model is also written as ONNX (pip install 'bgetune[onnx]')."
     )
 
     @model_validator(mode="after")
@@ -340,23 +465,25 @@ class Calibrate(Reranks, Embeds, Seeded):
     """05_calibrate: drift before and after, calibrated scores, thresholds with a promise."""
 
     precisions: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        [0.90, 0.95, 0.99], description="Precisions to promise, each with the lowest threshold that keeps it."
+        [0.90, 0.95, 0.99],
+        description="Precisions to guarantee; for each the lowest threshold that reaches it is given.",
     )
     recalls: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        [0.90, 0.95], description="Shares of the positives to reach, each with the highest threshold that does."
+        [0.90, 0.95], description="Recalls to guarantee; for each the highest threshold that reaches it is given."
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the promised precisions.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence level of the guaranteed precisions.")
     prior: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="Share of positives in production. Null: as among the calibration pairs.",
+        description="Share of positives among the pairs that production scores. Null: the same as among the "
+        "calibration pairs.",
     )
     min_labelled: int = Field(
         100,
         ge=2,
-        description="Pairs labelled by people, of either label, that dev and test each must have for calibration to "
-        "use them; with fewer, the positives and hard negatives of 03_hard_negatives are used.",
+        description="Minimum number of labelled pairs of each label in dev and in test for calibration to use "
+        "them; with fewer, the positives and hard negatives of 03_hard_negatives are used.",
     )
     calibration: Literal["auto", "min_max", "platt", "isotonic", "beta"] = Field(
         "auto",
@@ -376,10 +503,16 @@ class Calibrate(Reranks, Embeds, Seeded):
         max_length=2,
         description="For min_max: the cosines that become 0 and 1, by hand. Null: at min_max_quantiles.",
     )
-    isotonic_min_pairs: int = Field(1000, ge=10, description="Dev pairs below which auto does not take isotonic.")
-    resamples: int = Field(500, ge=100, le=10000, description="Bootstrap resamples of clusters, for the intervals.")
-    top_k: int = Field(10, ge=1, le=1000, description="Search results that are judged and reranked.")
-    search_queries: int = Field(300, ge=10, description="Queries searched with, at most, in dev and in test.")
+    isotonic_min_pairs: int = Field(
+        1000,
+        ge=10,
+        description="Minimum number of dev pairs for calibration: auto to take isotonic; with fewer it overfits.",
+    )
+    resamples: int = Field(
+        500, ge=100, le=10000, description="Number of bootstrap resamples for the confidence intervals."
+    )
+    top_k: int = Field(10, ge=1, le=1000, description="Number of search results to evaluate and rerank.")
+    search_queries: int = Field(300, ge=10, description="Maximum number of dev and of test queries to search with.")
 
     @model_validator(mode="after")
     def _agree(self) -> Calibrate:

@@ -76,8 +76,8 @@ def opened(source: Source) -> Iterator[tuple[list[str], Reader]]:
         raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from None
     except duckdb.PermissionException as error:
         raise InputError(
-            f"{label(source)}: {queries.refused_file(error) or 'something outside'} is not there, or query does not name "
-            "it as a plain text; a query reads files that it names, FROM 'data/pairs.csv', and nothing else"
+            f"{label(source)}: {queries.refused_file(error) or 'something outside'} is not there, or query does not "
+            "name it as a plain text; a query reads files that it names, FROM 'data/pairs.csv', and nothing else"
         ) from None
     except ImportError as error:  # of Ibis, without the module's name, where its cause is one of Ibis's extras
         extra = EXTRAS.get(scheme, scheme)
@@ -118,7 +118,9 @@ def _connected(url: str, scheme: str) -> ibis.BaseBackend:
 
 def _from_duckdb(connection: duckdb.DuckDBPyConnection, source: Source) -> tuple[list[str], Reader]:
     # not by way of Ibis: its 12.0 calls what DuckDB 2.0 no longer has
-    rows = connection.sql(f"FROM {'.'.join(map(identifier, source.table.split('.')))}" if source.table else source.query)
+    rows = connection.sql(
+        f"FROM {'.'.join(map(identifier, source.table.split('.')))}" if source.table else source.query
+    )
 
     def read(names: list[str]) -> pa.RecordBatchReader:
         return rows.project(", ".join(map(identifier, names))).to_arrow_reader(BATCH)

@@ -90,6 +90,11 @@ def is_regular(text: str, dialect: Dialect) -> bool:
     return not _marked(text, dialect) or _grammar(dialect).fullmatch(text) is not None
 
 
+def is_open(text: str, dialect: Dialect) -> bool:
+    """Whether a quote of a record never closes."""
+    return _marked(text, dialect) and not is_regular(text, dialect) and _open(dialect).fullmatch(text) is not None
+
+
 def cut(text: str, dialect: Dialect) -> list[str]:
     """The fields of a record."""
     delimiter = dialect.delimiter
@@ -196,7 +201,9 @@ def _has_stray(line: str, dialect: Dialect) -> bool:
     if not is_regular(line, dialect):
         return True
     delimiter = dialect.delimiter
-    fields = re.findall(f"{re.escape(delimiter)}({_field(dialect)})", delimiter + line, re.DOTALL) if delimiter else [line]
+    fields = (
+        re.findall(f"{re.escape(delimiter)}({_field(dialect)})", delimiter + line, re.DOTALL) if delimiter else [line]
+    )
     return any('"' in field and not field.startswith('"') for field in fields)
 
 
@@ -204,7 +211,7 @@ def _is_record(text: str, lines: Sequence[str], dialect: Dialect, width: int | N
     """Whether lines are one record, and not several between two quotes that are characters.
 
     They are several where the record has not the file's width; and where each is a whole row, no other field of the
-    file needed its quotes so far, and the file has stray quotes or there are three rows or more of three fields or more.
+    file needed its quotes so far, and the file has stray quotes or there are three rows of three fields or more.
     """
     if width is None:
         return True

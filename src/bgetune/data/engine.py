@@ -6,8 +6,7 @@ import atexit
 import itertools
 from functools import cache
 from pathlib import Path
-
-import ibis
+from typing import TYPE_CHECKING
 
 from bgetune.files import private_folder
 from bgetune.paths import work_root
@@ -21,9 +20,15 @@ numbers = itertools.count()
 """Names of views and files: each is used once."""
 
 
+if TYPE_CHECKING:
+    import ibis
+
+
 @cache
 def connect() -> ibis.BaseBackend:
     """The DuckDB that reads the sources: one for the process, its database in a private folder. UTC."""
+    import ibis  # here, since what only cuts lines needs no database
+
     connection = ibis.duckdb.connect(
         str(workspace() / "work.duckdb"), memory_limit=MEMORY_LIMIT, temp_directory=str(workspace())
     )

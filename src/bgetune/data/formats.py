@@ -74,7 +74,10 @@ def _open_delimited(source: Source, place: places.Place, format_: str) -> Part:
         else:
             texts = [textfiles.one_line(text, dialect) for text in filled[int(source.header) :][: 2 * first]]
             text, clean = _lines(texts), None
-        return f"SELECT line, {delimited.cut_sql(dialect.delimiter)} AS fields FROM {text} WHERE {_NOT_BLANK}", clean and clean.lost
+        return (
+            f"SELECT line, {delimited.cut_sql(dialect.delimiter)} AS fields FROM {text} WHERE {_NOT_BLANK}",
+            clean and clean.lost,
+        )
 
     def hint(name: str) -> str:
         return _skip_hint(name, [delimited.cut(text, dialect) for text in lines[:20]], source)
@@ -221,7 +224,9 @@ def _open_typed(name: str, relation: str) -> Part:
     return Part(name=name, columns=columns, rows=lambda _, first=None: (f"SELECT * FROM {relation}", None))
 
 
-def _typed_columns(names: Iterable[str], types: Iterable[Any], prefix: str = "", path: str = "") -> Iterator[tuple[str, Column]]:
+def _typed_columns(
+    names: Iterable[str], types: Iterable[Any], prefix: str = "", path: str = ""
+) -> Iterator[tuple[str, Column]]:
     for name, type_ in zip(names, types, strict=True):
         value = f"{path}{identifier(name)}"
         if type_.id in ("list", "array"):
@@ -298,5 +303,3 @@ def _arrow(place: places.Place) -> pa.Table:
                 return pa.ipc.open_file(file).read_all()
     except pa.ArrowInvalid as error:
         raise InputError(f"{place.name}: no Arrow file that can be read: {str(error).splitlines()[0]}") from None
-
-

@@ -12,7 +12,17 @@ NO = ("false", "f", "no", "n", "different", "d", "dissimilar", "mismatch", "nega
 NO += ("否", "不是", "错", "不同", "不相同", "不相似", "不匹配", "不一致", "错误", "负例", "×")
 
 COLUMNS = ("label", "labels", "score", "grade", "similarity", "similar", "same", "target", "y", "gold", "relevance")
-COLUMNS += ("is_duplicate", "is_same", "is_similar", "is_match", "is_paraphrase", "duplicate", "标签", "标注", "是否相似")
+COLUMNS += (
+    "is_duplicate",
+    "is_same",
+    "is_similar",
+    "is_match",
+    "is_paraphrase",
+    "duplicate",
+    "标签",
+    "标注",
+    "是否相似",
+)
 COLUMNS += ("是否相同", "是否一致", "是否匹配", "相似", "相似度", "得分", "分数")
 """Names of columns that hold labels, as people give them."""
 

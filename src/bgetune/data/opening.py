@@ -36,13 +36,13 @@ class Raw:
 
     Attributes:
         view: its name.
-        counted: columns that NAME_raw has with the values that were read as missing for their spelling.
+        ids: columns that NAME_raw has with the values that were read as missing for their spelling.
         lost: what of the files is no row: (source, reason, rows, example).
     """
 
     source: Source
     view: str
-    counted: tuple[str, ...]
+    ids: tuple[str, ...]
     lost: tuple[tuple[str, str, int, str], ...]
 
 
@@ -51,7 +51,7 @@ def view(
     columns: Mapping[str, str | None],
     *,
     ids: Collection[str] = (),
-    counted: Collection[str] = (),
+    parsed: Collection[str] = (),
     lists: Collection[str] = (),
 ) -> Raw:
     """The wanted columns of a source as a view of the working database.
@@ -60,7 +60,7 @@ def view(
         source: opened already or not.
         columns: name -> column of the source, None: null.
         ids: those whose missing values people spell in many ways (ids, addresses, times, titles).
-        counted: those of them that stand in NAME_raw, too, spelled as they are.
+        parsed: those of which only what can be read as a time or number counts, so that no spelling is looked for.
         lists: those that may hold a list of texts, as lists; in others a list makes the row broken.
 
     Raises:
@@ -74,11 +74,11 @@ def view(
     for part in opened.parts:
         rows, bad = part.rows(given.values())
         lost += [(label(source), *bad)] if bad else []
-        selects.append(_select(part, rows, columns, ids, counted, lists))
+        selects.append(_select(part, rows, columns, ids, parsed, lists))
     name = f"source_{next(numbers)}"
     with reading(label(source)):
         connect().raw_sql(f"CREATE VIEW {name} AS {' UNION ALL '.join(selects)}")
-    return Raw(source, name, tuple(one for one in counted if one in given), tuple(lost))
+    return Raw(source, name, tuple(one for one in ids if one in given), tuple(lost))
 
 
 def _select(
@@ -86,7 +86,7 @@ def _select(
     rows: str,
     columns: Mapping[str, str | None],
     ids: Collection[str],
-    counted: Collection[str],
+    parsed: Collection[str],
     lists: Collection[str],
 ) -> str:
     values, texts, nested = [], [], []
@@ -99,10 +99,10 @@ def _select(
             values.append(identifier(name))
         else:
             texts.append(f"trim({found.text}) AS {identifier(name)}")
-            clean = missing.id_sql if name in ids else missing.text_sql
+            clean = missing.id_sql if name in ids else _filled if name in parsed else missing.text_sql
             values.append(f"{clean(identifier(name))} AS {identifier(name)}")
-            if name in counted:
-                values.append(f"nullif({identifier(name)}, '') AS {identifier(name + '_raw')}")
+            if name in ids:
+                values.append(f"{_filled(identifier(name))} AS {identifier(name + '_raw')}")
             if found.nested:
                 why = literal(f"column {column}: a list or an object, not one value")
                 nested.append(f"WHEN {found.nested} THEN {why}")
@@ -113,18 +113,29 @@ def _select(
     return f"SELECT {', '.join(values)}, broken, example FROM ({inner})"
 
 
-def first_rows(source: Source, rows: int) -> pd.DataFrame:
-    """The first rows of a source with all its columns that have a name, as text (None where there is nothing); lists as JSON.
-
-    Only the beginning is read, and of several parts only the first.
+def all_rows(source: Source) -> pd.DataFrame:
+    """All rows of a source with all its columns that have a name, as text (None where there is nothing); lists as JSON.
 
     Raises:
         InputError: where it cannot be read.
     """
-    part = open_source(source).parts[0]
+    return pd.concat([_texts(part) for part in open_source(source).parts], ignore_index=True)
+
+
+def first_rows(source: Source, rows: int) -> pd.DataFrame:
+    """The first rows of a source, like `all_rows`: only the beginning is read, and of several parts only the first."""
+    return _texts(open_source(source).parts[0], rows)
+
+
+def _filled(value: str) -> str:
+    return f"nullif({value}, '')"
+
+
+def _texts(part: Part, first: int | None = None) -> pd.DataFrame:
     named = {name: column for name, column in part.columns.items() if name}
-    found, _ = part.rows(list(named), rows)
+    found, _ = part.rows(list(named), first)
     texts = ", ".join(f"{column.text} AS {identifier(name)}" for name, column in named.items())
+    limit = "" if first is None else f"LIMIT {first}"
     with reading(part.name):
-        query = f"SELECT {texts} FROM ({found}) WHERE ({part.broken}) IS NULL LIMIT {rows}"
+        query = f"SELECT {texts} FROM ({found}) WHERE ({part.broken}) IS NULL {limit}"
         return connect().con.execute(query).df().astype(object).set_axis(list(named), axis=1)

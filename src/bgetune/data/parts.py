@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,7 +15,6 @@ import pyarrow as pa
 from bgetune.config.sources import Source
 from bgetune.data.engine import connect, numbers
 from bgetune.errors import InputError
-
 
 Rows = tuple[str, tuple[str, int, str] | None]
 
@@ -127,5 +126,3 @@ def copied(data: pd.DataFrame | pa.Table | pa.RecordBatchReader) -> str:
     connection.execute(f"CREATE TABLE {name} AS SELECT * FROM incoming")
     connection.unregister("incoming")
     return name
-
-

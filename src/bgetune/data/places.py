@@ -168,7 +168,12 @@ def _members(file: Path, name: str) -> list[Place]:
         with zipfile.ZipFile(file) as archive:
             for member in sorted(archive.infolist(), key=lambda member: member.filename):
                 inner = PurePosixPath(member.filename)
-                if member.is_dir() or member.file_size == 0 or inner.name.startswith((".", "_")) or "__MACOSX" in inner.parts:
+                if (
+                    member.is_dir()
+                    or member.file_size == 0
+                    or inner.name.startswith((".", "_"))
+                    or "__MACOSX" in inner.parts
+                ):
                     continue
                 suffix = suffix_of(inner.name)
                 target = engine.workspace() / f"unpacked_{next(engine.numbers)}{suffix}"  # never the name given inside
@@ -205,7 +210,10 @@ def _fetched(location: str) -> list[tuple[Path, str]]:
         copies = []
         for one in remote:
             end = "".join(PurePosixPath(one.split("?")[0]).suffixes[-2:])
-            target = engine.workspace() / f"fetched_{next(engine.numbers)}{end if re.fullmatch('[.A-Za-z0-9]*', end) else ''}"
+            target = (
+                engine.workspace()
+                / f"fetched_{next(engine.numbers)}{end if re.fullmatch('[.A-Za-z0-9]*', end) else ''}"
+            )
             with system.open(one, "rb") as incoming, target.open("wb") as out:
                 shutil.copyfileobj(incoming, out, 8 << 20)
             copies.append((target, system.unstrip_protocol(one)))
@@ -217,7 +225,10 @@ def _fetched(location: str) -> list[tuple[Path, str]]:
         raise InputError(f"{location}: no such file; correct path") from None
     except Exception as error:  # every file system has its own
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{location.split('?')[0]}: cannot be fetched: {message}; correct path, or give its credentials in the environment") from None
+        name = location.split("?")[0]
+        raise InputError(
+            f"{name}: cannot be fetched: {message}; correct path, or give its credentials in the environment"
+        ) from None
     if not copies:
         raise InputError(f"{location}: no file fits the pattern; correct path")
     return copies
@@ -228,6 +239,6 @@ def described(location: str) -> list[str]:
     if is_remote(location):
         return []
     path = paths.locate(location.removeprefix("file://"))
-    if path.is_file() or not path.exists() and not any(letter in location for letter in "*?["):
+    if path.is_file() or (not path.exists() and not any(letter in location for letter in "*?[")):
         return [location]
     return list(itertools.chain([location] if path.is_dir() else map(_named, files(location))))

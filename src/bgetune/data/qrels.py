@@ -46,7 +46,9 @@ def read_qrels(source: QrelsSource) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
     a, b = judged["query"].map(texts[0]), judged.document.map(texts[1])
     value = pd.to_numeric(judged.relevance, errors="coerce")
     reasons = pd.Series("", judged.index, dtype=str)
-    reasons[(value > 0) & (value < source.positive_relevance)] = f"relevance between 0 and {source.positive_relevance:g}"
+    reasons[(value > 0) & (value < source.positive_relevance)] = (
+        f"relevance between 0 and {source.positive_relevance:g}"
+    )
     reasons[value.isna()] = "relevance is no number"
     reasons[b.isna()] = "no document of this id"
     reasons[a.isna()] = "no query of this id"
@@ -105,7 +107,9 @@ def _open(source: QrelsSource) -> tuple[Opened, Opened, Opened]:
         beside = {name: str(path) for name, path in _layout(folder)}
         judgements = beside.get("qrels")
         if judgements is None:
-            raise InputError(f"{source.path}: no qrels in the folder; BEIR has qrels/*.tsv, queries.jsonl, corpus.jsonl")
+            raise InputError(
+                f"{source.path}: no qrels in the folder; BEIR has qrels/*.tsv, queries.jsonl, corpus.jsonl"
+            )
     elif folder:
         beside = {name: str(path) for base in (folder.parent, folder.parent.parent) for name, path in _layout(base)}
     opened = [opening.open_source(source.model_copy(update={"path": judgements}))]

@@ -11,7 +11,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pydantic import ValidationError
 
 from bgetune.config.secrets import mask_secrets
@@ -321,7 +320,7 @@ def _clicks(columns: Sequence[Column]) -> Found | None:
         if not roles.take("time_column", time, "its values are times"):
             roles.values["time_column"] = None
     if not roles.take_named("user_column", "user"):
-        free = [c for c in roles.free(("id", "number")) if 1 < len(c.distinct) and c.length > 3 and c.share > 0.9]
+        free = [c for c in roles.free(("id", "number")) if len(c.distinct) > 1 and c.length > 3 and c.share > 0.9]
         named = roles.named("session") or roles.named("url")
         if roles.values["time_column"] is None or not free or named in free:
             roles.values["user_column"] = None

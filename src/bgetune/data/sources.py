@@ -1,7 +1,7 @@
 """The team's own data, whatever it lies in: files and databases become tables of the columns the pipeline knows.
 
-Everything is read by DuckDB; click logs stay lazy and stream. Rows that cannot be used are counted: every reader returns
-them beside its table as `dropped`, and with them the values that were read as missing because of how they are spelled.
+Everything is read by DuckDB; click logs stay lazy and stream. Rows that cannot be used are counted: every reader
+returns them beside its table as `dropped`, and with them the values that were read as missing for their spelling.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from bgetune.data.opening import Raw
 from bgetune.data.parts import Opened, reading, wanted
 from bgetune.errors import InputError
 
-IDS = ("user_id", "session_id", "time", "url", "title", "rank", "dwell")
-"""Columns of a click log that are no texts: what is missing in them is spelled in many ways."""
-COUNTED = ("user_id", "session_id", "url", "title")
-"""Those of them of which it is said how many were read as missing for their spelling."""
+IDS = ("user_id", "session_id", "url", "title")
+"""Columns of a click log that are no texts: what is missing in them is spelled in many ways, and counted."""
+PARSED = ("time", "rank", "dwell")
+"""Those of which only what can be read as a time or number counts."""
 
 
 # --- the readers --------------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def read_clicks(source: ClickSource) -> tuple[ibis.Table, pd.DataFrame]:
         "rank": source.rank_column,
         "dwell": source.dwell_column,
     }
-    raw = opening.view(source, columns, ids=IDS, counted=COUNTED)
+    raw = opening.view(source, columns, ids=IDS, parsed=PARSED)
     values = {
         "time": _time_sql(source, raw) if source.time_column else "NULL::TIMESTAMP",
         "user_id": "user_id" if source.user_column else "coalesce(session_id, 'row ' || row_number() OVER ())",
@@ -200,11 +200,13 @@ def _order(source: ClickSource, raw: Raw) -> str | None:
             f"SELECT max({parts}[1]::INT), max({parts}[2]::INT) FROM ({found}) WHERE {ambiguous}"
         ).fetchall()[0]
     if one > 12 and two > 12:
-        raise InputError(f"{label(source)}: column {source.time_column}: day and month come first by turns; write them one way")
+        raise InputError(
+            f"{label(source)}: column {source.time_column}: day and month come first by turns; write them one way"
+        )
     if max(one, two) <= 12:
         raise InputError(
-            f"{label(source)}: column {source.time_column}: {first} could be either day or month first; set time_format, "
-            f"for example '%d/%m/%Y %H:%M:%S' or '%m/%d/%Y %H:%M:%S'"
+            f"{label(source)}: column {source.time_column}: {first} could be either day or month first; set "
+            f"time_format, for example '%d/%m/%Y %H:%M:%S' or '%m/%d/%Y %H:%M:%S'"
         )
     return "day" if one > 12 else "month"
 
@@ -232,7 +234,9 @@ def _require_no_labels(raw: Raw, columns: dict[str, str]) -> None:
             )
 
 
-def _select(raw: Raw, values: dict[str, str], rules: dict[str, str], unnest: str = "") -> tuple[ibis.Table, pd.DataFrame]:
+def _select(
+    raw: Raw, values: dict[str, str], rules: dict[str, str], unnest: str = ""
+) -> tuple[ibis.Table, pd.DataFrame]:
     """The rows that no rule objects to, as a lazy table, and what was dropped.
 
     `attrs["rows"]` of the latter says how many rows the source has in all: {name of the source: rows}.
@@ -250,10 +254,10 @@ def _select(raw: Raw, values: dict[str, str], rules: dict[str, str], unnest: str
     name = label(raw.source)
     cases = " ".join(f"WHEN {test} THEN {literal(reason)}" for reason, test in rules.items())
     columns = ", ".join(f"{value} AS {identifier(column)}" for column, value in values.items())
-    given = "".join(f", {column}_raw, {column} AS {column}_id" for column in raw.counted)
+    given = "".join(f", {column}_raw, {column} AS {column}_id" for column in raw.ids)
     told = "".join(
         f", count({column}_raw) - count({column}_id), min(CASE WHEN {column}_id IS NULL THEN {column}_raw END)"
-        for column in raw.counted
+        for column in raw.ids
     )
     view, used = f"{raw.view}_rows", f"{raw.view}_used"
     with reading(name):
@@ -267,14 +271,16 @@ def _select(raw: Raw, values: dict[str, str], rules: dict[str, str], unnest: str
             "GROUP BY reason ORDER BY ALL"
         ).fetchall()
     dropped = [*raw.lost, *((name, why, rows, example) for why, rows, example, *_ in counts if why)]
-    for number, column in enumerate(raw.counted):
+    for number, column in enumerate(raw.ids):
         spelled = [row[3 + 2 * number : 5 + 2 * number] for row in counts if row[0] is None]
         dropped += [(name, f"{column} read as missing (the row is used)", rows, value) for rows, value in spelled]
     table = dropped_rows(dropped)
     table.attrs["rows"] = {name: sum(row[1] for row in counts) + sum(rows for *_, rows, _ in raw.lost)}
     if all(why for why, *_ in counts):
         reasons = "; ".join(f"{row.reason}: {row.rows} rows, such as {row.example!r}" for row in table.itertuples())
-        raise InputError(f"{name}: no row can be used ({reasons or 'there are none'}); correct the file, or the columns")
+        raise InputError(
+            f"{name}: no row can be used ({reasons or 'there are none'}); correct the file, or the columns"
+        )
     return connection.table(used), table
 
 

@@ -1,7 +1,7 @@
 """Files of text: their encoding, their first lines, and a copy that DuckDB can cut into lines.
 
-A file is looked through once before DuckDB sees it: one that is not clean UTF-8 with one record a line is rewritten to a
-temporary copy that is.
+A file is looked through once before DuckDB sees it: one that is not clean UTF-8 with one record a line is rewritten to
+a temporary copy that is.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import codecs
 import gzip
 import re
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import charset_normalizer
+import pyarrow as pa
 
 from bgetune.data import delimited, engine
 from bgetune.data.delimited import Dialect
@@ -162,7 +163,9 @@ def _is_common(letter: str) -> bool:
     return traditional or _is_common_simplified(letter)
 
 
-_FREQUENT = frozenset("的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里怎么如何请问")
+_FREQUENT = frozenset(
+    "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里怎么如何请问"
+)
 
 
 _GB_NAMES = ("gb18030", "gbk", "gb2312", "cp936", "hz")
@@ -175,6 +178,8 @@ def guess(data: bytes) -> str:
 
 
 def _guessed(data: bytes) -> str | None:
+    import charset_normalizer  # of bgetune[sources]; a file in UTF-8 needs no guess
+
     best = charset_normalizer.from_bytes(data[: 1 << 18]).best()
     return best.encoding if best else None
 
@@ -218,7 +223,7 @@ def _clean(file: TextFile, dialect: Dialect | None, width: int, skip: int, rows:
                 encoding = recognise(file, chunk)
             if not (
                 encoding in (None, "utf-8", "utf-8-sig", "ascii")
-                and decodes(chunk, "utf-8")
+                and _is_utf8(chunk)
                 and b"\0" not in chunk
                 and (b"\r" not in chunk or chunk.count(b"\r") == chunk.count(b"\r\n"))
                 and not (dialect and _runs_on(chunk, dialect))
@@ -227,6 +232,16 @@ def _clean(file: TextFile, dialect: Dialect | None, width: int, skip: int, rows:
         else:
             return Clean(file.path, skip + head_lines, dialect.delimiter if dialect else "")
     return _rewrite(file, encoding or encoding_of(file), dialect, width, skip, rows)
+
+
+def _is_utf8(chunk: bytes) -> bool:
+    """Whether a chunk is valid UTF-8; Arrow can tell several times as fast as Python can decode."""
+    offsets = pa.py_buffer(struct.pack("<2q", 0, len(chunk)))
+    try:
+        pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(chunk)]).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _first_lines(lines: Iterable[str], dialect: Dialect | None, width: int, rows: int) -> int | None:
@@ -259,7 +274,7 @@ def _rewrite(file: TextFile, encoding: str, dialect: Dialect | None, width: int,
 
     def lines() -> Iterator[str]:
         nonlocal total
-        for total, line in enumerate(_decoded(file, encoding), start=1):
+        for total, line in enumerate(decoded(file, encoding), start=1):
             if total <= skip:
                 continue
             if isinstance(line, bytes):
@@ -291,7 +306,7 @@ def one_line(text: str, dialect: Dialect) -> str:
     return text
 
 
-def _decoded(file: TextFile, encoding: str) -> Iterator[str | bytes]:
+def decoded(file: TextFile, encoding: str) -> Iterator[str | bytes]:
     """The lines of a file without their ends, as bytes where they cannot be decoded."""
     if encoding.replace("_", "-").startswith("utf-16"):
         try:

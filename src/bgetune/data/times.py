@@ -25,7 +25,12 @@ FIRST, LAST = datetime(1980, 1, 1), datetime(2200, 1, 1)
 _EXCEL_DAY = datetime(1899, 12, 30)
 _HOURS = {"UTC": 0, "GMT": 0, "Z": 0, "CST": 8, "HKT": 8, "SGT": 8, "JST": 9, "KST": 9}
 _HOURS |= {"EST": -5, "EDT": -4, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7, "CET": 1, "CEST": 2, "BST": 1}
-_MONTHS = {name: n for n, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1)}
+_MONTHS = {
+    name: n
+    for n, name in enumerate(
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], start=1
+    )
+}
 
 
 # --- one value ----------------------------------------------------------------------------------------------------
@@ -33,7 +38,8 @@ _MONTHS = {name: n for n, name in enumerate("jan feb mar apr may jun jul aug sep
 _DATE = re.compile(
     r"(?P<year>[0-9]{4})\s*[-/.年]\s*(?P<month>[0-9]{1,2})\s*[-/.月]\s*(?P<day>[0-9]{1,2})(?:\s*[日号]|(?![0-9]))"
     r"|(?P<compact>(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01]))(?![0-9])"
-    r"|(?:[A-Za-z]{3,9},?\s+)?(?P<day_first>[0-9]{1,2})[-/ ](?P<name>[A-Za-z]{3})[A-Za-z]*[-/ ,]+(?P<year_last>[0-9]{4})"
+    r"|(?:[A-Za-z]{3,9},?\s+)?(?P<day_first>[0-9]{1,2})[-/ ](?P<name>[A-Za-z]{3})[A-Za-z]*[-/ ,]+"
+    r"(?P<year_last>[0-9]{4})"
     r"|(?:[A-Za-z]{3,9},?\s+)?(?P<name_first>[A-Za-z]{3})[A-Za-z]*\.?\s+(?P<day_after>[0-9]{1,2})(?:,?\s+(?P<year_after>[0-9]{4}))?"
     r"|(?P<one>[0-9]{1,2})[-/.](?P<two>[0-9]{1,2})[-/.](?P<year_of_both>[0-9]{4})(?![0-9])"
 )
@@ -260,5 +266,3 @@ def _reader(zone: tzinfo, order: str | None) -> str:
     connection.create_function(name, read, ["VARCHAR"], "TIMESTAMP", type="arrow", null_handling="special")
     atexit.register(connection.remove_function, name)  # or DuckDB complains of a leak when Python ends
     return name
-
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping
 from difflib import SequenceMatcher
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bgetune.data import labels
+from bgetune.data.tabular import read_table
 from bgetune.data.text import STANDARD, Normalizer
 from bgetune.errors import InputError
 from bgetune.files import temporary_name
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ["query", "candidate", "similarity", "reranker", "reason", "verdict"]
 
-VERDICTS = {
-    "same": ("same", "s", "yes", "y", "1", "true", "相同", "同", "是"),
-    "different": ("different", "d", "no", "n", "0", "false", "不同", "否"),
-}
+VERDICTS = {"same": labels.YES, "different": labels.NO}
 """Verdict -> what a person may write for it. An empty cell is no verdict."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -34,25 +32,21 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def read_review(file: Path) -> pd.DataFrame:
     """The rows of a review file, verdicts as "same", "different" or "".
 
-    Also reads what Excel makes of it: UTF-8 or GB18030, commas, semicolons or tabs.
+    Also reads what Excel and WPS make of it: other encodings, semicolons, tabs.
 
     Raises:
         InputError: naming file, line and what is wrong.
     """
-    text = _decode(file)
-    lines = text.splitlines()
-    delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
-    missing = [name for name in ("query", "candidate", "verdict") if name not in (reader.fieldnames or ())]
-    if missing:
-        raise InputError(f"{file}, line 1: no column {missing[0]}; the review file has {', '.join(COLUMNS)}")
     meaning = {word: verdict for verdict, words in VERDICTS.items() for word in words}
     rows = []
-    for row in reader:
-        word = (row["verdict"] or "").strip().lower()
+    table = read_table(file, str(file), COLUMNS)
+    if missing := [name for name in ("query", "candidate", "verdict") if name not in table]:
+        raise InputError(f"{file}, line 1: no column {missing[0]}; the review file has {', '.join(COLUMNS)}")
+    for number, row in enumerate(table.to_dict("records")):
+        word = row["verdict"].strip().lower()
         if word and word not in meaning:
             raise InputError(
-                f"{file}, line {reader.line_num}: verdict {row['verdict']!r} is neither same nor different "
+                f"{file}, line {number + 2}: verdict {row['verdict']!r} is neither same nor different "
                 f"(s and d will do; leave it empty if unsure)"
             )
         row |= {
@@ -180,16 +174,6 @@ def _shown(row: pd.Series) -> str:
     facts = [f"{name} {row[name]:.3f}" for name in ("similarity", "reranker") if pd.notna(row[name])]
     facts += [escape(row["reason"]), *([f"judged <b>{row['verdict']}</b>"] if row["verdict"] else [])]
     return f"<p style='font-size:1.3em; line-height:1.6'>{'<br>'.join(texts)}</p><p>{'; '.join(facts)}</p>"
-
-
-def _decode(file: Path) -> str:
-    data = file.read_bytes()
-    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "gb18030"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise InputError(f"{file}: neither UTF-8 nor GB18030; save it as CSV UTF-8")
 
 
 def _guard(cell: str) -> str:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from bgetune.data import labels
+from bgetune.data.tabular import read_table
 from bgetune.errors import InputError
 
 
 def read_pairs(location: str, columns: str = "query,document", label: str | None = None) -> pd.DataFrame:
-    """The pairs of a csv, tsv or jsonl file (.gz too), or of csv on stdin.
+    """The pairs of a file, or of csv on stdin; encoding and delimiter are recognised.
 
     Args:
         location: the file, or ``-``.
         columns: names of the two text columns, separated by a comma.
-        label: name of a column with 1 or 0.
+        label: name of a column with 1 or 0, or words such as yes and no.
 
     Returns:
         All columns of the file as strings, the two texts as ``query`` and ``document``, and ``label`` as integers.
@@ -26,32 +29,25 @@ def read_pairs(location: str, columns: str = "query,document", label: str | None
     Raises:
         InputError: naming the file, and line or column.
     """
-    name = "stdin" if location == "-" else location
-    if location != "-" and not Path(location).is_file():
-        raise InputError(f"{location}: no such file; correct the path")
-    try:
-        table = _read(location)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{name}: empty; the first line names the columns, for example: query,document") from None
-    except (pd.errors.ParserError, ValueError) as error:
-        raise InputError(
-            f"{name}: cannot be read: {str(error).splitlines()[0]}; save it as csv, tsv or jsonl"
-        ) from None
     query, _, document = (part.strip() for part in columns.partition(","))
     wanted = {query: "query", document: "document"} | ({label: "label"} if label else {})
-    for column in wanted:
-        if column not in table:
-            there = ", ".join(map(str, table.columns))
-            raise InputError(f"{name}: no column {column!r}; there are: {there}. Name the texts with --columns A,B")
+    if location != "-":
+        if not Path(location).exists():
+            raise InputError(f"{location}: no such file; correct the path")
+        table = _read(Path(location), location, list(wanted))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "stdin.csv"
+            file.write_bytes(sys.stdin.buffer.read())
+            table = _read(file, "stdin", list(wanted))
     table = table.rename(columns=wanted)
     if label:
-        wrong = table.index[~table["label"].isin(["0", "1"])]
+        numbers = table["label"].map(labels.number)
+        wrong = table.index[~numbers.isin([0, 1])]
         if len(wrong):
-            value = table["label"][wrong[0]]
+            name, value = "stdin" if location == "-" else location, table["label"][wrong[0]]
             raise InputError(f"{name}, row {wrong[0] + 1}: column {label!r} is 1 or 0, not {value!r}")
-        table["label"] = table["label"].astype(int)
+        table["label"] = numbers.astype(int)
     return table
 
 
@@ -72,10 +68,10 @@ def without_text(pairs: pd.DataFrame, normal: Callable[[str], str]) -> np.ndarra
     return empty
 
 
-def _read(location: str) -> pd.DataFrame:
-    source = sys.stdin.buffer if location == "-" else location
-    suffixes = Path(location).suffixes
-    if ".jsonl" in suffixes or ".ndjson" in suffixes:
-        return pd.read_json(source, lines=True, dtype=False).astype(str)
-    separator = "\t" if ".tsv" in suffixes else ","
-    return pd.read_csv(source, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+def _read(file: Path, name: str, wanted: list[str]) -> pd.DataFrame:
+    table = read_table(file, name, wanted)
+    for column in wanted:
+        if column not in table:
+            there = ", ".join(table.columns)
+            raise InputError(f"{name}: no column {column!r}; there are: {there}. Name the texts with --columns A,B")
+    return table

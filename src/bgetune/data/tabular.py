@@ -1,0 +1,102 @@
+"""A file of rows as a table of text, read at once: what the command lines and the review file take.
+
+Encodings, delimiters and quotes are recognised as those of a profile's sources are. Files of text need no database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from bgetune.data import delimited, places, textfiles
+from bgetune.data.textfiles import TextFile
+from bgetune.errors import InputError
+
+
+def read_table(path: Path, name: str, wanted: Collection[str], encoding: str | None = None) -> pd.DataFrame:
+    """All rows and columns of a file, as text ("" where there is nothing).
+
+    Args:
+        path: csv, tsv or jsonl, also gzipped; anything else that a source of a profile can be with `bgetune[sources]`.
+        name: what messages call it.
+        wanted: columns that it should have, by which its delimiter is recognised; whether it has is not checked.
+        encoding: None: recognised.
+
+    Raises:
+        InputError: naming the file, the line or column, and the remedy.
+    """
+    format_ = places.FORMATS.get(places.suffix_of(path.name), "csv")
+    if not path.is_file() or format_ not in ("csv", "tsv", "jsonl") or path.suffix in (".zip", ".bz2", ".zst", ".xz"):
+        table = _by_database(path, name)
+    elif path.stat().st_size == 0:
+        raise InputError(f"{name}: empty; the first line names the columns, for example: {','.join(wanted)}")
+    else:
+        file = TextFile(path, name, encoding)
+        table = (
+            _json_lines(file) if format_ == "jsonl" else _delimited(file, wanted, "\t" if format_ == "tsv" else None)
+        )
+    return table
+
+
+def _delimited(file: TextFile, wanted: Collection[str], delimiter: str | None) -> pd.DataFrame:
+    try:
+        textfiles.encoding_of(file)
+    except InputError:
+        raise InputError(f"{file.name}: not UTF-8, nor GB18030 or UTF-16; save it as UTF-8") from None
+    dialect = delimited.recognise(textfiles.head(file), wanted, header=True, delimiter=delimiter)
+    head = next(text for text in delimited.records(textfiles.head(file), dialect, None) if text.strip())
+    names = [" ".join(cell.split()) for cell in delimited.cut(head, dialect)]
+    if twice := next((name for name in names if name in wanted and names.count(name) > 1), None):
+        raise InputError(f"{file.name}: column {twice} is there twice; rename or remove one of them")
+    rows = []
+    line = 1
+    for text in delimited.records(_lines(file), dialect, len(names)):
+        if text.strip():
+            fields = delimited.cut(text, dialect)
+            what = "a quote that never closes" if delimited.is_open(text, dialect) else ""
+            if len(fields) != len(names):
+                what = f"{len(fields)} fields, not {len(names)}"
+            if what:
+                raise InputError(f"{file.name}, line {line}: cannot be read: {what}; correct the line")
+            rows.append(fields)
+        line += 1 + text.count("\n")
+    return pd.DataFrame(rows[1:], columns=names, dtype=str)
+
+
+def _lines(file: TextFile) -> Iterator[str]:
+    for number, line in enumerate(textfiles.decoded(file, textfiles.encoding_of(file)), start=1):
+        if isinstance(line, bytes):
+            raise InputError(f"{file.name}, line {number}: not {textfiles.encoding_of(file)}; save it as UTF-8")
+        yield line.replace("\0", "")
+
+
+def _json_lines(file: TextFile) -> pd.DataFrame:
+    rows = []
+    for number, line in enumerate(_lines(file), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict):
+                raise InputError(f"{file.name}, line {number}: no JSON object; the format jsonl is one object a line")
+            rows.append({key: _text(value) for key, value in row.items()})
+    return pd.DataFrame(rows, dtype=object).fillna("").astype(str)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _by_database(path: Path, name: str) -> pd.DataFrame:
+    try:
+        from bgetune.config.sources import Source
+        from bgetune.data import opening
+    except ModuleNotFoundError as error:
+        raise InputError(f"{name}: needs {error.name}; pip install 'bgetune[sources]', or save it as csv") from None
+    return opening.all_rows(Source(path=str(path.absolute()))).fillna("").astype(str)
