@@ -179,12 +179,13 @@ def _positives(profile: Path) -> Path:
 
 def _mined_groups(tables: dict, encoder, rules, reranker):
     """What notebook 03 does with the tables of notebook 01: the table `groups`."""
+    from bgetune.graph.promote import promote
     from bgetune.negatives import groups, mining, promotion
     from bgetune.negatives.world import World
 
     world = World.of(**tables)
     missed = promotion.missed_positives(world, mining.mine(world, encoder, rules, reranker))
-    edges, clusters, _ = promotion.promote(tables["edges"], tables["clusters"], missed, {}, tables["graded"])
+    edges, clusters, _ = promote(tables["edges"], tables["clusters"], missed, {}, tables["graded"])
     world = World.of(tables["texts"], edges, clusters, tables["graded"])
     return groups.groups(world, mining.mine(world, encoder, rules, reranker), rules, reranker)
 

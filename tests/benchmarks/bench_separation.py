@@ -261,6 +261,7 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
     from bgetune.config.stages import HardNegatives, Positives
     from bgetune.data.text import text_id
     from bgetune.graph import clusters as graph
+    from bgetune.graph.promote import promote
     from bgetune.models.encoder import Encoder
     from bgetune.negatives import groups, mining, promotion
     from bgetune.negatives.world import World
@@ -286,7 +287,7 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
     encoder = Encoder(tuned or job.model, max_length=MAX_LENGTH)
     if tuned is not None:
         neighbors = promotion.mutual_neighbors(world, encoder)
-        edges, clusters, _ = promotion.promote(edges, clusters, neighbors, {}, graded)
+        edges, clusters, _ = promote(edges, clusters, neighbors, {}, graded)
         world = World.of(texts, edges, clusters, graded)
     mined = mining.mine(world, encoder, rules)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@ import pytest
 
 from bgetune.data.text import text_id
 from bgetune.errors import InputError
+from bgetune.graph.promote import promote
 from bgetune.models.prompts import Prompts
 from bgetune.negatives import groups, measure, mining, promotion
 from bgetune.negatives.world import World, queries_of
@@ -232,7 +233,7 @@ def test_missed_positives_join_the_graph(toy, rules):
     assert len(missed) > 0
     meaning = {text_id(text): name for text, name in toy.meaning.items()}
     assert all(meaning[row.a_id] == meaning[row.b_id] for row in missed.itertuples())
-    edges, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed, {})
+    edges, clusters, refused = promote(toy.edges, toy.clusters, missed, {})
     assert refused.empty
     assert (edges["source"] == "recall").sum() == len(missed)
     cluster = dict(zip(clusters["text_id"], clusters["cluster_id"], strict=True))
@@ -265,7 +266,7 @@ def test_mutual_neighbors_are_each_others_nearest_training_texts(toy):
     assert 0 < len(expected) < len(mutual)
     assert set(zip(found["a_id"], found["b_id"], strict=True)) == expected
 
-    edges, clusters, _ = promotion.promote(toy.edges, toy.clusters, found, {})
+    edges, clusters, _ = promote(toy.edges, toy.clusters, found, {})
     home = clusters.set_index("text_id")["cluster_id"]
     assert all(home[a] == home[b] for a, b in expected)
     assert edges.loc[edges["source"] == "neighbor", "weight"].between(0.01, 0.4).all()
@@ -284,13 +285,13 @@ def test_the_reranker_may_veto_neighbors(toy):
 
 
 def test_neighbors_of_neighbors_do_not_become_one_large_cluster(toy, monkeypatch):
-    monkeypatch.setattr(promotion, "LARGEST_CHAIN", 6)
+    monkeypatch.setattr("bgetune.graph.promote.LARGEST_CHAIN", 6)
     a, b, c = sorted(text_id(f"meaning {n} text 0") for n in (0, 1, 2))  # clusters of three
     missed = pd.DataFrame({"a_id": [a, b], "b_id": [b, c], "score": [0.9, 0.8], "source": "neighbor"})
-    _, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed, {})
+    _, clusters, refused = promote(toy.edges, toy.clusters, missed, {})
     assert clusters["cluster_id"].value_counts().max() == 6
     assert refused["reason"].tolist() == ["neighbours of neighbours"]
-    _, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed.assign(source="recall"), {})
+    _, clusters, refused = promote(toy.edges, toy.clusters, missed.assign(source="recall"), {})
     assert refused.empty
     assert clusters["cluster_id"].value_counts().max() == 9
 
@@ -300,7 +301,7 @@ def test_people_keep_clusters_apart(toy):
     missed = pd.DataFrame({"a_id": [min(a, b), min(b, c)], "b_id": [max(a, b), max(b, c)], "score": [0.99, 0.95]})
     missed = missed.assign(source="recall")
     labels = pd.DataFrame({"a_id": [a], "b_id": [c], "grade": [0.0]})
-    _, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed, {}, labels)
+    _, clusters, refused = promote(toy.edges, toy.clusters, missed, {}, labels)
     cluster = dict(zip(clusters["text_id"], clusters["cluster_id"], strict=True))
     assert cluster[a] == cluster[b] != cluster[c]  # b may join a or c but cannot join both
     assert refused["reason"].tolist() == ["people called texts of the two clusters different"]
@@ -309,7 +310,7 @@ def test_people_keep_clusters_apart(toy):
 def test_nothing_is_joined_across_splits(toy):
     a, b = (text_id(f"meaning {n} text 0") for n in (0, 11))
     missed = pd.DataFrame({"a_id": [min(a, b)], "b_id": [max(a, b)], "score": [1.0]}).assign(source="recall")
-    edges, clusters, refused = promotion.promote(toy.edges, toy.clusters, missed, {(min(a, b), max(a, b)): "same"})
+    edges, clusters, refused = promote(toy.edges, toy.clusters, missed, {(min(a, b), max(a, b)): "same"})
     assert len(edges) == len(toy.edges)
     assert refused["reason"].tolist() == ["in different splits"]
     assert clusters["cluster_id"].nunique() == toy.clusters["cluster_id"].nunique()
@@ -324,7 +325,7 @@ def test_verdicts_hold(toy, rules):
     mined = mining.mine(world, toy.encoder, rules, toy.reranker, verdicts=verdicts)
     assert (a, c) in pairs_of(world, mined, mined.negatives)
     missed = promotion.missed_positives(world, mined)
-    edges, clusters, _ = promotion.promote(toy.edges, toy.clusters, missed, verdicts)
+    edges, clusters, _ = promote(toy.edges, toy.clusters, missed, verdicts)
     given = edges[edges["source"] == "given"]
     assert key[a, b] in set(zip(given["a_id"], given["b_id"], strict=True))
     cluster = dict(zip(clusters["text_id"], clusters["cluster_id"], strict=True))

@@ -36,8 +36,8 @@ def test_measures_by_hand():
     assert found["labelled_auc"] == 0
     assert found["share_0.6_0.9"] == pytest.approx(2 / 5)
     assert found["mean_squared_cosine_random"] == pytest.approx(np.cos(1.3) ** 2)
-    assert found["positive_mean"] == pytest.approx(np.cos([0.2, 0.8, 2.2]).mean())
-    assert found["negative_mean"] == pytest.approx(np.cos([0.5, 1.5]).mean())
+    assert found["mean_positive"] == pytest.approx(np.cos([0.2, 0.8, 2.2]).mean())
+    assert found["mean_negative"] == pytest.approx(np.cos([0.5, 1.5]).mean())
     assert found["mrr@10"] == 1
 
 

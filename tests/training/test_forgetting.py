@@ -68,8 +68,8 @@ def test_labels_are_judged_by_auc_and_grades_by_rank_correlation():
     labelled = pd.DataFrame(angles, columns=["a", "b", "label"])
     found = forgetting.general_scores(labelled, vectors(angles))
     assert found["general_auc"] == pytest.approx(3 / 4)
-    assert found["general_positive_mean"] == pytest.approx((np.cos(np.radians(10)) + 0.5) / 2)
-    assert found["general_negative_mean"] == pytest.approx(np.cos(np.radians(30)) / 2)
+    assert found["general_mean_positive"] == pytest.approx((np.cos(np.radians(10)) + 0.5) / 2)
+    assert found["general_mean_negative"] == pytest.approx(np.cos(np.radians(30)) / 2)
     graded = labelled.assign(label=[4, 1, 3, 0])
     found = forgetting.general_scores(graded, vectors(angles))
     assert found["general_spearman"] == pytest.approx(1.0)
@@ -93,12 +93,12 @@ def test_versions_end_with_the_one_to_save(base, tuned, dev_pairs):
     general = dev_pairs[dev_pairs["kind"] != "random"].rename(columns={"query": "a", "text": "b"})
     result = forgetting.compare(models, dev_pairs, general)
     assert list(result) == ["before", "tuned", "merged"]
-    assert {"auc", "mrr@10", "general_auc", "general_positive_mean"} <= set(result.index)
+    assert {"auc", "mrr@10", "general_auc", "general_mean_positive"} <= set(result.index)
     # the general pairs are the dev pairs here
     np.testing.assert_allclose(result.loc["general_auc"], result.loc["auc"])
-    assert len({round(value, 6) for value in result.loc["positive_mean"]}) == 3
+    assert len({round(value, 6) for value in result.loc["mean_positive"]}) == 3
     before = forgetting.general_scores(general, encoder_of(load(base, plain), 64))
-    assert result.loc["general_negative_mean", "before"] == pytest.approx(before["general_negative_mean"], abs=1e-6)
+    assert result.loc["general_mean_negative", "before"] == pytest.approx(before["general_mean_negative"], abs=1e-6)
 
 
 def test_dev_pairs_that_cannot_be_judged_leave_general_ones(base, dev_pairs):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pandas as pd
 
 from bgetune.augment import surface
+from bgetune.data.draw import draw
 
 
 def texts_to_paraphrase(texts: pd.DataFrame, clusters: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
@@ -34,7 +33,6 @@ def documents_to_ask_about(texts: pd.DataFrame, clusters: pd.DataFrame, limit: i
 
 
 def _spread(table: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
-    draw = [hashlib.sha256(f"{seed}/{name}".encode()).hexdigest() for name in table["text_id"]]
-    shuffled = table.assign(draw=draw).sort_values("draw")
+    shuffled = table.assign(draw=[draw(seed, name) for name in table["text_id"]]).sort_values("draw")
     turn = shuffled.groupby("cluster_id").cumcount()
     return shuffled.assign(turn=turn).sort_values(["turn", "draw"]).head(len(table) if limit is None else limit)

@@ -6,16 +6,18 @@ order.
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import DisjointSet
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from bgetune.data import tables
+from bgetune.data.draw import draw
 from bgetune.data.tables import SOURCES, SPLITS
 from bgetune.runs import Stage
 from bgetune.runs.manifest import read_manifest
@@ -156,29 +158,22 @@ def _strength(count: int, a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> n
 
 def _kruskal(a: np.ndarray, b: np.ndarray, limit: int, forbidden: list[tuple[int, int]]) -> np.ndarray:
     """Positions of the edges, taken in the given order, that join no more than `limit` texts and nothing forbidden."""
-    parent: dict[int, int] = {}
-    size: dict[int, int] = {}
+    groups = DisjointSet({*a.tolist(), *b.tolist(), *itertools.chain.from_iterable(forbidden)})
     enemies: dict[int, set[int]] = {}
     for x, y in forbidden:
         enemies.setdefault(x, set()).add(y)
         enemies.setdefault(y, set()).add(x)
 
-    def find(x: int) -> int:
-        while parent.get(x, x) != x:
-            parent[x] = parent.get(parent[x], parent[x])
-            x = parent[x]
-        return x
-
     kept = []
     for number, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
-        x, y = find(x), find(y)
+        x, y = groups[x], groups[y]
         if x == y:
             continue
-        if size.get(x, 1) + size.get(y, 1) > limit or any(find(enemy) == y for enemy in enemies.get(x, ())):
+        too_many = groups.subset_size(x) + groups.subset_size(y) > limit
+        if too_many or any(groups[enemy] == y for enemy in enemies.get(x, ())):
             continue
-        parent[y] = x
-        size[x] = size.get(x, 1) + size.get(y, 1)
-        enemies[x] = enemies.get(x, set()) | enemies.get(y, set())
+        groups.merge(x, y)
+        enemies[groups[x]] = enemies.get(x, set()) | enemies.get(y, set())
         kept.append(number)
     return np.array(kept, dtype=int)
 
@@ -228,7 +223,7 @@ def split(
     trust = edges.assign(unit=edges.a_id.map(home), rank=-edges.source.map(SOURCES).astype(float))
     best = trust.sort_values(["rank", "source"]).drop_duplicates("unit").set_index("unit").source
     table["stratum"] = best.reindex(table.index).fillna("single")
-    table["draw"] = [_draw(unit, seed) for unit in table.index]
+    table["draw"] = [draw(seed, unit) for unit in table.index]
 
     heldout_clusters = set(home.reindex(heldout).dropna())
     train_clusters = set(home.reindex(train_only).dropna()) - heldout_clusters
@@ -259,11 +254,6 @@ def split(
             table.loc[group.index, "split"] = part
     clusters = clusters.assign(split=clusters.unit.map(table.split).astype(str))
     return clusters[["text_id", "cluster_id", "split"]]
-
-
-def _draw(cluster_id: str, seed: int) -> float:
-    """A number in [0, 1) that only depends on its arguments."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {cluster_id}".encode()).digest()[:8], "big") / 2**64
 
 
 def earlier_splits(stage: Stage) -> dict[str, str]:

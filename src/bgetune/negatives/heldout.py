@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from bgetune.config.stages import HardNegatives
+from bgetune.data.draw import draw
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.negatives.mining import for_judging, mine
-from bgetune.negatives.world import World, lot
+from bgetune.negatives.world import World
 
 MACHINE_MADE = ("back_translation", "generated")
 """Sources whose pairs train, and never judge."""
@@ -52,8 +53,8 @@ def heldout(
         hard = hard[hard["query"].isin(pairs["query"]) & ~hard["candidate"].isin(made)]
         hard = hard.sort_values(["query", "rank"]).drop_duplicates(["query", "candidate"])
         hard["turn"] = hard.groupby("query").cumcount()
-        hard["lot"] = _pair_lots(world, rules.seed, hard["query"], hard["candidate"])
-        hard = hard.sort_values(["turn", "lot"]).head(len(pairs))
+        hard["draw"] = _pair_draws(world, rules.seed, hard["query"], hard["candidate"])
+        hard = hard.sort_values(["turn", "draw"]).head(len(pairs))
         taken = set(zip(hard["query"], hard["candidate"], strict=True))
         random = _random_pairs(world, split, pairs, rules.seed, exclude=taken, made=made)
         for kind, rows in (("positive", pairs), ("hard_negative", hard), ("random", random)):
@@ -67,9 +68,9 @@ def _judging_positives(world: World, split: str, rules: HardNegatives) -> pd.Dat
     """Positive pairs of a split, one direction each, at most `heldout_per_cluster` of a cluster: query, candidate."""
     pairs = world.positives.rename(columns={"anchor": "query", "positive": "candidate"})
     pairs = pairs[(world.split[pairs["query"]] == split) & (world.split[pairs["candidate"]] == split)].copy()
-    pairs["lot"] = _pair_lots(world, rules.seed, pairs["query"], pairs["candidate"])
+    pairs["draw"] = _pair_draws(world, rules.seed, pairs["query"], pairs["candidate"])
     pairs["low"], pairs["high"] = pairs[["query", "candidate"]].min(axis=1), pairs[["query", "candidate"]].max(axis=1)
-    pairs = pairs.sort_values("lot").drop_duplicates(["low", "high"])
+    pairs = pairs.sort_values("draw").drop_duplicates(["low", "high"])
     pairs["cluster"] = world.cluster[pairs["query"]]
     pairs = pairs[pairs.groupby("cluster").cumcount() < rules.heldout_per_cluster]
     return pairs[["query", "candidate"]].sort_values(["query", "candidate"], ignore_index=True)
@@ -94,5 +95,5 @@ def _random_pairs(
     return pd.DataFrame(rows, columns=["query", "candidate"])
 
 
-def _pair_lots(world: World, seed: int, queries: pd.Series, candidates: pd.Series) -> list[int]:
-    return [lot(seed, world.id[q], world.id[c]) for q, c in zip(queries, candidates, strict=True)]
+def _pair_draws(world: World, seed: int, queries: pd.Series, candidates: pd.Series) -> list[float]:
+    return [draw(seed, world.id[q], world.id[c]) for q, c in zip(queries, candidates, strict=True)]

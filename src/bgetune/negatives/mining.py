@@ -26,13 +26,14 @@ import numpy as np
 import pandas as pd
 
 from bgetune.config.stages import HardNegatives
+from bgetune.data.draw import draw
 from bgetune.errors import InputError
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.negatives import risk
 from bgetune.negatives.candidates import known_positive, same_cluster
 from bgetune.negatives.space import SIMILARITY_DIGITS, Space
-from bgetune.negatives.world import World, as_lists, lot, queries_of
+from bgetune.negatives.world import World, as_lists, queries_of
 
 RULES = {
     "known_positive": "an edge or a label says that it means the same",
@@ -125,7 +126,7 @@ def mine(
     """
     queries = queries_of(world, split, encoder.prompts)
     if sample is not None and len(queries) > sample:
-        order = [lot(rules.seed, "sample", world.id[anchor]) for anchor in queries["anchor"]]
+        order = [draw(rules.seed, "sample", world.id[anchor]) for anchor in queries["anchor"]]
         queries = queries.iloc[np.sort(np.argsort(order)[:sample])].reset_index(drop=True)
     if queries.empty:
         raise InputError(
@@ -302,8 +303,8 @@ def _preference(world: World, queries: pd.DataFrame, pairs: pd.DataFrame, rules:
         queue["turn"] = queue["rank"]
     else:
         anchor = world.id[queries["anchor"].to_numpy()[queue["query"]]]
-        lots = [lot(rules.seed, q, c) for q, c in zip(anchor, world.id[queue["candidate"]], strict=True)]
-        queue["turn"] = lots
+        turns = [draw(rules.seed, q, c) for q, c in zip(anchor, world.id[queue["candidate"]], strict=True)]
+        queue["turn"] = turns
     if rules.sampling == "band":
         place = queue.groupby("query").cumcount() / queue.groupby("query")["rank"].transform("size")
         queue["band"] = (place * rules.num_negatives).astype(int)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from bgetune.config.stages import HardNegatives
-from bgetune.data.tables import SOURCES
 from bgetune.graph import recall
 from bgetune.metrics.truth import same_meaning
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.negatives.mining import Mined
 from bgetune.negatives.world import World
-
-LARGEST_CHAIN = 60
-"""Texts of a cluster that neighbours may join: from neighbour to neighbour the meaning wanders."""
 
 
 def missed_positives(world: World, mined: Mined) -> pd.DataFrame:
@@ -52,95 +48,6 @@ def mutual_neighbors(
         texts = pd.DataFrame({"text_id": world.id, "text": world.text})
         found = found[recall.read(found, texts, reranker)["score"] >= veto]
     return found.reset_index(drop=True)
-
-
-def promote(
-    edges: pd.DataFrame,
-    clusters: pd.DataFrame,
-    missed: pd.DataFrame,
-    verdicts: Mapping[tuple[str, str], str],
-    labels: pd.DataFrame | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Add missed positives to the graph.
-
-    Pairs that people judged the same come first, then the missed ones in their order. Two clusters are not joined when
-    people called a text of one different from a text of the other, nor when they are of different splits, nor by
-    neighbours alone to more than `LARGEST_CHAIN` texts.
-
-    Args:
-        edges, clusters: the run's tables.
-        missed: a_id, b_id, score, source.
-        verdicts: (a_id, b_id) -> "same" or "different".
-        labels: a_id, b_id, grade: people's labels; grade 0 keeps clusters apart.
-
-    Returns:
-        edges and clusters with the promoted pairs, and the pairs that were not joined (a_id, b_id, score, reason).
-    """
-    same = pd.DataFrame([pair for pair, verdict in verdicts.items() if verdict == "same"], columns=["a_id", "b_id"])
-    missed = pd.concat([same.assign(score=1.0, source="given"), missed], ignore_index=True)
-    missed = missed.drop_duplicates(["a_id", "b_id"])
-    apart = [pair for pair, verdict in verdicts.items() if verdict == "different"]
-    if labels is not None:
-        apart += list(labels.loc[labels["grade"] == 0, ["a_id", "b_id"]].itertuples(index=False, name=None))
-    union = _Union(clusters, apart)
-    accepted, refused = [], []
-    for row in missed.itertuples():
-        reason = union.join(row.a_id, row.b_id, LARGEST_CHAIN if row.source == "neighbor" else None)
-        if reason is None:
-            accepted.append((row.a_id, row.b_id, row.source, 1, SOURCES[row.source] * row.score))
-        else:
-            refused.append((row.a_id, row.b_id, row.score, reason))
-    added = pd.DataFrame(accepted, columns=["a_id", "b_id", "source", "support", "weight"])
-    if len(added):
-        edges = pd.concat([edges, added], ignore_index=True).drop_duplicates(["a_id", "b_id", "source"])
-    return edges, union.clusters(), pd.DataFrame(refused, columns=["a_id", "b_id", "score", "reason"])
-
-
-class _Union:
-    """Clusters that grow together unless something keeps them apart."""
-
-    def __init__(self, clusters: pd.DataFrame, apart: Iterable[tuple[str, str]]):
-        self.cluster = dict(zip(clusters["text_id"], clusters["cluster_id"], strict=True))
-        self.split = dict(zip(clusters["cluster_id"], clusters["split"], strict=True))
-        self.size = clusters["cluster_id"].value_counts().to_dict()
-        self.parent: dict[str, str] = {}
-        self.apart: dict[str, set[str]] = {}
-        for a, b in apart:
-            if a in self.cluster and b in self.cluster:
-                for one, other in ((a, b), (b, a)):
-                    self.apart.setdefault(self.cluster[one], set()).add(self.cluster[other])
-
-    def root(self, cluster: str) -> str:
-        while (parent := self.parent.get(cluster, cluster)) != cluster:
-            self.parent[cluster] = self.parent.get(parent, parent)
-            cluster = parent
-        return cluster
-
-    def join(self, a: str, b: str, largest: int | None = None) -> str | None:
-        """Join the clusters of two texts, to at most so many texts; the reason if they are not to be joined."""
-        for text in (a, b):
-            if text not in self.cluster:
-                self.cluster[text] = text
-                self.split[text] = "train"
-                self.size[text] = 1
-        first, second = sorted((self.root(self.cluster[a]), self.root(self.cluster[b])))
-        if first == second:
-            return None
-        if self.split[first] != self.split[second]:
-            return "in different splits"
-        if any(self.root(other) == second for other in self.apart.get(first, ())):
-            return "people called texts of the two clusters different"
-        if largest is not None and self.size[first] + self.size[second] > largest:
-            return "neighbours of neighbours"
-        self.parent[second] = first
-        self.size[first] += self.size[second]
-        self.apart[first] = self.apart.get(first, set()) | self.apart.get(second, set())
-        return None
-
-    def clusters(self) -> pd.DataFrame:
-        texts = sorted(self.cluster)
-        roots = [self.root(self.cluster[text]) for text in texts]
-        return pd.DataFrame({"text_id": texts, "cluster_id": roots, "split": [self.split[root] for root in roots]})
 
 
 def doubtful(world: World, mined: Mined, rules: HardNegatives, refused: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -122,8 +121,3 @@ def as_lists(values: np.ndarray, counts: np.ndarray) -> list[list]:
     """Values in a row, cut into lists of so many each."""
     flat, ends = values.tolist(), np.cumsum(counts).tolist()
     return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def lot(seed: int, *names: str) -> int:
-    """A random number that depends on the seed and on names, not on the order in which lots are drawn."""
-    return int.from_bytes(hashlib.blake2b("\0".join([str(seed), *names]).encode(), digest_size=7).digest())

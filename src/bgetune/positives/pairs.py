@@ -7,7 +7,6 @@ texts in the graph.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import warnings
 from collections import Counter
@@ -16,9 +15,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import DisjointSet
 
 from bgetune.config.sources import GradedSource, PairSource, Source, Sources
 from bgetune.data import qrels, sources, text
+from bgetune.data.draw import draw
 from bgetune.data.tables import SOURCES
 from bgetune.data.text import STANDARD, Normalizer
 from bgetune.errors import InputError
@@ -164,7 +165,7 @@ def assign_graded_splits(
     a, b = graded.a_id.map(home), graded.b_id.map(home)
     heldout, train = graded.use == "heldout", graded.use == "train"
     drawn = pd.Series(
-        np.where([_draw(key) < dev_fraction for key in graded.a_id], "dev", "test"), graded.index, dtype=str
+        np.where([draw("split", key) < dev_fraction for key in graded.a_id], "dev", "test"), graded.index, dtype=str
     )
     by_text = pd.Series(
         np.select([(a == "test") | (b == "test"), (a == "dev") | (b == "dev")], ["test", "dev"], "train"), graded.index
@@ -347,11 +348,6 @@ def _settle(
     )
 
 
-def _draw(key: str) -> float:
-    """A number in [0, 1) that only depends on its argument."""
-    return int.from_bytes(hashlib.sha256(f"split {key}".encode()).digest()[:8], "big") / 2**64
-
-
 # --- synonyms -----------------------------------------------------------------------------------------------------
 
 
@@ -361,14 +357,7 @@ def _merge_lists(lists: list[list[str]]) -> tuple[list[tuple[str, ...]], dict[st
     Returns:
         The lists without ambiguous words, and for each ambiguous word in how many lists it was.
     """
-    parent = list(range(len(lists)))
-
-    def find(number: int) -> int:
-        while parent[number] != number:
-            parent[number] = parent[parent[number]]
-            number = parent[number]
-        return number
-
+    united = DisjointSet(range(len(lists)))
     holders: dict[str, list[int]] = {}
     for number, words in enumerate(lists):
         for word in words:
@@ -376,10 +365,10 @@ def _merge_lists(lists: list[list[str]]) -> tuple[list[tuple[str, ...]], dict[st
     shared = Counter(pair for numbers in holders.values() for pair in itertools.combinations(numbers, 2))
     for (first, second), words in shared.items():
         if words > 1:
-            parent[find(second)] = find(first)
+            united.merge(first, second)
     merged: dict[int, dict[str, None]] = {}
     for number, words in enumerate(lists):
-        merged.setdefault(find(number), {}).update(dict.fromkeys(words))
+        merged.setdefault(united[number], {}).update(dict.fromkeys(words))
     count = Counter(word for words in merged.values() for word in words)
     ambiguous = {word: lists_ for word, lists_ in count.items() if lists_ > 1}
     kept = [tuple(word for word in words if word not in ambiguous) for words in merged.values()]

@@ -343,7 +343,7 @@ def training_curve(log: pd.DataFrame, best_step: int | None = None) -> Figure:
     """The loss, how well the model tells positives from hard negatives, and where its scores lie, by step.
 
     Args:
-        log: table `training_log`: step, and where measured loss, auc, average_precision, positive_mean... The loss
+        log: table `training_log`: step, and where measured loss, auc, average_precision, mean_positive... The loss
             shown is that of the ranking alone, where graded pairs train along.
         best_step: is marked.
     """
@@ -354,8 +354,8 @@ def training_curve(log: pd.DataFrame, best_step: int | None = None) -> Figure:
         (
             _("Dev: scores"),
             {
-                "positive_mean": (_("mean of positives"), "positive"),
-                "negative_mean": (_("mean of negatives"), "hard_negative"),
+                "mean_positive": (_("mean of positives"), "positive"),
+                "mean_negative": (_("mean of negatives"), "hard_negative"),
                 "share_0.6_0.9": (_("share in 0.6-0.9"), "random"),
             },
         ),

@@ -21,8 +21,8 @@ METRICS = {
     "share_0.6_0.9": "share of positives and hard negatives that score between 0.6 and 0.9",
     "mean_squared_cosine_random": "of random pairs; unit vectors that use all d dimensions have 1/d",
     "crowded_share": "share of positives and hard negatives where the middle four fifths lay before training",
-    "positive_mean": "mean score of the positives",
-    "negative_mean": "mean score of the hard negatives",
+    "mean_positive": "mean score of the positives",
+    "mean_negative": "mean score of the hard negatives",
     "mrr@10": "mean reciprocal rank of a query's first positive among all dev texts, 0 beyond rank 10",
 }
 """The columns of the training log that are measured on dev, and what they say."""
@@ -143,8 +143,8 @@ def separation(
         metrics["crowded_share"] = np.mean((scores[judged] >= band[0]) & (scores[judged] <= band[1]))
     if (kind == "random").any():
         metrics["mean_squared_cosine_random"] = np.mean(scores[kind == "random"] ** 2)
-    metrics["positive_mean"] = scores[judged & (label == 1)].mean()
-    metrics["negative_mean"] = scores[judged & (label == 0)].mean()
+    metrics["mean_positive"] = scores[judged & (label == 1)].mean()
+    metrics["mean_negative"] = scores[judged & (label == 0)].mean()
     found = (kind == "positive") & (label == 1)
     if found.any():
         metrics["mrr@10"] = _mrr(rows, query[found], text[found], np.unique(text))

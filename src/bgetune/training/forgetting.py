@@ -20,8 +20,8 @@ FALL = 0.02
 METRICS = {
     "general_auc": "on general text: how often a pair with the higher label scores above one with the lower",
     "general_spearman": "on general text: rank correlation of scores and grades",
-    "general_positive_mean": "mean score of the general pairs with the higher label",
-    "general_negative_mean": "mean score of the general pairs with the lower label",
+    "general_mean_positive": "mean score of the general pairs with the higher label",
+    "general_mean_negative": "mean score of the general pairs with the lower label",
     "general_mean": "mean score of the general pairs",
 }
 """What `general_scores` measures, and what it says."""
@@ -74,8 +74,8 @@ def general_scores(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray
     positive = label == label.max()
     return {
         "general_auc": float(roc_auc_score(positive, scores)),
-        "general_positive_mean": float(scores[positive].mean()),
-        "general_negative_mean": float(scores[~positive].mean()),
+        "general_mean_positive": float(scores[positive].mean()),
+        "general_mean_negative": float(scores[~positive].mean()),
     }
 
 
