@@ -284,3 +284,14 @@ def test_a_shipped_profile_lacks_nothing_but_models(name, write, monkeypatch):
             check(file)
     else:
         check(file)
+
+
+def test_what_a_model_s_folder_says_is_checked_first(write, tmp_path):
+    """A pooling that the official trainer lacks, and prompts that are none."""
+    odd = tiny.save_sentence_transformer(tmp_path / "odd", pooling="max")
+    with pytest.raises(InputError, match=r"04_train.backend: .*cls, mean, lasttoken pooling only, .* is max"):
+        check(write({"model": str(odd), "04_train.backend": "flagembedding"}))
+    assert check(write({"model": str(odd)})) == []
+    (odd / "config_sentence_transformers.json").write_text('{"prompts": ["query: "]}', "utf-8")
+    with pytest.raises(InputError, match="the model's prompts cannot be read"):
+        check(write({"model": str(odd)}))

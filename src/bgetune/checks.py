@@ -213,6 +213,20 @@ def _length(part: Part, found: Findings) -> None:
             found.warn(f"{part.at('max_length')}: {length} tokens, of which {parameter} reads the first {most} only")
 
 
+def _layout(part: Part, found: Findings) -> None:
+    """The model's prompts can be read, and the trainer that was chosen has its pooling."""
+    from bgetune.models import layout
+    from bgetune.models.prompts import Prompts
+
+    folder = part.folders.get(getattr(part.values, "model", None) or "")
+    if folder is not None:
+        with found.catch(part.at("model")):
+            Prompts.of(folder)
+        if isinstance(part.values, Train) and part.values.backend == "flagembedding":
+            with found.catch(part.at("backend")):
+                layout.official_pooling(folder)
+
+
 def _vectors(part: Part, found: Findings) -> None:
     """Vectors can only be cut to fewer numbers than they have."""
     from bgetune.models.shape import dimension
@@ -419,6 +433,6 @@ def _labels(parts: Mapping[str, Part], found: Findings) -> None:
 
 
 KINDS: tuple[Callable[[Part, Findings], None], ...] = (
-    _sources, _files, _opencc, _device, _length, _vectors, _index, _keys, _packages, _ignored,
+    _sources, _files, _opencc, _device, _length, _layout, _vectors, _index, _keys, _packages, _ignored,
 )  # fmt: skip
 """What is checked of each section."""

@@ -12,6 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from bgetune.errors import InputError
+
 MODULES = "modules.json"
 POOLING = "1_Pooling/config.json"
 TRANSFORMER = "sentence_bert_config.json"
@@ -31,6 +33,10 @@ MODES = {
 """Poolings of sentence-transformers, and their flags in the classic layout."""
 
 
+OFFICIAL = {"cls": "cls", "mean": "mean", "lasttoken": "last_token"}
+"""Poolings of sentence-transformers that FlagEmbedding's trainer has, in its words."""
+
+
 def pooling(folder: Path) -> str | None:
     """How a model makes one vector of its tokens' vectors: a key of `MODES`.
 
@@ -46,6 +52,21 @@ def pooling(folder: Path) -> str | None:
         return None
     modes = _modes(_read(folder / modules[1]["path"] / "config.json"))
     return modes[0] if len(modes) == 1 else None
+
+
+def official_pooling(folder: Path) -> str:
+    """A model's pooling in the words of FlagEmbedding's trainer.
+
+    Raises:
+        InputError: if the trainer has none such: it would train another model.
+    """
+    found = pooling(folder)
+    if found not in OFFICIAL:
+        raise InputError(
+            f"04_train.backend: flagembedding trains models with {', '.join(OFFICIAL)} pooling only, and that of "
+            f"{folder} is {found or 'made of several modules'}; set backend to sentence_transformers"
+        )
+    return OFFICIAL[found]
 
 
 def copy_modules(source: Path, folder: Path) -> None:

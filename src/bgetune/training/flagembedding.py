@@ -37,9 +37,6 @@ from bgetune.training.sentence_transformers import (
 )
 
 MODULE = "FlagEmbedding.finetune.embedder.encoder_only.base"
-POOLINGS = {"cls": "cls", "mean": "mean", "lasttoken": "last_token"}
-"""Poolings of sentence-transformers that the official trainer has, in its words."""
-
 STEP = re.compile(rb"(\d+)/(\d+) \[")
 
 
@@ -71,7 +68,7 @@ def train(
         pairs = None
     options = with_epochs(options, groups, pairs)
     source = hub.fetch(base)
-    pooling_method(source)
+    layout.official_pooling(source)
     weights = sum(file.stat().st_size for file in source.glob(f"*{hub.WEIGHTS}"))
     key = checkpoint_key(base, groups, cluster_of, options, pairs, None)
     folder = checkpoints.prepare(folder, key, (options.epochs + 1) * weights / 1e9)
@@ -109,24 +106,6 @@ def train(
     if events_in is not None:
         events.write(events_in, log)
     return Trained(_encoder(states[best], options).model, log, best)
-
-
-def pooling_method(source: Path) -> str:
-    """A model's pooling in the words of the official trainer.
-
-    Args:
-        source: the model's folder.
-
-    Raises:
-        InputError: if the trainer has none such: it would train another model.
-    """
-    pooling = layout.pooling(source)
-    if pooling not in POOLINGS:
-        raise InputError(
-            f"04_train: backend: flagembedding trains models with {', '.join(POOLINGS)} pooling only, and that of "
-            f"{source} is {pooling or 'made of several modules'}; set backend to sentence_transformers"
-        )
-    return POOLINGS[pooling]
 
 
 def fill(groups: Sequence[Group], cluster_of: Mapping[str, int], negatives: int, seed: int) -> list[Group]:
@@ -195,7 +174,7 @@ def command(source: Path, data: Path, folder: Path, options: Train, steps: int) 
         "query_instruction_for_retrieval": "",
         "query_instruction_format": "{}{}",
         "temperature": 1 / options.scale,
-        "sentence_pooling_method": pooling_method(source),
+        "sentence_pooling_method": layout.official_pooling(source),
         "normalize_embeddings": True,
         "output_dir": folder,
         "num_train_epochs": options.epochs,
