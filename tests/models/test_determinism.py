@@ -79,7 +79,10 @@ def test_a_warm_cache_changes_no_bit(models, tmp_path, name, precision):
     }
     for state, rows in found.items():
         assert rows.tobytes() == found["cold"].tobytes(), state
-    alone = [compute(models[name], [], [text], {"cache_dir": tmp_path / "alone", "precision": precision}) for text in WANTED[:20]]
+    alone = [
+        compute(models[name], [], [text], {"cache_dir": tmp_path / "alone", "precision": precision})
+        for text in WANTED[:20]
+    ]
     if compute is vectors:
         assert np.concatenate(alone).tobytes() == found["cold"][:20].tobytes()
 

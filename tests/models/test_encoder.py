@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 import tiny
 
-from bgetune.models import bert
-from bgetune.models import hub
+from bgetune.errors import InputError
+from bgetune.models import bert, hub
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import Prompts
-from bgetune.errors import InputError
 
 TEXTS = ["支付密码忘记了怎么办", "登录密码", "转账", "支付密码忘记了怎么办", "订单取消，退款到余额"]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tiny
 
+from bgetune.errors import InputError
 from bgetune.models import export
 from bgetune.models.encoder import Encoder
-from bgetune.errors import InputError
 
 TEXTS = ["支付密码忘记了怎么办", "登录密码", "余额退款到", "a"]
 

@@ -6,8 +6,8 @@ import huggingface_hub
 import pytest
 from transformers import safetensors_conversion
 
-from bgetune.models import hub
 from bgetune.errors import InputError
+from bgetune.models import hub
 
 
 @pytest.fixture(autouse=True)

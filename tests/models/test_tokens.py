@@ -44,7 +44,9 @@ def tokenizers(tmp_path_factory):
 def test_tokens_are_those_of_the_whole_texts(tokenizers, name, length):
     tokenizer = tokenizers[name]
     found = tokenize(tokenizer, LONG, max_length=length)
-    assert found.columns["input_ids"] == [tokenizer(text, truncation=True, max_length=length).input_ids for text in LONG]
+    assert found.columns["input_ids"] == [
+        tokenizer(text, truncation=True, max_length=length).input_ids for text in LONG
+    ]
     assert max(found.lengths) == length
 
 

@@ -1,4 +1,3 @@
-import json
 import os
 
 import pytest
@@ -6,8 +5,7 @@ import pytest
 from bgetune import runs
 from bgetune.config.stages import STAGES, Calibrate, Positives
 from bgetune.errors import InputError
-from bgetune.runs import manifest
-from bgetune.runs import stage as stage_module
+from bgetune.runs import manifest, stage as stage_module
 
 
 @pytest.fixture(autouse=True)

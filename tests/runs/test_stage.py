@@ -3,16 +3,10 @@ import json
 import pandas as pd
 import pytest
 
-from bgetune import files
-
-from bgetune import paths
-from bgetune.config.stages import Backtranslate, HardNegatives, STAGES, Train
-from bgetune import runs
-from bgetune.runs import code as code_module
-from bgetune.runs import stage as stage_module
-from bgetune import paths
-from bgetune.runs import manifest
+from bgetune import files, paths, runs
+from bgetune.config.stages import STAGES, Backtranslate, HardNegatives, Train
 from bgetune.errors import InputError
+from bgetune.runs import code as code_module, manifest, stage as stage_module
 
 CLUSTERS = pd.DataFrame({"text_id": ["0" * 16], "cluster_id": ["1" * 16], "split": ["train"]})
 
@@ -192,7 +186,13 @@ def two_rounds(folder):
 
 def test_stages_of_two_rounds():
     assert manifest.order() == list(STAGES)
-    assert manifest.order(2)[2:] == ["03_hard_negatives", "04_train", "03_hard_negatives.2", "04_train.2", "05_calibrate"]
+    assert manifest.order(2)[2:] == [
+        "03_hard_negatives",
+        "04_train",
+        "03_hard_negatives.2",
+        "04_train.2",
+        "05_calibrate",
+    ]
     assert manifest.notebook_of("04_train.2") == manifest.notebook_of("04_train") == "04_train"
     assert [manifest.round_of(stage) for stage in ("04_train.2", "04_train", "05_calibrate")] == [2, 1, 1]
 
@@ -340,7 +340,8 @@ def test_hub_names_are_told_from_folders(tmp_path):
 
 
 def test_code_hash_follows_imports():
-    code = "from bgetune.runs import stage\nfrom bgetune.errors import InputError\nimport bgetune_demo.parse\nimport json\n"
+    code = "from bgetune.runs import stage\nfrom bgetune.errors import InputError\n"
+    code += "import bgetune_demo.parse\nimport json\n"
     names = {str(file.relative_to(paths.ROOT / "src")) for file in code_module._imported(code)}
     assert names == {"bgetune/runs/stage.py", "bgetune/runs/__init__.py", "bgetune/errors.py", "bgetune_demo/parse.py"}
 

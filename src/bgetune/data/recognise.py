@@ -316,9 +316,9 @@ def _clicks(columns: Sequence[Column]) -> Found | None:
         if not (time and short):
             return None
         roles.take("query_column", short[0], "short texts", short)
-    if not roles.take_named("time_column", "time", ("time", "number")):
-        if not roles.take("time_column", time, "its values are times"):
-            roles.values["time_column"] = None
+    timed = roles.take_named("time_column", "time", ("time", "number"))
+    if not timed and not roles.take("time_column", time, "its values are times"):
+        roles.values["time_column"] = None
     if not roles.take_named("user_column", "user"):
         free = [c for c in roles.free(("id", "number")) if len(c.distinct) > 1 and c.length > 3 and c.share > 0.9]
         named = roles.named("session") or roles.named("url")
@@ -334,9 +334,9 @@ def _clicks(columns: Sequence[Column]) -> Found | None:
         roles.values["url_column"] = None
     roles.take_named("rank_column", "rank", ("number",))
     roles.take_named("dwell_column", "dwell", ("number",))
-    if roles.values.get("time_column") is None and roles.values.get("user_column") is None:
-        if "session_column" not in roles.values:
-            return None
+    who_or_when = [roles.values.get(name) for name in ("time_column", "user_column")]
+    if who_or_when == [None, None] and "session_column" not in roles.values:
+        return None
     return roles.found("clicks")
 
 

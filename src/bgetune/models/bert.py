@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bgetune.errors import InputError
 from bgetune.models import hub, layout
 from bgetune.models.tokens import BLOCK, Tokens, shorten
-from bgetune.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,9 @@ class Bert:
             self._norm = _affine(weights, "embeddings.LayerNorm")
             self._layers = [_Layer(weights, f"encoder.layer.{n}.") for n in range(config["num_hidden_layers"])]
         except (SafetensorError, KeyError) as error:
-            raise InputError(f"{folder / WEIGHTS}: the model cannot be loaded: no BERT, {error}; copy or download the model again") from None
+            raise InputError(
+                f"{folder / WEIGHTS}: the model cannot be loaded: no BERT, {error}; copy or download the model again"
+            ) from None
 
     def tokenize(self, texts: list[str], max_length: int) -> Tokens:
         """Tokens of texts, cut to a maximum length."""

@@ -114,13 +114,15 @@ def _check_weights(folder: Path, parameter: str, role: Role) -> int:
     missing = sorted(key for key in info["missing_keys"] if not set(unused) & set(key.split(".")))
     if missing:
         raise InputError(
-            f"{parameter}: {folder} lacks {len(missing)} weights of a {type(model).__name__} ({_shown(missing)}), which "
+            f"{parameter}: {folder} lacks {len(missing)} weights of a "
+            f"{type(model).__name__} ({_shown(missing)}), which "
             f"would be random numbers; copy or download the model again, or give one made for this role"
         )
     surplus = sorted(key for key in info["unexpected_keys"] if _LAYER.search(key))
     if surplus:
         raise InputError(
-            f"{parameter}: {folder} holds {len(surplus)} weights of layers ({_shown(surplus)}) that its config.json does "
+            f"{parameter}: {folder} holds {len(surplus)} weights of layers ({_shown(surplus)}) that its "
+            "config.json does "
             f"not know: config.json belongs to another model; copy or download the model again"
         )
     wrong = sorted(name for name, weights in model.named_parameters() if not torch.isfinite(weights).all())
@@ -153,7 +155,8 @@ def _check_tokenizer(folder: Path, parameter: str, rows: int, texts: list[str]) 
     names = [name for name in tokenizer.vocab_files_names.values() if not name.endswith("_config.json")]
     if names and not any((folder / name).is_file() for name in names):
         raise InputError(
-            f"{parameter}: {folder} has no tokenizer (none of {', '.join(sorted(names))}), so that it could read no text; copy "
+            f"{parameter}: {folder} has no tokenizer (none of {', '.join(sorted(names))}), so that it could read no "
+            "text; copy "
             f"it from the model that this one was made of"
         )
     highest, size = max(tokenizer.get_vocab().values()), len(tokenizer)

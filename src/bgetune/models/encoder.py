@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from tqdm import tqdm
 
-from bgetune.models import bert
-from bgetune.models import hub
-from bgetune.models.tokens import Tokens, tokenize
+from bgetune.files import remove
+from bgetune.models import bert, hub
 from bgetune.models.cache import METHOD, RowCache, content_key, content_keys, rows_of
 from bgetune.models.prompts import Prompts
-from bgetune.errors import InputError
-from bgetune.files import remove
+from bgetune.models.tokens import Tokens, tokenize
 from bgetune.paths import cache_root
 
 if TYPE_CHECKING:
@@ -48,7 +46,8 @@ class Encoder:
         max_length: tokens of a text that are read, special tokens and prompt included.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps``.
         precision: what the model computes in. ``auto`` is bfloat16 on a CPU that computes in it, float16 on a GPU, else
-            float32; ``int8`` computes on the CPU by ONNX Runtime (see `bgetune.models.export`), whatever the device. Vectors
+            float32; ``int8`` computes on the CPU by ONNX Runtime (see `bgetune.models.export`), whatever the device.
+            Vectors
             are float32 whatever it is.
         cache_dir: where vectors are kept between runs; None keeps none. The default is ``data/cache/embeddings``.
 
@@ -97,9 +96,7 @@ class Encoder:
         """
         location = parameters.model if location is None else location
         prompts = Prompts.of(hub.fetch(location), parameters.query_instruction, parameters.document_instruction)
-        return cls(
-            location, prompts=prompts, max_length=parameters.max_length, device=parameters.device, **options
-        )
+        return cls(location, prompts=prompts, max_length=parameters.max_length, device=parameters.device, **options)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -189,7 +186,11 @@ class Encoder:
 
     def _forward(self, texts: list[str], bar: tqdm) -> np.ndarray:
         rows = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for batch, vectors in self._graph.encode(texts, alone=self._cache is not None) if self.precision == "int8" else self._batches(texts):
+        for batch, vectors in (
+            self._graph.encode(texts, alone=self._cache is not None)
+            if self.precision == "int8"
+            else self._batches(texts)
+        ):
             rows[batch] = vectors
             bar.update(len(batch))
         return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-12)

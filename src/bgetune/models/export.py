@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bgetune.models import tokens
-from bgetune.models.tokens import CPU_TOKENS, Tokens, shorten, token_batches
 from bgetune.errors import InputError
 from bgetune.files import sha256
+from bgetune.models import tokens
 from bgetune.models.cache import content_key
+from bgetune.models.tokens import CPU_TOKENS, Tokens, shorten, token_batches
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -139,7 +139,9 @@ class Graph:
         """
         columns = {"input_ids": [], "token_type_ids": []}
         for start in range(0, len(texts), tokens.BLOCK):
-            block = shorten(self.tokenizer, texts[start : start + tokens.BLOCK], self.tokenizer.truncation["max_length"])
+            block = shorten(
+                self.tokenizer, texts[start : start + tokens.BLOCK], self.tokenizer.truncation["max_length"]
+            )
             for encoding in self.tokenizer.encode_batch_fast(block):
                 columns["input_ids"].append(encoding.ids)
                 columns["token_type_ids"].append(encoding.type_ids)
@@ -215,7 +217,8 @@ def _write_tokenizer(model: SentenceTransformer, file: Path, length: int) -> Non
 
     if not getattr(model.tokenizer, "is_fast", False):
         raise InputError(
-            f"onnx: {type(model.tokenizer).__name__} has no tokenizer.json, which ONNX Runtime's users need; leave onnx empty"
+            f"onnx: {type(model.tokenizer).__name__} has no tokenizer.json, which ONNX Runtime's users need; "
+            "leave onnx empty"
         )
     tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     tokenizer.enable_truncation(length)

@@ -42,7 +42,9 @@ def fetch(location: str | Path, parameter: str = "model") -> Path:
             f"{_without(parameter)}"
         )
     if not (folder / "config.json").is_file():
-        raise InputError(f"{parameter}: {location} has no config.json, so it is no folder of a model; give the folder that holds it")
+        raise InputError(
+            f"{parameter}: {location} has no config.json, so it is no folder of a model; give the folder that holds it"
+        )
     if not any(folder.glob(f"*{WEIGHTS}")):
         raise InputError(
             f"{parameter}: {location} has no *{WEIGHTS} weights, and pickled weights are not read because they can run "
@@ -229,4 +231,6 @@ def loading(folder: Path, parameter: str) -> Iterator[None]:
         raise
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
-        raise InputError(f"{parameter}: {folder} cannot be loaded: {type(error).__name__}: {lines[0]}; copy or download it again") from error
+        raise InputError(
+            f"{parameter}: {folder} cannot be loaded: {type(error).__name__}: {lines[0]}; copy or download it again"
+        ) from error

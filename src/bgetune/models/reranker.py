@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bgetune.errors import InputError
 from bgetune.models import hub
-from bgetune.models.shape import positions
-from bgetune.models.tokens import tokenize
 from bgetune.models.cache import KEY, METHOD, RowCache, content_key, rows_of
 from bgetune.models.encoder import Precision
-from bgetune.errors import InputError
+from bgetune.models.shape import positions
+from bgetune.models.tokens import tokenize
 from bgetune.paths import cache_root
 
 BLOCK = 2048

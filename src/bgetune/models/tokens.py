@@ -198,7 +198,9 @@ def shorten(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
         return [text if len(text) <= max_length else _shortened(inner, text, max_length + MARGIN) for text in texts]
 
 
-def _keep_the_longer_one_longer(tokenizer: Any, whole: list[list[str]], block: list[list[str]], max_length: int) -> None:
+def _keep_the_longer_one_longer(
+    tokenizer: Any, whole: list[list[str]], block: list[list[str]], max_length: int
+) -> None:
     """Of two texts that both are longer than what is read, the one of more tokens gets the odd token."""
     inner = getattr(tokenizer, "backend_tokenizer", None)
     if inner is None:

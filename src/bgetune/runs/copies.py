@@ -47,7 +47,8 @@ def edits(notebook: str) -> list[str]:
     changed = [name for name, value in given.items() if value != generated.get(name)]
     if changed:
         found.append(
-            f"notebooks/{notebook}.ipynb: {', '.join(changed)} in the parameters cell is not used; set it in the profile"
+            f"notebooks/{notebook}.ipynb: {', '.join(changed)} in the parameters cell is not used; "
+            "set it in the profile"
         )
     return found
 

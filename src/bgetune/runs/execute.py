@@ -90,7 +90,7 @@ def _execute(stage: str, profile: Path, run_dir: Path, target: Path, descriptor:
                         "NotebookClient": {
                             "iopub_timeout": 60,  # on a busy machine 4 seconds, the default, are not enough
                             "kernel_manager_class": "bgetune.runs.kernel.OwningKernelManager",
-                            # a kernel tells the terminal when it is asked to stop; the notebook's errors are in its copy
+                            # a kernel tells the terminal when asked to stop; its errors are in the notebook's copy
                             "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
                         },
                     }

@@ -9,7 +9,7 @@ from traitlets import Integer
 
 
 class OwningKernelManager(AsyncKernelManager):
-    """Starts kernels that own the run's folder as well, so that one which outlives a killed pipeline keeps it locked."""
+    """Starts kernels that own the run's folder too, so that one which outlives a killed pipeline keeps it locked."""
 
     descriptor = Integer(
         None, allow_none=True, help="Of the lock of the run's folder; see `bgetune.runs.folder.owned`."
