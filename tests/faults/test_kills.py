@@ -18,7 +18,7 @@ def repository(one_stage):
     """The notebook waits, after it has written its artifact, as long as there is a file `hold`."""
     hold = f"import os, time\nwhile os.path.exists('{one_stage}/hold'):\n    time.sleep(0.05)"
     make_notebook(one_stage, *CELLS[:3], hold, *CELLS[3:])
-    (one_stage / "whole.yaml").write_text("seed: 5\nname: one\n")
+    (one_stage / "whole.yaml").write_text("model: any\nseed: 5\nname: one\n")
     return one_stage
 
 
