@@ -156,8 +156,7 @@ def _check_tokenizer(folder: Path, parameter: str, rows: int, texts: list[str]) 
     if names and not any((folder / name).is_file() for name in names):
         raise InputError(
             f"{parameter}: {folder} has no tokenizer (none of {', '.join(sorted(names))}), so that it could read no "
-            "text; copy "
-            f"it from the model that this one was made of"
+            "text; copy it from the model that this one was made of"
         )
     highest, size = max(tokenizer.get_vocab().values()), len(tokenizer)
     if highest >= rows or size < rows / 4:
@@ -166,7 +165,8 @@ def _check_tokenizer(folder: Path, parameter: str, rows: int, texts: list[str]) 
             f"copy or download the model again"
         )
     if texts and tokenizer.unk_token_id is not None:
-        ids = np.concatenate([np.array(row, int) for row in tokenizer(texts, add_special_tokens=False)["input_ids"]])
+        rows_of_ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]  # long ones are no news
+        ids = np.concatenate([np.array(row, int) for row in rows_of_ids])
         share = float(np.mean(ids == tokenizer.unk_token_id)) if len(ids) else 0.0
         if share > UNKNOWN:
             raise InputError(
