@@ -184,13 +184,12 @@ def _texts(positives: Positives) -> list[str]:
     from bgetune.data.text import normalize
 
     texts: list[str] = []
-    for kind in type(positives.sources).model_fields:
-        for source in getattr(positives.sources, kind):
-            # what cannot be read is a finding about sources
-            with Findings().catch():
-                file = locate(source.path) if source.path else None
-                if file is None or (file.is_file() and file.stat().st_size < SAMPLED_BYTES):
-                    texts += [normalize(text, positives.opencc) for text in sample_texts(source)]
+    for source in positives.sources.every().values():
+        # what cannot be read is a finding about sources
+        with Findings().catch():
+            file = locate(source.path) if source.path else None
+            if file is None or (file.is_file() and file.stat().st_size < SAMPLED_BYTES):
+                texts += [normalize(text, positives.opencc) for text in sample_texts(source)]
     return texts
 
 
@@ -267,9 +266,7 @@ def _sources(part: Part, found: Findings) -> None:
             sources.check_source(part.values.general, "04_train.general")
     if not isinstance(part.values, Positives):
         return
-    given = part.values.sources
-    kinds = {kind: getattr(given, kind) for kind in type(given).model_fields}
-    every = {f"{kind}.{place}": source for kind, listed in kinds.items() for place, source in enumerate(listed)}
+    every = part.values.sources.every()
     for place, source in every.items():
         name = f"01_positives.sources.{place}"
         with found.catch(part.profile.place(name)):

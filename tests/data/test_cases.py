@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from asked import check_sources
 
 from bgetune.config.sources import (
     ClickSource,
@@ -28,7 +29,6 @@ from bgetune.config.sources import (
 )
 from bgetune.data.qrels import read_qrels
 from bgetune.data.sources import (
-    check_sources,
     external_files,
     read_clicks,
     read_corpus,

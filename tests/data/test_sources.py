@@ -15,13 +15,13 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pytest
+from asked import check_sources
 from hypothesis import given, settings, strategies as st
 
 from bgetune.config.sources import ClickSource, CorpusSource, GradedSource, PairSource, Source, Sources, SynonymSource
 from bgetune.data import delimited, missing, sources, tables, textfiles
 from bgetune.data.delimited import Dialect
 from bgetune.data.sources import (
-    check_sources,
     external_files,
     label,
     read_clicks,

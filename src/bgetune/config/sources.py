@@ -239,6 +239,11 @@ class Sources(Section):
         [], description="Further texts without labels, searched for missed positives and hard negatives."
     )
 
+    def every(self) -> dict[str, Source]:
+        """All sources by their place in the profile: clicks.0, clicks.1, qa.0."""
+        kinds = {kind: getattr(self, kind) for kind in type(self).model_fields}
+        return {f"{kind}.{place}": source for kind, listed in kinds.items() for place, source in enumerate(listed)}
+
 
 SOURCE_EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
     "clicks": {

@@ -6,8 +6,6 @@ returns them beside its table as `dropped`, and with them the values that were r
 
 from __future__ import annotations
 
-import itertools
-
 import ibis
 import pandas as pd
 
@@ -287,25 +285,15 @@ def _select(
 # --- before a run -------------------------------------------------------------------------------------------------
 
 
-def check_sources(sources: Sources) -> None:
-    """Check that every source is there, can be read and has its columns; reads only the beginnings.
+def check_source(source: Source, name: str) -> None:
+    """Check that a source is there, can be read and has its columns; reads only the beginning.
+
+    Args:
+        name: the parameter that a message names.
 
     Raises:
-        InputError: naming the parameter, the file and the remedy; all sources are checked first.
+        InputError: naming the parameter, the file and the remedy.
     """
-    problems = []
-    for kind in type(sources).model_fields:
-        for position, source in enumerate(getattr(sources, kind)):
-            try:
-                check_source(source, f"sources.{kind}[{position}]")
-            except InputError as error:
-                problems.append(str(error))
-    if problems:
-        raise InputError("\n".join(problems))
-
-
-def check_source(source: Source, name: str) -> None:
-    """Check one source; `name` is the parameter that a message names."""
     try:
         if isinstance(source, QrelsSource):
             qrels.check(source)
@@ -323,8 +311,7 @@ def external_files(sources: Sources) -> list[str]:
 
     They are a notebook's inputs: it runs again when they change. What other machines hold is not watched.
     """
-    every = itertools.chain.from_iterable(getattr(sources, kind) for kind in type(sources).model_fields)
-    return list(dict.fromkeys(path for source in every for path in _external(source)))
+    return list(dict.fromkeys(path for source in sources.every().values() for path in _external(source)))
 
 
 def _external(source: Source) -> list[str]:
