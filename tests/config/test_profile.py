@@ -95,6 +95,8 @@ def test_override_replaces_a_value_and_is_typed_as_yaml(tmp_path):
         ("seed: 1\n", ["seed"], "--set seed: write --set section.parameter=value"),
         ("seed: 1\n", ["seed.x=1"], "--set seed.x=1: seed is not a section"),
         ("seed: 1\n", ["sed=1"], "unknown key sed; did you mean seed"),
+        ("04_train:\n  epochs: 2\n", ["04_train.epochs=x"], '^--set: 04_train.epochs: .*not "x"'),
+        ("seed: 1\n", ["04_train.scale=[10, -1]"], "^--set: 04_train.scale: .*not -1"),
     ],
 )
 def test_bad_profile_is_one_message_with_line_and_remedy(tmp_path, text, overrides, message):

@@ -83,7 +83,7 @@ def load_profiles(path: str | Path, overrides: typing.Sequence[str] = ()) -> lis
     file = find_file(path)
     values, places = _read_profile(file)
     for override in overrides:
-        _apply_override(values, override)
+        _apply_override(values, override, places)
     _check(values, places, file)
     name = values.get("name") or file.stem
     check_name(name, _place(("name",), places, file))
@@ -253,8 +253,13 @@ def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: d
             _merge(under[key], value, place, places)
         else:
             under[key] = value
-            for old in [old for old in places if old[: len(place)] == place]:
-                del places[old]
+            _forget(places, place)
+
+
+def _forget(places: dict[tuple, str], place: tuple) -> None:
+    """Remove a key and everything below it from `places`, for another value stands there now."""
+    for old in [old for old in places if old[: len(place)] == place]:
+        del places[old]
 
 
 def check_name(name: str, place: str) -> None:
@@ -267,7 +272,8 @@ def check_name(name: str, place: str) -> None:
             raise InputError(f"{place}: name of {len(part)} characters is too long for a folder; shorten it")
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def _apply_override(values: dict[str, Any], override: str, places: dict[tuple, str]) -> None:
+    """Replace a value, and in `places` the line where it stood."""
     given = f"--set {_shown(override, quoted=False)}"
     key, equals, text = override.partition("=")
     key = key.strip()
@@ -280,10 +286,14 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     study = values.get("study")
     if _is_study(key, value):
         _assign(values, "study", (study if isinstance(study, dict) else {}) | {key: value}, given)
+        places["study", key] = "--set"
         return
     if isinstance(study, dict):
         study.pop(key, None)
     _assign(values, key, value, given)
+    place = tuple(key.split("."))
+    _forget(places, place)
+    places[place] = "--set"
 
 
 def _assign(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
