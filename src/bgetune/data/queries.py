@@ -57,7 +57,7 @@ def one_select(query: str, dialect: Any) -> exp.Query:
     return statement
 
 
-def _reads(part: exp.Expression) -> bool:
+def _reads(part: exp.Expr) -> bool:
     return isinstance(part, exp.Query | exp.Values)
 
 
@@ -97,6 +97,7 @@ def one_duckdb_select(query: str) -> dict[str, Any]:
         if len(kinds) != 1:
             raise InputError(f"{ONE_SELECT}, not {len(kinds)} statements")
         found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchone()
+    assert found is not None, "a SELECT of a constant has a row"
     parsed = json.loads(found[0])
     if kinds != ["SELECT"] or parsed["error"]:
         raise InputError(f"{ONE_SELECT}, not {kinds[0]}")
@@ -123,7 +124,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _named_files(parsed: dict[str, Any]) -> set[str]:
     """Every text of a query that names files, as written and with the repository before it, and the files."""
-    named = set()
+    named: set[str] = set()
     for text in set(_texts(parsed)):
         if not text or "\0" in text or "://" in text:
             continue

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
-from bgetune.config.base import POSITIVE_GRADE, Embeds, Grade, Reranks, Section, Seeded, Truth
+from bgetune.config.base import POSITIVE_GRADE, Embeds, Grade, Reranks, Seeded, Truth
 from bgetune.config.stages.backtranslate import Backtranslate
 from bgetune.config.stages.calibrate import Calibrate
 from bgetune.config.stages.hard_negatives import HardNegatives
@@ -16,7 +16,7 @@ from bgetune.config.stages.train import Train
 RENAMED = {("04_train", "spread"): "orthogonality_weight"}
 """Section and old name of a parameter -> its name now. Profiles with the old one are read, with a warning."""
 
-STAGES: dict[str, type[Section]] = {
+STAGES: dict[str, type[Embeds]] = {
     "01_positives": Positives,
     "02_backtranslate": Backtranslate,
     "03_hard_negatives": HardNegatives,
