@@ -10,8 +10,15 @@ from bgetune.config.augmentation import Gate, Generation, Pivot
 from bgetune.config.base import Embeds, ModelLocation, Reranks, Section, Seeded
 from bgetune.config.sources import GeneralSource, Sources
 
-RENAMED = {("04_train", "spread"): "orthogonality_weight"}
+RENAMED = {
+    ("04_train", "spread"): "orthogonality_weight",
+    ("04_train", "compare"): "loss_scope",
+    ("04_train", "drift_price"): "drift_penalty",
+}
 """Section and old name of a parameter -> its name now. Profiles with the old one are read, with a warning."""
+
+RENAMED_VALUES = {("04_train", "compare"): {"query": "per_query", "batch": "across_queries"}}
+"""Section and old name of a parameter -> its old values, and how they are called now."""
 
 
 class Positives(Reranks, Embeds, Seeded):
@@ -302,13 +309,15 @@ class Train(Embeds, Seeded):
         description="Scale of the ranking loss, 1 / temperature. Larger values look at the hardest negatives "
         "more. BGE was trained with 50 to 100.",
     )
-    compare: Literal["query", "batch"] = Field(
-        "query",
-        description="A positive must score above the negatives of its own query, or above those of all queries of the "
-        "batch, which makes the scores of different queries comparable, as one threshold for all needs.",
+    loss_scope: Literal["per_query", "across_queries"] = Field(
+        "per_query",
+        description="Which negatives a positive is ranked against. per_query: those of its own query; across_queries: "
+        "those of all queries of the batch, so that one threshold suits all queries.",
     )
     symmetric: bool = Field(
-        True, description="With compare: query, positives must find their query, too, not only the query its positive."
+        True,
+        description="Whether the ranking loss also ranks queries for each positive, not only texts for each query. "
+        "Needs loss_scope: per_query.",
     )
     orthogonality_weight: float = Field(
         0.5,
@@ -317,12 +326,13 @@ class Train(Embeds, Seeded):
         description="Weight of the orthogonality regularisation, which spreads the scores of unrelated texts around 0. "
         "Where dev shows more drift than before training, the weight doubles until it is gone. 0: no regularisation.",
     )
-    drift_price: float = Field(
+    drift_penalty: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="How much better in metric a checkpoint must be to be chosen although its scores bunch more than "
-        "those of the model before training. 0: drift does not count; 1: never.",
+        description="Penalty, in units of metric, for a checkpoint whose scores bunch more than those of the model "
+        "before training, when the best checkpoint is chosen. 0: drift does not count; 1: such a checkpoint is chosen "
+        "only if all have drifted.",
     )
     matryoshka: list[Annotated[int, Field(ge=2)]] = Field(
         [],
