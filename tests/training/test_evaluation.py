@@ -124,7 +124,10 @@ def test_drift_costs_a_checkpoint_its_place():
     crowded = {"mean_squared_cosine_random": 0.09, "crowded_share": 0.9, "auc": 0.8}
     assert [evaluation.has_drifted(found, before) for found in (tight, loose, crowded)] == [True, False, True]
     assert not evaluation.has_drifted({"auc": 0.9}, before)
-    chosen = [max((tight, loose), key=lambda f: evaluation.selection_score(f, before, "auc", price)) for price in (0.01, 0.001)]
+    chosen = [
+        max((tight, loose), key=lambda f: evaluation.selection_score(f, before, "auc", penalty))
+        for penalty in (0.01, 0.001)
+    ]
     assert chosen == [loose, tight]
 
 

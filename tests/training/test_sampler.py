@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from bgetune.training.sampler import ClusterBatchSampler, MixedBatchSampler, split_into_batches, share_with_false_negative
+from bgetune.training.sampler import (
+    ClusterBatchSampler,
+    MixedBatchSampler,
+    share_with_false_negative,
+    split_into_batches,
+)
 
 some_blocks = st.lists(st.integers(0, 15), min_size=1, max_size=120).map(np.array)
 

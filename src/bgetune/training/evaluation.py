@@ -104,7 +104,9 @@ def has_drifted(measured: Mapping[str, float], before: Mapping[str, float]) -> b
     return any(measured[name] > before[name] for name in names if name in measured and name in before)
 
 
-def selection_score(measured: Mapping[str, float], before: Mapping[str, float], metric: str, drift_penalty: float) -> float:
+def selection_score(
+    measured: Mapping[str, float], before: Mapping[str, float], metric: str, drift_penalty: float
+) -> float:
     """What a checkpoint is chosen by: its metric, less `drift_penalty` where it has drifted."""
     return measured[metric] - drift_penalty * has_drifted(measured, before)
 

@@ -100,7 +100,9 @@ def train(
             looks.append({"step": step, "epoch": step * options.epochs / steps, **found})
             if watch is not None:
                 watch(training_log(first, [*history, *looks]))
-    choices = {look["step"]: evaluation.selection_score(look, first, options.metric, options.drift_penalty) for look in looks}
+    choices = {
+        look["step"]: evaluation.selection_score(look, first, options.metric, options.drift_penalty) for look in looks
+    }
     best = max(choices, key=choices.get) if looks else max(states)
     log = training_log(first, [*history, *looks])
     if events_in is not None:

@@ -363,7 +363,8 @@ class DevEvaluator(SentenceEvaluator):
 
     def __call__(self, model: SentenceTransformer, output_path=None, epoch=-1, steps=-1) -> dict[str, float]:
         found = evaluation.dev_metrics(self.pairs, encoder_of(model, self.options.batch_size), self.band)
-        return found | {"choice": evaluation.selection_score(found, self.before, self.options.metric, self.options.drift_penalty)}
+        score = evaluation.selection_score(found, self.before, self.options.metric, self.options.drift_penalty)
+        return found | {"choice": score}
 
 
 class Progress(TrainerCallback):
