@@ -64,17 +64,35 @@ find_python() {
     exit 2
 }
 
-# Installs into $python's environment: with uv where it is at hand (much faster), else with pip; both from the same lock.
-# Their own progress shows where a terminal watches, and what pip is at is said in any case.
+# What pip's settings say (a mirror, a folder of wheels, constraints) as options of uv, which reads none of them, a line each.
+pip_settings() {
+    "$python" -m pip config list 2>/dev/null | "$python" -c '
+import ast, sys
+
+OPTIONS = {"index-url": "index-url", "extra-index-url": "extra-index-url", "find-links": "find-links",
+           "constraint": "constraint", "trusted-host": "allow-insecure-host"}
+settings = {}
+for line in sorted(sys.stdin, reverse=True):  # :env: last, as it is what counts
+    name, _, value = line.strip().partition("=")
+    settings[name.rpartition(".")[2]] = ast.literal_eval(value)
+for name, option in OPTIONS.items():
+    for value in settings.get(name, "").split():
+        print(f"--{option}={value}")'
+}
+
+# Installs into the environment of $python: with uv where it is at hand, which is faster, else with pip; both take what
+# requirements.lock says, from where pip takes it. Their own progress shows where a terminal watches.
 install() {
-    local quiet=()
+    local quiet=() settings=()
     if command -v uv >/dev/null; then
         [[ -t 2 ]] || quiet=(--no-progress)
-        uv pip install --python "$python" "${quiet[@]}" "$@"
-    else
-        [[ -t 2 ]] || quiet=(--progress-bar off --quiet)
-        "$python" -m pip install --disable-pip-version-check "${quiet[@]}" "$@"
+        mapfile -t settings < <(pip_settings)
+        uv pip install --python "$python" --index-strategy unsafe-best-match "${settings[@]}" "${quiet[@]}" "$@" && return
+        say "uv could not install this; pip tries" "uv 安装失败,改用 pip"
     fi
+    quiet=()
+    [[ -t 2 ]] || quiet=(--progress-bar off --quiet)
+    "$python" -m pip install --disable-pip-version-check "${quiet[@]}" "$@"
 }
 
 # Sets $python to an environment's Python that holds everything, making or completing .venv when needed.

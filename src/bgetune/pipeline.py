@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         locale.use(profiles[0].language)
         course = Course(stage_named("--from", options.start), stage_named("--until", options.until), options.force)
         for warning in check(profiles):
-            print(f"{_('warning')}: {warning}", file=sys.stderr)
+            print(_("warning: {message}").format(message=warning), file=sys.stderr)
         for profile in profiles if options.check else ():
             can_run = _("{profile}: {file} can run").format(profile=profile.name, file=profile.path)
             print("\n".join([can_run, *_standing(profile)]))
@@ -81,12 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _say(*explained)
     except KeyboardInterrupt:
-        print(f"\n{_('stopped')}", file=sys.stderr)
+        print("\n" + _("stopped"), file=sys.stderr)
         return 130
 
 
 def _say(status: int, message: str) -> int:
-    print(f"\n{_('error')}: {message}", file=sys.stderr)
+    print("\n" + _("error: {message}").format(message=message), file=sys.stderr)
     return status
 
 
@@ -97,7 +97,7 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
         The exit status: 0, or that of the failure met last: 1 for a failed notebook or machine, 2 for bad input.
     """
     for sentence in (sentence for notebook in STAGES for sentence in edits(notebook)):
-        print(f"{_('note')}: {sentence}", flush=True)
+        print(_("note: {message}").format(message=sentence), flush=True)
     files.remove_abandoned(cache_root() / "data" / "cache")
     files.remove_abandoned_private(work_root())
     status, failures = 0, {}
@@ -116,7 +116,7 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
             _print_standing(profile, named=False)
     if len(profiles) > 1:
         page, table = comparison.compare(profiles, folders, failures)
-        print(f"\n{table}\n\n  {_('comparison')}: {page}", flush=True)
+        print(f"\n{table}\n\n ", _("comparison: {page}").format(page=page), flush=True)
     return status
 
 
@@ -221,23 +221,24 @@ def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence
             if number > 1:
                 require_judgeable(run_dir)
             if reason is None:
-                print(f"{label} {_('up to date')}", flush=True)
+                print(label, _("up to date"), flush=True)
             else:
                 values, _origins = resolve(manifest.notebook_of(stage), profile)
                 earlier = others if forced else [*others, *manifest.other_runs(run_dir)]
                 other = next((other for other in earlier if manifest.take_over(stage, values, run_dir, other)), None)
                 if other is not None:
-                    print(f"{label} {_('taken over from {run}').format(run=other.name)}", flush=True)
+                    print(label, _("taken over from {run}").format(run=other.name), flush=True)
                 else:
-                    print(f"{label} {_('running ({reason})').format(reason=reason)}", flush=True)
+                    print(label, _("running ({reason})").format(reason=reason), flush=True)
                     begun = time.monotonic()
                     run_notebook(stage, resolved, run_dir, descriptor, label=label)
                     took = time.monotonic() - begun
-                    print(f"{label} {_('done in {seconds} s').format(seconds=round(took))}", flush=True)
+                    print(label, _("done in {seconds} s").format(seconds=round(took)), flush=True)
             pages.write_pages(run_dir, profile.name)
             if stage == course.last:
                 break
-    print(f"  {_('report')}: {run_dir / 'index.html'}   ({time.monotonic() - started:.0f} s)", flush=True)
+    took = round(time.monotonic() - started)
+    print("  " + _("report: {page}   ({seconds} s)").format(page=run_dir / "index.html", seconds=took), flush=True)
     return run_dir
 
 
