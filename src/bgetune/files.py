@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import glob
 import hashlib
 import os
 import secrets
@@ -114,6 +115,16 @@ def describe(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; correct the path")
     return {**_stat(path), "sha256": sha256(path)}
+
+
+def is_pattern(location: str) -> bool:
+    """Whether a location may stand for several files: `data/log-*.csv`."""
+    return any(letter in location for letter in "*?[")
+
+
+def fitting(pattern: Path) -> str:
+    """The names of the files that fit a pattern, one a line."""
+    return "\n".join(name for name in sorted(glob.glob(str(pattern), recursive=True)) if Path(name).is_file())
 
 
 def fingerprint(path: Path, known: dict[str, Any]) -> str:
