@@ -13,8 +13,15 @@ from bgetune.config.stages.hard_negatives import HardNegatives
 from bgetune.config.stages.positives import Positives
 from bgetune.config.stages.train import Train
 
-RENAMED = {("04_train", "spread"): "orthogonality_weight"}
+RENAMED = {
+    ("04_train", "spread"): "orthogonality_weight",
+    ("04_train", "compare"): "loss_scope",
+    ("04_train", "drift_price"): "drift_penalty",
+}
 """Section and old name of a parameter -> its name now. Profiles with the old one are read, with a warning."""
+
+RENAMED_VALUES = {("04_train", "compare"): {"query": "per_query", "batch": "across_queries"}}
+"""Section and old name of a parameter -> its old values, and how they are called now."""
 
 STAGES: dict[str, type[Embeds]] = {
     "01_positives": Positives,

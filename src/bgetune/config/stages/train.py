@@ -30,13 +30,15 @@ class Train(Embeds, Seeded):
         description="Scale of the ranking loss, 1 / temperature. Larger values look at the hardest negatives "
         "more. BGE was trained with 50 to 100.",
     )
-    compare: Literal["query", "batch"] = Field(
-        "query",
-        description="A positive must score above the negatives of its own query, or above those of all queries of the "
-        "batch, which makes the scores of different queries comparable, as one threshold for all needs.",
+    loss_scope: Literal["per_query", "across_queries"] = Field(
+        "per_query",
+        description="Which negatives a positive is ranked against. per_query: those of its own query; across_queries: "
+        "those of all queries of the batch, so that one threshold suits all queries.",
     )
     symmetric: bool = Field(
-        True, description="With compare: query, positives must find their query, too, not only the query its positive."
+        True,
+        description="Whether the ranking loss also ranks queries for each positive, not only texts for each query. "
+        "Needs loss_scope: per_query.",
     )
     orthogonality_weight: float = Field(
         0.5,
@@ -45,12 +47,13 @@ class Train(Embeds, Seeded):
         description="Weight of the orthogonality regularisation, which spreads the scores of unrelated texts around 0. "
         "Where dev shows more drift than before training, the weight doubles until it is gone. 0: no regularisation.",
     )
-    drift_price: float = Field(
+    drift_penalty: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="How much better in metric a checkpoint must be to be chosen although its scores bunch more than "
-        "those of the model before training. 0: drift does not count; 1: never.",
+        description="Penalty, in units of metric, for a checkpoint whose scores bunch more than those of the model "
+        "before training, when the best checkpoint is chosen. 0: drift does not count; 1: such a checkpoint is chosen "
+        "only if all have drifted.",
     )
     matryoshka: list[Annotated[int, Field(ge=2)]] = Field(
         [],
