@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from bgetune.negatives.world import World, queries_of
 
 from bgetune.config.stages import Train
 from bgetune.data.text import text_id
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import CONFIG
 from bgetune.negatives.space import Space
-from bgetune.negatives.world import World, queries_of
 from bgetune.scoring import pairs
 from bgetune.training import evaluation, flagembedding
 from bgetune.training.save import save
