@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import glob
 import hashlib
 import os
 import secrets
@@ -116,6 +117,16 @@ def describe(path: Path) -> dict[str, Any]:
     return {**_stat(path), "sha256": sha256(path)}
 
 
+def is_pattern(location: str) -> bool:
+    """Whether a location may stand for several files: `data/log-*.csv`."""
+    return any(letter in location for letter in "*?[")
+
+
+def fitting(pattern: Path) -> str:
+    """The names of the files that fit a pattern, one a line."""
+    return "\n".join(name for name in sorted(glob.glob(str(pattern), recursive=True)) if Path(name).is_file())
+
+
 def fingerprint(path: Path, known: dict[str, Any]) -> str:
     """The SHA-256 of a path; the known one while size and time of change are the known ones."""
     return known["sha256"] if _stat(path).items() <= known.items() and "sha256" in known else sha256(path)
@@ -144,16 +155,22 @@ def _stat(path: Path) -> dict[str, int]:
     }
 
 
+LINKED = (".parquet", ".safetensors", ".onnx")
+"""Ends of names of large files, which nobody edits in place."""
+
+
 def link(source: Path, target: Path) -> None:
-    """A hard link to a file, or to each file below a folder; a copy where there can be none."""
+    """Hard links to the large files of a file or folder; a copy of the others, which a person may edit (`review.csv`,
+    an executed notebook), and where there can be no link."""
     for file in [source] if source.is_file() else files_below(source):
         copy = target if file == source else target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.unlink(missing_ok=True)
-        try:
-            os.link(file, copy)
-        except OSError:
-            shutil.copy2(file, copy)
+        if file.suffix in LINKED:
+            with suppress(OSError):
+                os.link(file, copy)
+                continue
+        shutil.copy2(file, copy)
 
 
 def remove(path: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from bgetune.config.stages import ROUND, STAGES
 from bgetune.errors import InputError
-from bgetune.files import fingerprint, link, remove, sha256, write_atomic
+from bgetune.files import fingerprint, fitting, link, remove, sha256, write_atomic
 from bgetune.paths import ROOT, locate
 from bgetune.runs.code import code_hash
 
@@ -63,6 +63,9 @@ def out_of_date(stage: str, values: Any, run_dir: Path) -> str | None:
         if "stage" in record:
             found = find(run_dir, name, before=stage)
             if found is None or found[1].get("sha256") != record.get("sha256"):
+                return f"changed input: {name}"
+        elif "fitting" in record:
+            if fitting(locate(name)) != record["fitting"]:
                 return f"changed input: {name}"
         elif "hub" not in record:
             file = locate(name)
@@ -130,8 +133,8 @@ def other_runs(run_dir: Path) -> list[Path]:
 def take_over(stage: str, values: Any, run_dir: Path, other: Path) -> bool:
     """Take a stage's artifacts and executed notebook from another run whose stage would be the same.
 
-    It is the same when the other's is up to date for these parameters and read what it would read here. Files become
-    hard links (copies where the file system has none): no run writes into a file, it replaces it. A stage that this run
+    It is the same when the other's is up to date for these parameters and read what it would read here. Large
+    files become hard links, since no run writes into a file, it replaces it. A stage that this run
     has computed before, or whose files a person has edited since, is left to run: it may hold verdicts.
 
     Returns:
