@@ -13,6 +13,7 @@ import pytest
 import test_checks
 import tiny
 from config import test_reading, test_secrets
+from repository import CELLS, STAGE, make_notebook
 from test_checks import made, write  # noqa: F401 (fixtures)
 
 from bgetune import pipeline, scoring
@@ -299,6 +300,39 @@ def test_commands(name, capsys):
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ")
     assert_plain(error.removeprefix("error: "))
+
+
+# --- notebooks that fail ------------------------------------------------------------------------------------------
+
+CELLS_THAT_FAIL = {
+    "killed": ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "probably because memory ran out"),
+    "full disk": ("with open('/dev/full', 'w') as file:\n    n = file.write('x')", "the disk is full"),
+    "bad input": (
+        "from bgetune.errors import InputError\nraise InputError('data/log.csv, line 3: no query; correct it')",
+        "data/log.csv, line 3: no query; correct it",
+    ),
+    "schema": (
+        "import pandas as pd\nfrom bgetune.data import tables\ntables.check('edges', pd.DataFrame({'a_id': ['one']}))",
+        "edges",
+    ),
+    "ours": ("{}['<b>支付密码</b>']", "KeyError: '<b>支付密码</b>'. This is a bug of bgetune"),
+    "many lines": ("raise RuntimeError('first\\nsecond\\n' + 5000 * 'x')", "RuntimeError: first. This is a bug"),
+    "no message": ("assert False", "AssertionError. This is a bug of bgetune"),
+}
+
+
+@pytest.mark.parametrize("name", CELLS_THAT_FAIL)
+def test_notebooks_that_fail(one_stage, name, capsys):
+    cell, says = CELLS_THAT_FAIL[name]
+    make_notebook(one_stage, *CELLS[:2], cell)
+    assert pipeline.main([str(one_stage / "one.yaml")]) == (2 if name == "bad input" else 1)
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    first, place, *_standing = error.strip().splitlines()
+    assert_plain(first.removeprefix("error: "), says)
+    if name != "killed":
+        assert f"in notebook {STAGE}, cell 4 (In [4])" in place
+        assert (one_stage / "runs/one/notebooks" / f"{STAGE}.failed.ipynb").is_file()
 
 
 # --- the sources --------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from bgetune.paths import locate, prepare_demo
 from bgetune.runs import manifest
 
 IGNORED_BY_FLAGEMBEDDING = (
-    "loss", "compare", "symmetric", "orthogonality_weight", "matryoshka", "guide", "guide_margin", "graded_loss",
+    "loss", "loss_scope", "symmetric", "orthogonality_weight", "matryoshka", "guide", "guide_margin", "graded_loss",
     "mixing", "positives", "mini_batch_size", "lora_rank", "eval_steps", "patience",
 )  # fmt: skip
 """Parameters of 04_train that the official trainer has nothing for."""

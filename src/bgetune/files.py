@@ -144,16 +144,22 @@ def _stat(path: Path) -> dict[str, int]:
     }
 
 
+LINKED = (".parquet", ".safetensors", ".onnx")
+"""Ends of names of large files, which nobody edits in place."""
+
+
 def link(source: Path, target: Path) -> None:
-    """A hard link to a file, or to each file below a folder; a copy where there can be none."""
+    """Hard links to the large files of a file or folder; a copy of the others, which a person may edit (`review.csv`,
+    an executed notebook), and where there can be no link."""
     for file in [source] if source.is_file() else files_below(source):
         copy = target if file == source else target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.unlink(missing_ok=True)
-        try:
-            os.link(file, copy)
-        except OSError:
-            shutil.copy2(file, copy)
+        if file.suffix in LINKED:
+            with suppress(OSError):
+                os.link(file, copy)
+                continue
+        shutil.copy2(file, copy)
 
 
 def remove(path: Path) -> None:

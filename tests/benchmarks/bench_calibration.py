@@ -229,7 +229,7 @@ def bank(model: Path, limit: int | None) -> dict:
         for name in race.loc[race["offered"], "method"]:
             probabilities[name] = calibrators.fit(name, similarities[dev], labels[dev]).predict(similarities[test])
         probabilities["chosen"] = probabilities[chosen]
-        table = calibration.judge(probabilities, labels[test], np.arange(len(test)), count=100, seed=seed)
+        table = calibration.evaluate(probabilities, labels[test], np.arange(len(test)), count=100, seed=seed)
         table["f1_at_0.5"] = [thresholds.point(values, labels[test], 0.5)["f1"] for values in probabilities.values()]
         best = thresholds.best_f1(probabilities["chosen"], labels[test])
         ordered = labels[test][np.argsort(-probabilities["chosen"])]

@@ -350,3 +350,19 @@ def test_an_old_name_works_with_a_warning(tmp_path):
     assert weights == [0.5, 1]
     with pytest.warns(FutureWarning), pytest.raises(InputError, match=r"line 2: 04_train\.orthogonality_weight"):
         load(tmp_path, "04_train:\n  spread: much\n")
+
+
+def test_old_values_of_a_renamed_parameter_work_too(tmp_path):
+    with pytest.warns(FutureWarning, match=r"mine.yaml, line 2: 04_train.compare is now .*batch is across_queries"):
+        profile = load(tmp_path, "04_train:\n  compare: batch\n")
+    assert resolve("04_train", profile)[0].loss_scope == "across_queries"
+    with pytest.warns(FutureWarning, match="--set"):
+        profile = load(tmp_path, "seed: 1\n", "04_train.compare=query")
+    assert resolve("04_train", profile)[0].loss_scope == "per_query"
+    file = tmp_path / "study.yaml"
+    file.write_text("study: {04_train.compare: [query, batch]}\n", encoding="utf-8")
+    with pytest.warns(FutureWarning):
+        scopes = [resolve("04_train", run)[0].loss_scope for run in load_profiles(file)]
+    assert scopes == ["per_query", "across_queries"]
+    with pytest.raises(InputError, match="loss_scope"):
+        load(tmp_path, "04_train:\n  loss_scope: batch\n")

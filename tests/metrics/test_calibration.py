@@ -278,7 +278,7 @@ def test_judge_prefers_calibrated_scores():
     scores, labels = bunched(4000)
     new, new_labels = bunched(4000, seed=1)
     clusters = np.arange(4000) // 4
-    table = calibration.judge(
+    table = calibration.evaluate(
         {name: calibrators.fit(name, scores, labels).predict(new) for name in METHODS} | {"cosine": new},
         new_labels,
         clusters,
@@ -330,7 +330,7 @@ def test_a_map_that_was_asked_for_is_taken_and_its_cost_said():
     losses = race.set_index("method")["log_loss"]
     assert f"log loss {losses['min_max']:.4f} instead of {losses[best]:.4f}" in said
     assert losses["min_max"] > losses[best]
-    verdict = calibration.judge({"min_max": scores, best: scores**2}, labels, np.arange(400), count=100)
+    verdict = calibration.evaluate({"min_max": scores, best: scores**2}, labels, np.arange(400), count=100)
     assert "calibration error" in calibration.cost(verdict, "min_max", best)
     assert calibration.cost(verdict, best, best) == ""
     assert not calibration.cross_validate(scores, labels, np.arange(400)).set_index("method").loc["isotonic", "offered"]

@@ -265,7 +265,10 @@ def take(one, other, **values):
 def test_an_equal_stage_is_taken_over_and_recorded(tmp_path):
     one, other = two_runs(tmp_path)
     assert take(one, other)
-    assert (other / "02_backtranslate/note.txt").samefile(one / "02_backtranslate/note.txt")
+    (other / "02_backtranslate/note.txt").write_text("a person's verdict")
+    assert (one / "02_backtranslate/note.txt").read_text() == "made", "edited here, not there"
+    assert take(one, other) is False, "what a person edited stays"
+    (other / "02_backtranslate/note.txt").write_text("made")
     assert (other / "notebooks/02_backtranslate.ipynb").read_text() == "02_backtranslate"
     assert reason(other, "02_backtranslate") is None
     assert manifest.read_manifest(other)["stages"]["02_backtranslate"]["taken_from"] == "../one"
@@ -279,12 +282,17 @@ def test_folders_are_taken_over_file_by_file_and_copied_where_links_cannot_be(tm
     def no_links(*_):
         raise OSError("another file system")
 
-    monkeypatch.setattr(files.os, "link", no_links)
+    names = ("table.parquet", "model.safetensors", "review.csv")
     (tmp_path / "a/deep").mkdir(parents=True)
-    (tmp_path / "a/deep/file").write_text("content")
+    for name in names:
+        (tmp_path / "a/deep" / name).write_text(name)
     files.link(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "b/deep/file").read_text() == "content"
-    assert not (tmp_path / "b/deep/file").samefile(tmp_path / "a/deep/file")
+    monkeypatch.setattr(files.os, "link", no_links)
+    files.link(tmp_path / "a", tmp_path / "c")
+    for name in names:
+        shared = [(tmp_path / copy / "deep" / name).samefile(tmp_path / "a/deep" / name) for copy in "bc"]
+        assert shared == [name != "review.csv", False]
+        assert (tmp_path / "c/deep" / name).read_text() == name
 
 
 def test_a_stage_that_would_differ_is_not_taken_over(tmp_path, code):

@@ -7,7 +7,7 @@ from bgetune.data.text import text_id
 from bgetune.errors import InputError
 from bgetune.models.prompts import Prompts
 from bgetune.training import evaluation
-from bgetune.training.evaluation import can_be_judged, dev_pairs, graded_pairs, log_table, sample, separation
+from bgetune.training.evaluation import can_be_judged, dev_metrics, dev_pairs, graded_pairs, log_table, sample
 
 ANGLES = {"q": 0.0, "p": 0.2, "n": 0.5, "far": 1.5, "q2": 3.0, "p2": 2.2}
 
@@ -29,7 +29,7 @@ def test_measures_by_hand():
         ("q", "p2", 1, "labelled"),
         ("p", "far", 0, "random"),
     )
-    found = separation(rows, encode)
+    found = dev_metrics(rows, encode)
     labels, cosines = [1, 1, 0, 0, 1], np.cos([0.2, 0.8, 0.5, 1.5, 2.2])
     assert found["auc"] == pytest.approx(roc_auc_score(labels, cosines))
     assert found["average_precision"] == pytest.approx(average_precision_score(labels, cosines))
@@ -48,12 +48,12 @@ def test_reciprocal_rank_counts_what_stands_before_the_first_positive():
         ("q", "n", 0, "hard_negative"),
         ("q", "p", 0, "random"),
     )
-    assert separation(rows, encode)["mrr@10"] == pytest.approx((1 / 3 + 1) / 2)
+    assert dev_metrics(rows, encode)["mrr@10"] == pytest.approx((1 / 3 + 1) / 2)
 
 
 def test_vectors_that_are_not_finite():
     with pytest.raises(InputError, match="lower learning_rate"):
-        separation(
+        dev_metrics(
             pairs(("q", "p", 1, "positive"), ("q", "n", 0, "hard_negative")), lambda texts: np.full((3, 2), np.nan)
         )
 
@@ -124,7 +124,10 @@ def test_drift_costs_a_checkpoint_its_place():
     crowded = {"mean_squared_cosine_random": 0.09, "crowded_share": 0.9, "auc": 0.8}
     assert [evaluation.has_drifted(found, before) for found in (tight, loose, crowded)] == [True, False, True]
     assert not evaluation.has_drifted({"auc": 0.9}, before)
-    chosen = [max((tight, loose), key=lambda f: evaluation.choice(f, before, "auc", price)) for price in (0.01, 0.001)]
+    chosen = [
+        max((tight, loose), key=lambda f: evaluation.selection_score(f, before, "auc", penalty))
+        for penalty in (0.01, 0.001)
+    ]
     assert chosen == [loose, tight]
 
 
@@ -137,5 +140,5 @@ def test_the_crowded_band_is_where_the_scores_lay_before():
     )
     low, high = evaluation.crowded_band(rows, encode)
     assert (low, high) == pytest.approx(np.quantile(np.cos([0.2, 0.5, 1.5]), [0.1, 0.9]))
-    assert separation(rows, encode, (low, high))["crowded_share"] == pytest.approx(1 / 3)
-    assert "crowded_share" not in separation(rows, encode)
+    assert dev_metrics(rows, encode, (low, high))["crowded_share"] == pytest.approx(1 / 3)
+    assert "crowded_share" not in dev_metrics(rows, encode)

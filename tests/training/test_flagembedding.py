@@ -80,7 +80,7 @@ def test_a_mean_pooling_model_stays_one(pooled, groups, cluster_of, dev_pairs, t
     assert layout.pooling(tmp_path / "model") == "mean"
     # step 0 and the later looks are of the same kind of model: the last one is what was saved
     saved = Encoder(tmp_path / "model", device="cpu", cache_dir=None)
-    judged = evaluation.separation(dev_pairs, lambda texts: saved.encode(texts, prompt=""))
+    judged = evaluation.dev_metrics(dev_pairs, lambda texts: saved.encode(texts, prompt=""))
     assert judged["auc"] == pytest.approx(trained.log["auc"].dropna().iloc[-1], abs=1e-6)
 
 

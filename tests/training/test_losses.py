@@ -144,5 +144,5 @@ def test_comparing_over_the_batch_sets_a_positive_against_all_negatives():
     labels = torch.tensor([[POSITIVE, NEGATIVE], [NEGATIVE, POSITIVE]])
     against = math.log(math.exp(1.0) + math.exp(3.0))
     expected = (math.log(1 + math.exp(against - 2.0)) + math.log(1 + math.exp(against - 0.5))) / 2
-    assert ranking(scores, labels, "batch").item() == pytest.approx(expected, rel=1e-6)
+    assert ranking(scores, labels, "across_queries").item() == pytest.approx(expected, rel=1e-6)
     assert ranking(scores, labels, "query").item() != pytest.approx(expected, rel=1e-3)

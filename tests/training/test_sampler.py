@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from bgetune.training.sampler import ClusterBatchSampler, MixedBatchSampler, deal, met_false_negative
+from bgetune.training.sampler import (
+    ClusterBatchSampler,
+    MixedBatchSampler,
+    share_with_false_negative,
+    split_into_batches,
+)
 
 some_blocks = st.lists(st.integers(0, 15), min_size=1, max_size=120).map(np.array)
 
@@ -16,7 +21,7 @@ def test_every_row_once_and_no_block_twice_in_a_batch(blocks, batch_size, seed):
     assert len(batches) == len(sampler)
     sizes = [len(batch) for batch in batches]
     assert max(sizes) - min(sizes) <= 1
-    assert met_false_negative(blocks, batches) == 0
+    assert share_with_false_negative(blocks, batches) == 0
 
 
 def test_batches_are_full_where_no_block_is_large():
@@ -55,13 +60,13 @@ def test_a_block_too_large_is_told(caplog):
     assert len(ClusterBatchSampler(blocks, 20, 0)) == 50
     assert "50 rows belong to one cluster" in caplog.text
     with pytest.raises(ValueError, match="does not fit"):
-        deal(blocks, 5, np.random.default_rng(0))
+        split_into_batches(blocks, 5, np.random.default_rng(0))
 
 
 def test_shuffled_batches_do_meet_false_negatives():
     blocks = np.repeat(np.arange(10), 10)
     shuffled = list(ClusterBatchSampler(np.arange(100), 20, 0))
-    assert met_false_negative(blocks, shuffled) > 0.5
+    assert share_with_false_negative(blocks, shuffled) > 0.5
 
 
 @given(rows=st.integers(4, 200), pairs=st.integers(4, 60), processes=st.integers(1, 4), seed=st.integers(0, 3))

@@ -21,7 +21,7 @@ from bgetune.models import hub
 from bgetune.training import checkpoints, flagembedding
 from bgetune.training.groups import blocks
 from bgetune.training.losses import RankingLoss
-from bgetune.training.sampler import met_false_negative
+from bgetune.training.sampler import share_with_false_negative
 from bgetune.training.sentence_transformers import (
     DriftGuard,
     checkpoint_key,
@@ -309,7 +309,7 @@ def test_two_processes_share_the_batches(base, groups, cluster_of, dev_pairs, tm
     assert [len(part) for part in batches] == [8, 8]
     assert sorted(item for part in batches for batch in part for item in batch) == list(range(2 * len(groups)))
     number = blocks(groups, cluster_of)
-    assert met_false_negative(np.tile(number, 2), [*batches[0], *batches[1]]) == 0
+    assert share_with_false_negative(np.tile(number, 2), [*batches[0], *batches[1]]) == 0
     assert log["auc"].iloc[-1] > log["auc"].iloc[0]
 
 

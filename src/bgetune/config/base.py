@@ -23,6 +23,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_secret(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name, "the validator of a field"
         if not any(models_in(cls.model_fields[info.field_name].annotation)):  # these look at their own fields
             for found in filter(None, map(find_secret, _texts(value))):
                 words = {"what": found, "remedy": cls._secret_remedy(info.field_name)}
@@ -45,6 +46,24 @@ def _texts(value: Any) -> Iterator[str]:
 
 ModelLocation = Annotated[str, "model"]
 """A model's folder, hub name or demo:// location: the pipeline checks them all before the first notebook."""
+
+Truth = Annotated[
+    str | None,
+    Field(
+        description="Table with the true meaning of texts (columns text, meaning), to measure with. For the "
+        "demo and tests."
+    ),
+]
+Grade = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=1,
+        description="Graded pairs from this grade on (scaled to 0..1) mean the same, in every notebook: positives in "
+        "training, on dev and in calibration.",
+    ),
+]
+POSITIVE_GRADE = 0.75
 
 
 class Seeded(Section):

@@ -25,7 +25,7 @@ from bgetune.config.annotations import marks, models_in, plain_type
 from bgetune.config.base import SECRET, Section
 from bgetune.config.reading import read_mapping, read_value
 from bgetune.config.secrets import mask_secrets
-from bgetune.config.stages import RENAMED, STAGES, ProfileModel, Shared
+from bgetune.config.stages import RENAMED, RENAMED_VALUES, STAGES, ProfileModel, Shared
 from bgetune.errors import InputError
 from bgetune.paths import ROOT
 
@@ -230,7 +230,7 @@ def _rename(values: dict[str, Any], places: dict[tuple, str]) -> None:
             if isinstance(holder, dict) and key in holder:
                 place = places.get((*path, key), "")
                 _new_name(f"{stage}.{old}", place)
-                holder.setdefault(name, holder.pop(key))
+                holder.setdefault(name, _new_value(f"{stage}.{old}", holder.pop(key)))
                 places.setdefault((*path, name), place)
 
 
@@ -241,8 +241,19 @@ def _new_name(key: str, place: str) -> str:
     if new is None:
         return key
     message = f"{place}: {key} is now called {stage}.{new}; the old name stops working in the next version"
+    if (values := RENAMED_VALUES.get((stage, old))) is not None:
+        message += f", and so do its old values: {', '.join(f'{a} is {b}' for a, b in values.items())}"
     warnings.warn(message, FutureWarning, stacklevel=2)
     return f"{stage}.{new}"
+
+
+def _new_value(key: str, value: Any) -> Any:
+    """The value of a parameter now, or the values of a study, where `key` is an old name whose values were renamed."""
+    stage, _, old = key.partition(".")
+    names = RENAMED_VALUES.get((stage, old), {})
+    if isinstance(value, list):
+        return [_new_value(key, item) for item in value]
+    return names.get(value, value) if isinstance(value, str) else value
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: dict[tuple, str]) -> None:
@@ -281,7 +292,7 @@ def _apply_override(values: dict[str, Any], override: str, places: dict[tuple, s
         raise InputError(f"{given}: write --set section.parameter=value, for example 04_train.epochs=2")
     if key == "base":
         raise InputError(f"{given}: the base of a profile is given in its file; write it there")
-    value = read_value(text, given)
+    value = _new_value(key, read_value(text, given))
     key = _new_name(key, given)
     study = values.get("study")
     if _is_study(key, value):

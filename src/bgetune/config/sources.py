@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -106,6 +106,15 @@ class ClickSource(Source):
         return self
 
 
+Use = Annotated[
+    Literal["all", "train", "heldout"],
+    Field(
+        description="Where the pairs may be used. all: split by cluster; train: only for training; heldout: "
+        "only for evaluation (dev and test)."
+    ),
+]
+
+
 class PairSource(Source):
     """Pairs of texts, labelled or not."""
 
@@ -114,11 +123,7 @@ class PairSource(Source):
     a_column: str = Field("text_a", description="Column with the first text (question or query).")
     b_column: str = Field("text_b", description="Column with the second text (answer or document).")
     label_column: str | None = Field(None, description="Null: every row is a positive pair.")
-    use: Literal["all", "train", "heldout"] = Field(
-        "all",
-        description="Where the pairs may be used. all: split by cluster; train: only for training; heldout: "
-        "only for evaluation (dev and test).",
-    )
+    use: Use = "all"
 
 
 class GradedSource(PairSource):
@@ -154,7 +159,7 @@ class GroupSource(Source):
     query_column: str = Field("query", description="The query.")
     positives_column: str = Field("pos", description="Texts that mean the same or answer it: a list, or one text.")
     negatives_column: str | None = Field("neg", description="Texts that do not: labelled different. Null: none.")
-    use: Literal["all", "train", "heldout"] = PairSource.model_fields["use"]
+    use: Use = "all"
 
 
 class TripletSource(Source):
@@ -165,7 +170,7 @@ class TripletSource(Source):
     anchor_column: str = Field("anchor", description="The anchor.")
     positive_column: str = Field("positive", description="Text that means the same or answers it.")
     negative_column: str | None = Field("negative", description="Text that does not: labelled different. Null: none.")
-    use: Literal["all", "train", "heldout"] = PairSource.model_fields["use"]
+    use: Use = "all"
 
 
 class QrelsSource(Source):
@@ -185,7 +190,7 @@ class QrelsSource(Source):
     positive_relevance: float = Field(
         1, gt=0, description="From this relevance on a pair is a positive; at 0 it is labelled different."
     )
-    use: Literal["all", "train", "heldout"] = PairSource.model_fields["use"]
+    use: Use = "all"
 
 
 class SynonymSource(Source):

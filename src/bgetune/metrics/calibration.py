@@ -210,7 +210,7 @@ def cost(table: pd.DataFrame, chosen: str, automatic: str) -> str:
     """What it costs to ask for another map than the one that wins, in one sentence; "" if it is that one.
 
     Args:
-        table: index: name; ``log_loss`` and, where measured, ``ece``, of `judge`.
+        table: index: name; ``log_loss`` and, where measured, ``ece``, of `evaluate`.
         chosen, automatic: names of maps.
     """
     if chosen == automatic:
@@ -224,7 +224,7 @@ def cost(table: pd.DataFrame, chosen: str, automatic: str) -> str:
     return f"calibration: {chosen} was asked for; auto would take {automatic}: {', '.join(parts)}."
 
 
-def judge(
+def evaluate(
     probabilities: Mapping[str, np.ndarray],
     labels: np.ndarray,
     clusters: Sequence,

@@ -22,7 +22,7 @@ from bgetune.metrics.statistics import bootstrap, interval
 FIXED_THRESHOLD = 0.8
 """The threshold that teams set by feeling, and that drift makes useless."""
 
-BUNCH = (0.6, 0.9)
+DRIFT_BAND = (0.6, 0.9)
 """Where the similarities of a drifted model bunch together."""
 
 GRID = np.linspace(-1.1, 1.1, 441)
@@ -85,7 +85,7 @@ def separation(
         accepted = np.searchsorted(-scores[last], -threshold, side="right")
         result[name] = f1[:, accepted - 1] if accepted else np.zeros(len(f1))
     result["accepted_at_0.8"] = weights @ (scores >= FIXED_THRESHOLD) / weights.sum(1)
-    inside = (scores >= BUNCH[0]) & (scores <= BUNCH[1])
+    inside = (scores >= DRIFT_BAND[0]) & (scores <= DRIFT_BAND[1])
     result["share_0.6_0.9"] = weights @ inside / weights.sum(1)
     means, variances, densities = zip(
         *(_moments(scores[kind], weights[:, kind]) for kind in (labels, ~labels)), strict=True

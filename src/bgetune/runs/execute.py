@@ -107,7 +107,7 @@ def _execute(stage: str, profile: Path, run_dir: Path, target: Path, descriptor:
                 raise NotebookError(f"{error.evalue}\n  {place}") from None
             if "No space left on device" in error.evalue:
                 raise NotebookError(f"the disk is full; free some space and run again\n  {place}") from None
-            raise NotebookError(f"{error.ename}: {error.evalue}\n  {place}") from None
+            raise NotebookError(f"{_unexpected(error.ename, error.evalue)}\n  {place}") from None
         except CellTimeoutError:
             raise NotebookError(f"the kernel of notebook {stage} does not answer; run the same command again") from None
         except DeadKernelError:
@@ -115,6 +115,12 @@ def _execute(stage: str, profile: Path, run_dir: Path, target: Path, descriptor:
         except RuntimeError as error:  # of nbclient: the kernel did not start
             if attempt == 2:
                 raise NotebookError(f"the kernel of notebook {stage} does not start: {error}") from None
+
+
+def _unexpected(name: str, message: str) -> str:
+    """What is said of an exception that no check foresaw: its first line, as a fault of bgetune."""
+    first = next(iter(message.strip().splitlines()), "")
+    return str(InternalError(f"{name}: {first}"[:400].rstrip(". :")))
 
 
 def _died(stage: str) -> str:

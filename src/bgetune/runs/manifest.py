@@ -130,8 +130,8 @@ def other_runs(run_dir: Path) -> list[Path]:
 def take_over(stage: str, values: Any, run_dir: Path, other: Path) -> bool:
     """Take a stage's artifacts and executed notebook from another run whose stage would be the same.
 
-    It is the same when the other's is up to date for these parameters and read what it would read here. Files become
-    hard links (copies where the file system has none): no run writes into a file, it replaces it. A stage that this run
+    It is the same when the other's is up to date for these parameters and read what it would read here. Large
+    files become hard links, since no run writes into a file, it replaces it. A stage that this run
     has computed before, or whose files a person has edited since, is left to run: it may hold verdicts.
 
     Returns:

@@ -9,10 +9,8 @@ import pandas as pd
 
 from bgetune.errors import InputError
 from bgetune.metrics import retrieval
+from bgetune.metrics.separation import DRIFT_BAND
 from bgetune.models.prompts import NO_PROMPTS, Prompts
-
-DRIFT_BAND = (0.6, 0.9)
-"""Where the scores of a drifted model bunch."""
 
 METRICS = {
     "auc": "area under the ROC curve: how often a dev positive scores above a dev negative",
@@ -89,7 +87,7 @@ def crowded_band(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray])
     """Where the middle four fifths of the scores of positives and hard negatives lie: 10th and 90th percentile.
 
     Args:
-        pairs, encode: as for `separation`, of the model before training.
+        pairs, encode: as for `dev_metrics`, of the model before training.
     """
     judged = pairs[pairs["kind"] != "random"]
     low, high = np.quantile(_scores(judged, encode)[1], [0.1, 0.9])
@@ -100,18 +98,20 @@ def has_drifted(measured: Mapping[str, float], before: Mapping[str, float]) -> b
     """Whether scores bunch more than before training: random pairs closer together, or more pairs in the crowded band.
 
     Args:
-        measured, before: as `separation` returns them; a measure that is missing is passed over.
+        measured, before: as `dev_metrics` returns them; a measure that is missing is passed over.
     """
     names = ("mean_squared_cosine_random", "crowded_share")
     return any(measured[name] > before[name] for name in names if name in measured and name in before)
 
 
-def choice(measured: Mapping[str, float], before: Mapping[str, float], metric: str, drift_price: float) -> float:
-    """What a checkpoint is chosen by: its metric, less `drift_price` where it has drifted."""
-    return measured[metric] - drift_price * has_drifted(measured, before)
+def selection_score(
+    measured: Mapping[str, float], before: Mapping[str, float], metric: str, drift_penalty: float
+) -> float:
+    """What a checkpoint is chosen by: its metric, less `drift_penalty` where it has drifted."""
+    return measured[metric] - drift_penalty * has_drifted(measured, before)
 
 
-def separation(
+def dev_metrics(
     pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray], band: tuple[float, float] | None = None
 ) -> dict[str, float]:
     """The `METRICS` of a model on dev pairs; those that the pairs do not allow are left out.
@@ -137,8 +137,7 @@ def separation(
     labelled = kind == "labelled"
     if len(set(label[labelled])) == 2:
         metrics["labelled_auc"] = roc_auc_score(label[labelled], scores[labelled])
-    low, high = DRIFT_BAND
-    metrics["share_0.6_0.9"] = np.mean((scores[judged] >= low) & (scores[judged] <= high))
+    metrics["share_0.6_0.9"] = np.mean((scores[judged] >= DRIFT_BAND[0]) & (scores[judged] <= DRIFT_BAND[1]))
     if band is not None:
         metrics["crowded_share"] = np.mean((scores[judged] >= band[0]) & (scores[judged] <= band[1]))
     if (kind == "random").any():
@@ -173,7 +172,7 @@ def _mrr(rows: np.ndarray, query: np.ndarray, positive: np.ndarray, corpus: np.n
     return retrieval.evaluate(ranked, relevance, depth)["mrr"].mean()
 
 
-def require(metric: str, measured: Mapping[str, float]) -> None:
+def require_metric(metric: str, measured: Mapping[str, float]) -> None:
     """Raise an `InputError` if the metric that chooses the checkpoint is not among the measured ones."""
     if metric not in measured:
         raise InputError(

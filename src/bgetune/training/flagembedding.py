@@ -93,14 +93,16 @@ def train(
     if pairs is not None:
         encode = _encode_with(_encoder(source, options))
         band = evaluation.crowded_band(pairs, encode)
-        first |= evaluation.separation(pairs, encode, band)
-        evaluation.require(options.metric, first)
+        first |= evaluation.dev_metrics(pairs, encode, band)
+        evaluation.require_metric(options.metric, first)
         for step in sorted(states):
-            found = evaluation.separation(pairs, _encode_with(_encoder(states[step], options)), band)
+            found = evaluation.dev_metrics(pairs, _encode_with(_encoder(states[step], options)), band)
             looks.append({"step": step, "epoch": step * options.epochs / steps, **found})
             if watch is not None:
                 watch(training_log(first, [*history, *looks]))
-    choices = {look["step"]: evaluation.choice(look, first, options.metric, options.drift_price) for look in looks}
+    choices = {
+        look["step"]: evaluation.selection_score(look, first, options.metric, options.drift_penalty) for look in looks
+    }
     best = max(choices, key=choices.get) if looks else max(states)
     log = training_log(first, [*history, *looks])
     if events_in is not None:

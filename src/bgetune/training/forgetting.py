@@ -122,7 +122,7 @@ def compare(models: Mapping, dev: pd.DataFrame, general: pd.DataFrame | None, ba
     found = {}
     for name, model in models.items():
         encode = encoder_of(model, batch_size)
-        found[name] = evaluation.separation(dev, encode) if evaluation.can_be_judged(dev) else {}
+        found[name] = evaluation.dev_metrics(dev, encode) if evaluation.can_be_judged(dev) else {}
         if general is not None:
             found[name] |= general_scores(general, encode)
     return pd.DataFrame(found, dtype="float64")

@@ -42,9 +42,9 @@ class RankingLoss(CachedLossMixin, nn.Module):
         model: what is trained.
         scale: multiplies the cosines: 1 / temperature.
         symmetric: rank the other way as well: each positive must find its anchor among all anchors (the mean of both).
-        compare: "query" sets a positive against the negatives of its own anchor, which orders the documents of each
-            query; "batch" sets it against the negatives of all anchors, which makes scores comparable between queries,
-            as one threshold for all of them needs (CoSENT's comparison, doi 10.1109/TASLP.2024.3402087).
+        scope: "per_query" ranks a positive against the negatives of its own anchor; "across_queries" ranks it against
+            the negatives of all anchors of the batch, so that one threshold suits all queries (the comparison of
+            CoSENT, doi 10.1109/TASLP.2024.3402087).
         orthogonality_weight: weight of `spread_out` of the anchors and of the positives.
         dimensions: lengths that a vector is to be useful at when cut (Matryoshka, arXiv 2205.13147): the loss is the
             mean over them and the full length.
@@ -59,7 +59,7 @@ class RankingLoss(CachedLossMixin, nn.Module):
         model: SentenceTransformer,
         scale: float = 20.0,
         symmetric: bool = False,
-        compare: str = "query",
+        scope: str = "per_query",
         orthogonality_weight: float = 0.0,
         dimensions: Sequence[int] = (),
         mini_batch_size: int | None = None,
@@ -68,7 +68,7 @@ class RankingLoss(CachedLossMixin, nn.Module):
         self.model = model
         self.scale = scale
         self.symmetric = symmetric
-        self.compare = compare
+        self.scope = scope
         self.orthogonality_weight = orthogonality_weight
         self.dimensions = tuple(dimensions)
         self.mini_batch_size = mini_batch_size
@@ -104,8 +104,8 @@ class RankingLoss(CachedLossMixin, nn.Module):
     def _at_length(self, embeddings: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
         anchors, documents = (functional.normalize(rows.float(), dim=1) for rows in embeddings)
         scores = self.scale * anchors @ documents.T
-        loss = ranking(scores, labels, self.compare)
-        if self.symmetric and self.compare == "query":
+        loss = ranking(scores, labels, self.scope)
+        if self.symmetric and self.scope == "per_query":
             is_positive = (labels == POSITIVE).any(dim=0)
             loss = (loss + ranking(scores.T[is_positive], labels.T[is_positive])) / 2
         if not self.orthogonality_weight:
@@ -143,17 +143,17 @@ def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
     return torch.cat(vectors)[order.argsort()]
 
 
-def ranking(scores: Tensor, labels: Tensor, compare: str = "query") -> Tensor:
+def ranking(scores: Tensor, labels: Tensor, scope: str = "per_query") -> Tensor:
     """Mean over rows of the mean over positives of -log softmax of the positive among itself and the negatives.
 
     Args:
         scores: (b, m) scaled cosines.
         labels: (b, m) of POSITIVE, NEGATIVE, MASKED; at least one POSITIVE a row.
-        compare: "query" takes the negatives of the row, "batch" those of all rows.
+        scope: "per_query" takes the negatives of the row, "across_queries" those of all rows.
     """
     positive = labels == POSITIVE
     against = scores.masked_fill(labels != NEGATIVE, NEVER).logsumexp(dim=1, keepdim=True)
-    if compare == "batch":
+    if scope == "across_queries":
         against = against.logsumexp(dim=0, keepdim=True)
     per_pair = functional.softplus(against - scores) * positive
     return (per_pair.sum(dim=1) / positive.sum(dim=1)).mean()

@@ -1,4 +1,4 @@
-"""Batches in which no two rows belong together: rows are dealt to batches like cards, one block after the other."""
+"""Batch samplers that keep rows that may be positives of each other in different batches."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 
-def deal(blocks: np.ndarray, batches: int, rng: np.random.Generator) -> list[list[int]]:
-    """Deal rows to batches so that no batch gets two rows of one block.
+def split_into_batches(blocks: np.ndarray, batches: int, rng: np.random.Generator) -> list[list[int]]:
+    """Split rows into shuffled batches of equal size so that no batch holds two rows of one block.
 
-    Blocks are shuffled, then all rows of a block, then all of the next, go to consecutive batches: as long as no block
-    has more rows than there are batches, each of its rows lands in another batch, and batches differ in size by one
-    row at most.
+    Rows are ordered by block, blocks in random order, and row i goes to batch i modulo `batches`. A block with at most
+    as many rows as there are batches thus has at most one row in each of them, and batch sizes differ by one at most.
 
     Args:
-        blocks: (n,) the block number of every row.
-        batches: how many, at least the size of the largest block.
-        rng: the source of the shuffle.
+        blocks: (n,) int, the block number of every row.
+        batches: number of batches, at least the size of the largest block.
+        rng: random number generator of the shuffle.
 
     Returns:
-        Row numbers of every batch; every row once.
+        Row numbers of each batch; every row occurs once.
 
     Raises:
         ValueError: if a block has more rows than there are batches.
@@ -33,29 +32,37 @@ def deal(blocks: np.ndarray, batches: int, rng: np.random.Generator) -> list[lis
     rows = rng.permutation(len(blocks))
     rank = rng.permutation(blocks.max() + 1)
     rows = rows[np.argsort(rank[blocks[rows]], kind="stable")]
-    dealt = [rows[start::batches] for start in range(batches)]
-    return [rng.permutation(dealt[i]).tolist() for i in rng.permutation(batches) if len(dealt[i])]
+    split = [rows[start::batches] for start in range(batches)]
+    return [rng.permutation(split[i]).tolist() for i in rng.permutation(batches) if len(split[i])]
 
 
-def met_false_negative(blocks: np.ndarray, batches: Sequence[Sequence[int]]) -> float:
-    """The share of rows that meet another row of their block in their batch, and so a false negative."""
+def share_with_false_negative(blocks: np.ndarray, batches: Sequence[Sequence[int]]) -> float:
+    """Share of rows whose batch holds another row of their block, which would be a false negative.
+
+    Args:
+        blocks: (n,) int, the block number of every row.
+        batches: row numbers of each batch.
+    """
     met = [np.unique(blocks[list(batch)], return_counts=True)[1] for batch in batches]
     return sum(int(counts[counts > 1].sum()) for counts in met) / len(blocks)
 
 
 class ClusterBatchSampler:
-    """Batches of rows of one kind for the trainer of sentence-transformers.
+    """Batch sampler of one data set for the trainer of sentence-transformers; see `split_into_batches`.
 
-    Every row comes once an epoch; no batch holds two rows of one block; all batches have the same size, or one row
-    less; the order follows from seed and epoch alone. A block with more rows than there are full batches makes more and
-    smaller batches, and a warning.
+    Every row is used once an epoch, no batch holds two rows of one block, and the order depends on seed and epoch
+    alone. A block with more rows than there would be batches leads to more and smaller batches; if they shrink to less
+    than half, a warning is logged.
 
     Args:
-        blocks: (n,) the block number of every row.
-        batch_size: most rows in a batch.
-        seed: of the shuffles.
-        processes: the number of batches is a multiple of it, so that every process of `torchrun` gets as many.
-        renumber: epoch e yields e * n + row instead of row, so that a number tells its epoch, too.
+        blocks: (n,) int, the block number of every row.
+        batch_size: maximum number of rows in a batch.
+        seed: seed of the shuffles.
+        processes: number of processes of `torchrun`; the number of batches is a multiple of it.
+        renumber: whether to yield epoch * n + row instead of row, so that a number also tells its epoch.
+
+    Raises:
+        ValueError: if there are too few rows for the processes.
     """
 
     def __init__(self, blocks: Sequence[int], batch_size: int, seed: int, processes: int = 1, renumber: bool = False):
@@ -81,7 +88,7 @@ class ClusterBatchSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         first = self.epoch * len(self.blocks) if self.renumber else 0
-        for batch in deal(self.blocks, self.batches, np.random.default_rng([self.seed, self.epoch])):
+        for batch in split_into_batches(self.blocks, self.batches, np.random.default_rng([self.seed, self.epoch])):
             yield [first + row for row in batch]
 
     def set_epoch(self, epoch: int) -> None:
@@ -89,15 +96,15 @@ class ClusterBatchSampler:
 
 
 class MixedBatchSampler:
-    """The batches of several data sets that train together; each batch is of one set.
+    """Batch sampler of several data sets that are trained together; each batch comes from one of them.
 
     Args:
-        samplers: one a data set.
-        offsets: number of the first row of every data set in their concatenation.
-        mixing: "proportional" shuffles all batches of all sets, each once an epoch; "round_robin" takes them in turn
-            until the smallest set is used up.
-        seed: of the shuffle.
-        processes: as for `ClusterBatchSampler`; all processes get a batch of the same set at the same time.
+        samplers: one for each data set.
+        offsets: number of the first row of each data set in their concatenation.
+        mixing: "proportional" shuffles all batches of all sets, each used once an epoch; "round_robin" takes the sets
+            in turn until the smallest one is used up.
+        seed: seed of the shuffle.
+        processes: as for `ClusterBatchSampler`; all processes get batches of the same set at the same time.
     """
 
     batch_size = None  # tells accelerate that batches differ in size
@@ -129,7 +136,7 @@ class MixedBatchSampler:
                 yield [row + self.offsets[number] for row in next(batches[number])]
 
     def _turns(self) -> list[int]:
-        """Which set's turn it is, a turn being one batch for every process."""
+        """The number of the data set of each step; a step takes one batch for each process."""
         turns = [len(sampler) // self.processes for sampler in self.samplers]
         if self.mixing == "round_robin":
             return list(range(len(turns))) * min(turns)

@@ -179,7 +179,7 @@ def ranking_loss(model: SentenceTransformer, options: Train) -> RankingLoss:
         model,
         scale=options.scale,
         symmetric=options.symmetric,
-        compare=options.compare,
+        scope=options.loss_scope,
         orthogonality_weight=options.orthogonality_weight,
         dimensions=options.matryoshka,
         mini_batch_size=options.mini_batch_size,
@@ -346,7 +346,7 @@ class Collator:
 
 
 class DevEvaluator(SentenceEvaluator):
-    """`evaluation.separation` as the trainer calls it, and what a checkpoint is chosen by, as `choice`.
+    """`evaluation.dev_metrics` as the trainer calls it, and what a checkpoint is chosen by, as `choice`.
 
     Attributes:
         before: the same of the model before training.
@@ -358,12 +358,13 @@ class DevEvaluator(SentenceEvaluator):
         self.options = options
         encode = encoder_of(model, options.batch_size)
         self.band = evaluation.crowded_band(pairs, encode)
-        self.before = evaluation.separation(pairs, encode, self.band)
-        evaluation.require(options.metric, self.before)
+        self.before = evaluation.dev_metrics(pairs, encode, self.band)
+        evaluation.require_metric(options.metric, self.before)
 
     def __call__(self, model: SentenceTransformer, output_path=None, epoch=-1, steps=-1) -> dict[str, float]:
-        found = evaluation.separation(self.pairs, encoder_of(model, self.options.batch_size), self.band)
-        return found | {"choice": evaluation.choice(found, self.before, self.options.metric, self.options.drift_price)}
+        found = evaluation.dev_metrics(self.pairs, encoder_of(model, self.options.batch_size), self.band)
+        score = evaluation.selection_score(found, self.before, self.options.metric, self.options.drift_penalty)
+        return found | {"choice": score}
 
 
 class Progress(TrainerCallback):

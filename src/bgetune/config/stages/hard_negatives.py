@@ -1,0 +1,121 @@
+"""The parameters of 03_hard_negatives."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from bgetune.config.base import Embeds, Reranks, Seeded, Truth
+
+
+class HardNegatives(Reranks, Embeds, Seeded):
+    """03_hard_negatives: candidates by search, the rules that reject false negatives, training groups."""
+
+    truth: Truth = None
+    num_negatives: int = Field(5, ge=1, le=100, description="Maximum number of hard negatives of a query.")
+    rank_min: int = Field(
+        1,
+        ge=1,
+        description="Minimum rank of the search results to consider as negatives: 11 skips the ten nearest, "
+        "which may be positives.",
+    )
+    rank_max: int = Field(
+        100,
+        ge=1,
+        le=2000,
+        description="Maximum rank of the search results to consider as negatives: the depth of the search. "
+        "With max_false_negatives the search goes deeper where too few texts within this rank are "
+        "safe.",
+    )
+    window_low: float | None = Field(
+        None, ge=-1, le=1, description="Minimum similarity of a negative. Null: no minimum."
+    )
+    window_high: float | None = Field(
+        None, ge=-1, le=1, description="Maximum similarity of a negative. Null: no maximum."
+    )
+    max_false_negatives: float | None = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Highest probability of being an unknown positive with which a text may become a negative. It is "
+        "estimated from the known positives, and lower where a reranker vetoes. Larger: harder negatives, more of them "
+        "false. Null: no limit.",
+    )
+    margin: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="A negative stays this share below the positives, similarity measured after what all texts have in "
+        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule, except that 0.05 "
+        "applies where the probability of max_false_negatives cannot be estimated.",
+    )
+    cluster_rule: bool = Field(True, description="No text of the query's cluster is a negative. False: no direct edge.")
+    veto_score: float | None = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Maximum reranker score of a negative; candidates from this score on may be positives and "
+        "are left out. Null: none is left out.",
+    )
+    promote_score: float | None = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Minimum reranker score, in both directions, at which a candidate is added to the "
+        "positives. Null: none is added.",
+    )
+    promote_neighbors: bool = Field(
+        False,
+        description="In a later round: two texts that the tuned model finds nearest to each other are positives, too, "
+        "unless the reranker vetoes. Scores bunch less; where near-misses abound, ranking suffers.",
+    )
+    sampling: Literal["top", "random", "band"] = Field(
+        "top",
+        description="Which of the candidates that pass become negatives: the most similar (top), random ones, "
+        "or one from each of equal bands of ranks (band).",
+    )
+    too_few: Literal["fewer", "random"] = Field(
+        "fewer",
+        description="What to do when too few candidates pass: use fewer negatives, or add random texts of "
+        "other clusters.",
+    )
+    max_positives: int = Field(
+        10, ge=1, description="Maximum number of positives of a query; the best supported come first."
+    )
+    index: str = Field(
+        "Flat",
+        description="FAISS index factory string. Flat searches exactly; for millions of texts take "
+        "IVF4096,Flat or HNSW32.",
+    )
+    search_params: dict[str, int] = Field(
+        {},
+        description="Search parameters of that index: {nprobe: 32} or {efSearch: 128}. Larger values find "
+        "more and take longer.",
+    )
+    memory_mb: int = Field(512, ge=16, description="Working memory of the search, in MiB.")
+    precision: Literal["float32", "bfloat16", "float16", "int8", "auto"] = Field(
+        "float32",
+        description="Number format the models compute in. auto is about twice as fast; its results repeat on "
+        "one machine only. int8 runs the encoder by ONNX Runtime on the CPU (pip install "
+        "'bgetune[onnx]') and the reranker in float32.",
+    )
+    heldout_per_cluster: int = Field(
+        20, ge=1, description="Maximum number of positive pairs of each dev or test cluster used for evaluation."
+    )
+    review_limit: int = Field(
+        200, ge=0, description="Maximum number of doubtful pairs written to review.csv for people to label."
+    )
+    review_file: str | None = Field(None, description="Labelled review.csv of another run, to use here as well.")
+
+    @model_validator(mode="after")
+    def _agree(self) -> HardNegatives:
+        if self.rank_min > self.rank_max:
+            raise ValueError("rank_min is above rank_max: no candidate would be left; 1 is the top rank")
+        if None not in (self.window_low, self.window_high) and self.window_low >= self.window_high:
+            raise ValueError("window_low is not below window_high: no candidate would be left; null lifts a bound")
+        if None not in (self.veto_score, self.promote_score) and self.promote_score < self.veto_score:
+            raise ValueError(
+                "promote_score is below veto_score: what may still be a negative would become a positive; raise it"
+            )
+        return self

@@ -1,0 +1,121 @@
+"""The parameters of 01_positives."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from bgetune.config.base import POSITIVE_GRADE, Embeds, Grade, Reranks, Seeded, Truth
+from bgetune.config.sources import Sources
+
+
+class Positives(Reranks, Embeds, Seeded):
+    """01_positives: click logs, rewrites, QA, synonyms, labelled pairs and recall become the positive graph."""
+
+    sources: Sources = Field(Sources(), description="The team's own data.")
+    positive_grade: Grade = POSITIVE_GRADE
+    truth: Truth = None
+    sample_fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of users, pairs and texts to use, for a first look. The same share is drawn every time.",
+    )
+    mask: list[Literal["email", "id_card", "card", "phone"]] = Field(
+        ["email", "id_card", "card", "phone"],
+        description="Kinds of personal data to replace by tokens such as <电话>. []: none.",
+    )
+    opencc: str | None = Field(
+        None,
+        description="OpenCC configuration applied to all texts, such as t2s (to simplified characters). Null: none.",
+    )
+    synonym_lexicon: bool = Field(
+        False, description="Whether to join texts that become equal when synonyms in them are replaced."
+    )
+    session_gap_minutes: float = Field(
+        30,
+        gt=0,
+        description="Minutes without a search after which a user's session ends, where the log has no session ids.",
+    )
+    rewrite_window_seconds: float = Field(
+        120, gt=0, description="Maximum seconds between a search without a click and the rewritten query that follows."
+    )
+    robot_searches_per_day: int = Field(
+        300, ge=1, description="Maximum number of rows of a user on one day; users with more are dropped as robots."
+    )
+    min_dwell_seconds: float = Field(
+        2, ge=0, description="Minimum seconds on a page; shorter clicks are dropped as mis-clicks. Needs dwell_column."
+    )
+    min_support: int = Field(
+        2,
+        ge=1,
+        description="Minimum number of distinct users that must support a pair from a click log. Larger "
+        "values give fewer, surer pairs.",
+    )
+    misclick_rate: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="Assumed share of clicks on a wrong document; pairs that such noise alone explains are dropped.",
+    )
+    min_npmi: float = Field(
+        0.1,
+        ge=-1,
+        le=1,
+        description="Minimum normalised pointwise mutual information of a query and a clicked document.",
+    )
+    min_jaccard: float = Field(0.05, ge=0, le=1, description="Minimum Jaccard overlap of the clicks of two queries.")
+    hub_cap: int = Field(
+        100,
+        ge=2,
+        description="Maximum number of distinct queries of a document; documents with more (home pages) are "
+        "no evidence.",
+    )
+    recall_neighbors: int = Field(
+        10, ge=1, le=200, description="Number of nearest neighbours of each text that are proposed as positives."
+    )
+    recall_similarity: float = Field(
+        0.98,
+        ge=-1,
+        le=1,
+        description="Minimum similarity of a proposed pair. Smaller values propose more and cost more reranker time.",
+    )
+    recall_reranker_score: float = Field(
+        0.9, ge=0, le=1, description="Minimum reranker score, in both directions, that confirms a proposed pair."
+    )
+    recall_max_pairs: int = Field(
+        50000,
+        ge=0,
+        description="Maximum number of pairs the reranker reads: proposed pairs first, then the least certain "
+        "pairs of the log.",
+    )
+    veto_reranker_score: float | None = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Minimum reranker score, in both directions, of a pair that only the log supports; pairs "
+        "below are dropped. Null: none is dropped.",
+    )
+    max_cluster_size: int = Field(
+        60, ge=2, description="Maximum number of texts in a cluster; larger clusters are cut at their weakest edges."
+    )
+    dev_fraction: float = Field(
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="Share of the texts for dev, on which checkpoints are chosen and scores are calibrated.",
+    )
+    test_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of the texts for test, which only the final evaluation uses."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Positives:
+        if self.dev_fraction + self.test_fraction > 0.9:
+            raise ValueError("dev_fraction and test_fraction together leave less than a tenth to train on; lower them")
+        if (self.veto_reranker_score or 0) > self.recall_reranker_score:
+            raise ValueError(
+                "veto_reranker_score is above recall_reranker_score: what confirms a pair would veto it; lower the veto"
+            )
+        return self
