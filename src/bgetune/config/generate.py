@@ -1,7 +1,8 @@
 """What is generated from the parameters' models: `python -m bgetune.config.generate` rewrites it.
 
-That is `params/template.yaml`, `params/schema.json`, the `parameters` cell of every notebook, and the checksums of the
-notebooks' code by which an edited notebook is told from the released one.
+That is `params/template.yaml`, `params/schema.json`, the `parameters` cell of every notebook, the checksums of the
+notebooks' code by which an edited notebook is told from the released one, and from the tables' schemas the reference of
+a run's artifacts, `docs/artifacts.md`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from pydantic.fields import FieldInfo
 from bgetune.config.annotations import choices, models_in, plain_type
 from bgetune.config.sources import SOURCE_EXAMPLES, Sources
 from bgetune.config.stages import ROUND, STAGES, ProfileModel, Shared
+from bgetune.data import artifacts
 from bgetune.paths import ROOT
 
 ROUND_HELP = "Which round of mining and training; in a later one the model tuned last mines"
+ARTIFACTS = {"en": "docs/artifacts.md", "zh": "docs/artifacts.zh-CN.md"}
 CHECKSUMS = "notebooks/checksums.txt"
 """A line a notebook: `checksum` and name. It tells an edited notebook from the released one where there is no git."""
 
@@ -138,6 +141,7 @@ def write_generated() -> list[Path]:
     import nbformat
 
     wanted = {ROOT / "params/template.yaml": template(), ROOT / "params/schema.json": schema()}
+    wanted |= {ROOT / file: artifacts.reference(language) for language, file in ARTIFACTS.items()}
     checksums = []
     for stage in STAGES:
         file = ROOT / "notebooks" / f"{stage}.ipynb"

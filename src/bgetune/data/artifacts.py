@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bgetune import locale
-from bgetune.data.tables import SCHEMAS, SPLITS
+from bgetune.data.tables import SCHEMAS
 from bgetune.locale import N_, _
 
 WRITTEN = {
@@ -16,7 +16,7 @@ WRITTEN = {
     "04_train": ("model", "onnx", "training_log", "dropped"),
     "05_calibrate": ("scoring.json", "README.md", "judged", "mistakes", "slices", "figures/*.png"),
 }
-"""Notebook -> what it writes into its folder. A table is a Parquet file; a later notebook's replaces an earlier one's."""
+"""Notebook -> what it writes into its folder. A table, a Parquet file, replaces that of an earlier notebook."""
 
 FILES = {
     "normalizer.json": N_("How texts are normalised and what is masked: later notebooks and production do the same."),
@@ -48,13 +48,13 @@ FIELDS = {
         "neg_scores": (N_("list of numbers"), N_("the same of the hard negatives")),
         "prompt": (N_("text"), N_("prompt before the query; empty for none")),
         "text_prompt": (N_("text"), N_("prompt before positives and negatives")),
-        "source": (N_("text"), N_("where most of its positives come from")),
+        "source": (N_("text"), N_("where its best supported positive comes from")),
     },
     "review.csv": {
         "query": (N_("text"), N_("the query")),
         "candidate": (N_("text"), N_("the text that may mean the same")),
-        "similarity": (N_("number"), N_("cosine of the model that mines")),
-        "reranker": (N_("number"), N_("the reranker's score in [0, 1]; missing where it read nothing")),
+        "similarity": (N_("decimal number"), N_("cosine of the model that mines")),
+        "reranker": (N_("decimal number"), N_("the reranker's score in [0, 1]; missing where it read nothing")),
         "reason": (N_("text"), N_("why a person should look")),
         "verdict": (N_("text"), N_("to be filled in: same or different (s or d); empty for unsure")),
     },
@@ -74,12 +74,13 @@ def reference(language: str) -> str:
 
 def _page(language: str) -> str:
     other = {"en": "[中文](artifacts.zh-CN.md)", "zh": "[English](artifacts.md)"}[language]
+    title = _("Artifacts: what a run writes, column by column")
     lines = [
-        f"# {_('Artifacts: what a run writes, column by column')}",
+        f"# {title}",
         "",
         other,
         "",
-        _("<!-- Made by `python -m bgetune.config.generate` from src/bgetune/data/tables.py; do not edit. -->"),
+        "<!-- Made by `python -m bgetune.config.generate` from src/bgetune/data/tables.py; do not edit. -->",
         "",
         _(
             "A run's folder is `runs/NAME`. Every notebook writes into a folder of its own; `manifest.json` names each "
@@ -116,8 +117,8 @@ def _columns(name: str) -> list[str]:
 
 def _type(rule: Any) -> str:
     names: Mapping[str, str] = {
-        "int64": N_("whole number"),
-        "float64": N_("number"),
+        "int64": N_("integer"),
+        "float64": N_("decimal number"),
         "bool": N_("true or false"),
     }
     return names.get(str(rule.dtype), N_("text"))
