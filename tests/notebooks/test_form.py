@@ -5,7 +5,7 @@ import ast
 import nbformat
 import pytest
 
-from bgetune import paths
+from bgetune import locale, paths
 from bgetune.config import generate
 from bgetune.config.stages import STAGES
 
@@ -49,9 +49,9 @@ def test_valid_with_unique_ids(notebook):
 def test_parameters_cell_is_the_generated_one(notebook):
     (cell,) = [cell for cell in code_cells(notebook) if is_parameters(cell)]
     assert cell is code_cells(notebook)[0]
-    assert cell.source == generate.parameters_cell(notebook.metadata["file"].stem), (
-        "run python -m bgetune.config.generate"
-    )
+    with locale.using("en"):
+        generated = generate.parameters_cell(notebook.metadata["file"].stem)
+    assert cell.source == generated, "run python -m bgetune.config.generate"
 
 
 def test_imports_come_next_and_results_last(notebook):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bgetune import locale
@@ -62,18 +62,9 @@ FIELDS = {
 """The fields of files that have rows."""
 
 
-def reference(language: str) -> str:
-    """The reference of all artifacts as Markdown, in a language."""
-    before = locale._current
-    locale.use(language)
-    try:
-        return _page(language)
-    finally:
-        locale.use(before)
-
-
-def _page(language: str) -> str:
-    other = {"en": "[中文](artifacts.zh-CN.md)", "zh": "[English](artifacts.md)"}[language]
+def reference() -> str:
+    """The reference of all artifacts as Markdown, in the language in use."""
+    other = {"en": "[中文](artifacts.zh-CN.md)", "zh": "[English](artifacts.md)"}[locale.language()]
     title = _("Artifacts: what a run writes, column by column")
     lines = [
         f"# {title}",
@@ -124,7 +115,7 @@ def _type(rule: Any) -> str:
     return names.get(str(rule.dtype), N_("text"))
 
 
-def _markdown(header: list[str], rows: list[tuple[str, ...]]) -> list[str]:
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
 
 
