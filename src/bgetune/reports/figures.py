@@ -110,7 +110,10 @@ def _chinese_fonts() -> list[str]:
     """The family name of the wheel's font, made known to Matplotlib; the wheel's own code is not run."""
     from matplotlib import font_manager
 
-    folder = Path(find_spec("mpl_font").origin).parent / "fonts" / "noto"
+    spec = find_spec("mpl_font")
+    assert spec is not None, "requirements.lock has mpl-font"
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "fonts" / "noto"
     for weight in ("Regular", "Bold"):
         font_manager.fontManager.addfont(folder / f"NotoSansCJKsc-{weight}.otf")
     return ["Noto Sans CJK SC"]

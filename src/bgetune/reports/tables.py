@@ -182,8 +182,9 @@ def _cells(
     numeric = numeric and not any(isinstance(v, bool) for v in values)
     whole = numeric and column.name not in percent and all(float(value).is_integer() for value in found)
     top = best[column.name](found) if column.name in best and found else None
-    options = {"digits": 0 if whole else digits, "percent": column.name in percent, "missing": missing}
-    return [Cell(shown(value, **options), numeric, top is not None and value == top) for value in values]
+    digits, in_percent = 0 if whole else digits, column.name in percent
+    texts = [shown(value, digits=digits, percent=in_percent, missing=missing) for value in values]
+    return [Cell(text, numeric, top is not None and value == top) for text, value in zip(texts, values, strict=True)]
 
 
 def _html(
