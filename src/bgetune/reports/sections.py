@@ -13,6 +13,7 @@ from bgetune.config.stages import STAGES
 from bgetune.locale import N_, _
 from bgetune.reports import numbers, tables, verdict
 from bgetune.reports.tables import Table
+from bgetune.reports.words import said
 from bgetune.runs import manifest
 
 Stages = Mapping[str, Mapping[str, Any]]
@@ -200,7 +201,7 @@ def funnel(run_dir: Path, stages: Stages) -> Table | None:
         drops = _artifact(run_dir, stages, stage, "dropped")
         if drops is not None and len(drops):
             lost = drops.groupby(["source", "reason"], sort=False)["rows"].sum()
-            rows += [(f"{_(source)}: {_(reason)}", -number, "note") for (source, reason), number in lost.items()]
+            rows += [(f"{_(source)}: {said(reason)}", -number, "note") for (source, reason), number in lost.items()]
         for rule, number in entry.get("metrics", {}).get("rules", {}).items():
             if number and rule != "(taken)":
                 rows.append((_("candidates: {rule}").format(rule=_(rule)), -number, "note"))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bgetune.locale import N_, _
+from bgetune.reports.words import SPOKEN, said
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +87,8 @@ def table(
 ) -> Table:
     """A table to show: texts escaped, whole numbers without decimals, an index without a name left out.
 
+    Names of columns and rows, and values of the columns `words.SPOKEN`, are in the language in use.
+
     Args:
         rows: a frame, or a series as a table of one column.
         digits: after the point, of numbers that are not whole.
@@ -110,7 +113,10 @@ def table(
     for name, classes in (looks or {}).items():
         place = list(frame.columns).index(name)
         columns[place] = [replace(cell, look=look) for cell, look in zip(columns[place], classes, strict=True)]
-    header = [_(clean(str(name))) for name in frame.columns]
+    for place, name in enumerate(frame.columns):
+        if place < heads or name in SPOKEN:
+            columns[place] = [replace(cell, text=said(cell.text)) for cell in columns[place]]
+    header = [said(clean(str(name))) for name in frame.columns]
     lines = list(zip(*columns, strict=True))
     markup = _html(header, lines, heads, list(marked if marked is not None else []), caption)
     kind = "list" if not cards or len(header) <= 2 else "data wide" if len(header) > WIDE else "data"
