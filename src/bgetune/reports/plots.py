@@ -13,6 +13,7 @@ from bgetune.locale import N_, _
 from bgetune.reports import figures, tables
 from bgetune.reports.figures import COLORS, says, subplots
 from bgetune.reports.numbers import count, share
+from bgetune.reports.words import said
 
 if TYPE_CHECKING:
     import numpy as np
@@ -246,7 +247,7 @@ def intervals_by_slice(table: pd.DataFrame, models: Sequence[str]) -> Figure:
         axis.errorbar(
             table[model], rows, xerr=errors, fmt="o", color=COLORS[color], label=_(model), ms=5, elinewidth=1.2
         )
-    names = [f"{_(row.dimension)}: {_(str(row.slice))}  (n={row.pairs:,})" for row in table.itertuples()]
+    names = [f"{_(row.dimension)}: {said(str(row.slice))}  (n={row.pairs:,})" for row in table.itertuples()]
     axis.set_yticks(table.index, names, fontsize=8)
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
