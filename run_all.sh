@@ -29,7 +29,8 @@ usage() {
 ./run_all.sh --help
     This text.
 
-The first call makes .venv and installs requirements.lock into it (a few minutes). An active virtual or conda
+The first call makes .venv and installs requirements.lock into it (a few minutes; with uv, where it is installed, about
+one), and says how far it is. An active virtual or conda
 environment that already holds the locked packages (one made from environment.yml) is used instead.
 Needs Python 3.11 or newer and bash. PYTHON=/path/to/python chooses the Python that .venv is made with.
 TEXT
@@ -63,9 +64,40 @@ find_python() {
     exit 2
 }
 
+# What pip's settings say (a mirror, a folder of wheels, constraints) as options of uv, which reads none of them, a line each.
+pip_settings() {
+    "$python" -m pip config list 2>/dev/null | "$python" -c '
+import ast, sys
+
+OPTIONS = {"index-url": "index-url", "extra-index-url": "extra-index-url", "find-links": "find-links",
+           "constraint": "constraint", "trusted-host": "allow-insecure-host"}
+settings = {}
+for line in sorted(sys.stdin, reverse=True):  # :env: last, as it is what counts
+    name, _, value = line.strip().partition("=")
+    settings[name.rpartition(".")[2]] = ast.literal_eval(value)
+for name, option in OPTIONS.items():
+    for value in settings.get(name, "").split():
+        print(f"--{option}={value}")'
+}
+
+# Installs into the environment of $python: with uv where it is at hand, which is faster, else with pip; both take what
+# requirements.lock says, from where pip takes it. Their own progress shows where a terminal watches.
+install() {
+    local quiet=() settings=()
+    if command -v uv >/dev/null; then
+        [[ -t 2 ]] || quiet=(--no-progress)
+        mapfile -t settings < <(pip_settings)
+        uv pip install --python "$python" --index-strategy unsafe-best-match "${settings[@]}" "${quiet[@]}" "$@" && return
+        say "uv could not install this; pip tries" "uv 安装失败,改用 pip"
+    fi
+    quiet=()
+    [[ -t 2 ]] || quiet=(--progress-bar off --quiet)
+    "$python" -m pip install --disable-pip-version-check "${quiet[@]}" "$@"
+}
+
 # Sets $python to an environment's Python that holds everything, making or completing .venv when needed.
 set_up() {
-    local active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"
+    local active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}" torch count begun=$SECONDS
     if [[ -n "$active" && -x "$active/bin/python" ]] && complete "$active/bin/python"; then
         python="$active/bin/python"
         return
@@ -74,7 +106,10 @@ set_up() {
     if [[ -x "$python" ]] && complete "$python"; then
         return
     fi
-    echo "Setting up .venv (once; a few minutes)..." >&2
+    torch=$(grep -E '^torch==' requirements.lock)
+    count=$(grep -cE '^[A-Za-z0-9._-]+==' requirements.lock)
+    say "Setting up .venv (once)" "准备 .venv(仅一次)"
+    say "[1/4] a virtual environment in .venv" "[1/4] 创建虚拟环境 .venv"
     if [[ ! -x "$python" ]]; then
         local base
         base=$(find_python)
@@ -84,10 +119,22 @@ set_up() {
             exit 2
         fi
     fi
-    # torch first and by itself: pip then takes a CPU build where one is at hand, and the rest accepts it
-    "$python" -m pip install --quiet --disable-pip-version-check "$(grep -E '^torch==' requirements.lock)"
-    "$python" -m pip install --quiet --disable-pip-version-check -r requirements.lock
-    "$python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+    # torch first and by itself: the installer then takes a CPU build where one is at hand, and the rest accepts it
+    say "[2/4] $torch, the largest package (several hundred MB)" "[2/4] $torch,最大的软件包(数百 MB)"
+    install "$torch" >&2
+    say "[3/4] $count packages of requirements.lock" "[3/4] requirements.lock 中的 $count 个软件包"
+    install -r requirements.lock >&2
+    say "[4/4] bgetune itself" "[4/4] bgetune 本身"
+    install --no-deps --editable . >&2
+    say "Set up in $((SECONDS - begun)) s" "准备完成,用时 $((SECONDS - begun)) 秒"
+}
+
+# A sentence in English or Chinese, as the system's locale says: catalogues need what is only installed here.
+say() {
+    case "${LC_ALL:-${LC_MESSAGES:-${LANG:-}}}" in
+        zh*) echo "$2" >&2 ;;
+        *) echo "$1" >&2 ;;
+    esac
 }
 
 case "${1:-}" in

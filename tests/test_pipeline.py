@@ -281,7 +281,7 @@ def ran(one_stage, monkeypatch):
         monkeypatch.setattr(module, "STAGES", STAGES)
     monkeypatch.setattr(pipeline, "edits", lambda notebook: [])
     monkeypatch.setattr(pipeline.pages, "write_pages", lambda *_: None)
-    monkeypatch.setattr(pipeline, "run_notebook", lambda stage, *_: executed.append(stage[:2]))
+    monkeypatch.setattr(pipeline, "run_notebook", lambda stage, *_, **__: executed.append(stage[:2]))
     return executed
 
 
@@ -326,6 +326,54 @@ def test_after_ctrl_c_it_says_what_is_finished_and_how_to_go_on(repository, caps
     assert command(repository) == 130
     error = capsys.readouterr().err
     assert f"to run: {STAGE} (changed parameters: seed); the same command goes on there" in error
+
+
+def test_ctrl_c_in_a_batch_says_it_of_every_profile(repository, capsys, monkeypatch):
+    assert command(repository) == 0
+    (repository / "two.yaml").write_text("model: any\nseed: 6\n")
+    monkeypatch.setattr(pipeline, "run_notebook", interrupt)
+    capsys.readouterr()
+    assert pipeline.main([str(repository / "one.yaml"), str(repository / "two.yaml")]) == 130
+    error = capsys.readouterr().err
+    assert f"one:\n  finished: {STAGE}; report: {repository / 'runs/one/index.html'}\n" in error
+    assert f"two:\n  to run: {STAGE} (never run); the same command goes on there" in error
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_batch(counting, capsys, monkeypatch):
+    def broken(stage, profile, *others, **options):
+        if "two" in str(profile):
+            raise KeyError("a column of ours\nsecond line")
+        return run_notebook(stage, profile, *others, **options)
+
+    run_notebook = pipeline.run_notebook
+    monkeypatch.setattr(pipeline, "run_notebook", broken)
+    (counting / "two.yaml").write_text("model: any\nseed: 6\n")
+    assert pipeline.main([str(counting / "two.yaml"), str(counting / "one.yaml")]) == 1
+    output = capsys.readouterr()
+    assert "error: two: KeyError: 'a column of ours" in output.err
+    assert "This is a bug of bgetune, not a fault of your data; please report it\n" in output.err
+    file = counting / "runs/two/failure.txt"
+    assert f"  full traceback: {file}\n  to run: {STAGE} (never run)" in output.err
+    assert "Traceback" not in output.err
+    assert file.read_text("utf-8").startswith("Traceback (most recent call last):")
+    assert "in broken" in file.read_text("utf-8")
+    assert (counting / "runs/one" / STAGE / "made.txt").exists()
+    assert re.search("two +failed", output.out)
+
+
+def test_a_notebook_whose_code_is_none_is_our_sentence_too(repository, capsys, monkeypatch):
+    """What says how things stand may fail as the run did."""
+
+    def damaged(*_):
+        raise SyntaxError("invalid syntax")
+
+    monkeypatch.setattr(pipeline, "_reason", damaged)
+    assert command(repository) == 1
+    assert "error: SyntaxError: invalid syntax. This is a bug" in capsys.readouterr().err
 
 
 def put_file_for_folder(root):

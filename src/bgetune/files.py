@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import glob
 import hashlib
 import os
 import secrets
@@ -116,6 +117,16 @@ def describe(path: Path) -> dict[str, Any]:
     return {**_stat(path), "sha256": sha256(path)}
 
 
+def is_pattern(location: str) -> bool:
+    """Whether a location may stand for several files: `data/log-*.csv`."""
+    return any(letter in location for letter in "*?[")
+
+
+def fitting(pattern: Path) -> str:
+    """The names of the files that fit a pattern, one a line."""
+    return "\n".join(name for name in sorted(glob.glob(str(pattern), recursive=True)) if Path(name).is_file())
+
+
 def fingerprint(path: Path, known: dict[str, Any]) -> str:
     """The SHA-256 of a path; the known one while size and time of change are the known ones."""
     return known["sha256"] if _stat(path).items() <= known.items() and "sha256" in known else sha256(path)
@@ -127,8 +138,8 @@ def sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for file in files_below(path):
-        digest.update(f"{file.relative_to(path)}\0{sha256(file)}\n".encode())
+    for part in files_below(path):
+        digest.update(f"{part.relative_to(path)}\0{sha256(part)}\n".encode())
     return digest.hexdigest()
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bgetune import files, runs
+from bgetune import files, locale, runs
 from bgetune.config.profile import Profile, load_profile
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, explain
@@ -63,6 +63,7 @@ def prepare(profile: Profile) -> Path:
     Raises:
         InputError: if the folder of the run belongs to another profile.
     """
+    locale.use(profile.language)
     run_dir = runs.run_folder(profile)
     lab_dir = run_dir.with_name(f"{run_dir.name}-lab")
     copied = start_from(run_dir, lab_dir)

@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from bgetune.checks import check, load
 from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, InternalError, explain
+from bgetune.locale import _
 from bgetune.paths import cache_root, work_root
 from bgetune.reports import comparison, pages
 from bgetune.runs import manifest
@@ -61,11 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
     try:
         profiles = load(options.profiles, options.set)
+        locale.use(profiles[0].language)
         course = Course(stage_named("--from", options.start), stage_named("--until", options.until), options.force)
         for warning in check(profiles):
-            print(f"warning: {warning}", file=sys.stderr)
+            print(_("warning: {message}").format(message=warning), file=sys.stderr)
         for profile in profiles if options.check else ():
-            print("\n".join([f"{profile.name}: {profile.path} can run", *_standing(profile)]))
+            can_run = _("{profile}: {file} can run").format(profile=profile.name, file=profile.path)
+            print("\n".join([can_run, *_standing(profile)]))
         return 0 if options.check else run_batch(profiles, course)
     except InputError as error:
         return _say(2, str(error))
@@ -77,12 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _say(*explained)
     except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
+        print("\n" + _("stopped"), file=sys.stderr)
         return 130
 
 
 def _say(status: int, message: str) -> int:
-    print(f"\nerror: {message}", file=sys.stderr)
+    print("\n" + _("error: {message}").format(message=message), file=sys.stderr)
     return status
 
 
@@ -93,7 +97,7 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
         The exit status: 0, or that of the failure met last: 1 for a failed notebook or machine, 2 for bad input.
     """
     for sentence in (sentence for notebook in STAGES for sentence in edits(notebook)):
-        print(f"note: {sentence}", flush=True)
+        print(_("note: {message}").format(message=sentence), flush=True)
     files.remove_abandoned(cache_root() / "data" / "cache")
     files.remove_abandoned_private(work_root())
     status, failures = 0, {}
@@ -101,27 +105,44 @@ def run_batch(profiles: Sequence[Profile], course: Course = Course()) -> int:
     for number, profile in enumerate(profiles):
         try:
             run_profile(profile, course, others=list(folders.values())[:number])
-            continue
-        except InputError as error:
-            status, message = 2, str(error)
-        except (InternalError, NotebookError) as error:
-            status, message = 1, str(error)
-        except OSError as error:
-            explained = explain(error)
-            if explained is None:
-                raise
-            status, message = explained
         except KeyboardInterrupt:
-            print("", *_standing(profile), sep="\n", file=sys.stderr)
+            print(file=sys.stderr)
+            for each in profiles:
+                _print_standing(each, len(profiles) > 1)
             raise
-        failures[profile.name] = message
-        _say(status, f"{f'{profile.name}: ' if len(profiles) > 1 else ''}{message}")
-        for line in _standing(profile):
-            print(line, file=sys.stderr)
+        except Exception as error:
+            status, failures[profile.name] = _failure(error, folders[profile.name])
+            _say(status, f"{f'{profile.name}: ' if len(profiles) > 1 else ''}{failures[profile.name]}")
+            _print_standing(profile, named=False)
     if len(profiles) > 1:
         page, table = comparison.compare(profiles, folders, failures)
-        print(f"\n{table}\n\n  comparison: {page}", flush=True)
+        print(f"\n{table}\n\n ", _("comparison: {page}").format(page=page), flush=True)
     return status
+
+
+def _failure(error: Exception, run_dir: Path) -> tuple[int, str]:
+    """The exit status of a run that failed, and what is said: of an error that nobody foresaw, that it is our fault."""
+    if isinstance(error, InputError):
+        return 2, str(error)
+    if isinstance(error, (InternalError, NotebookError)):
+        return 1, str(error)
+    if isinstance(error, OSError) and (explained := explain(error)) is not None:
+        return explained
+    trace = "".join(traceback.format_exception(error))
+    file = run_dir / "failure.txt"
+    try:
+        files.write_atomic(file, trace)
+    except OSError:
+        print(trace, file=sys.stderr)
+    lines = str(error).splitlines() or [""]
+    message = str(InternalError(f"{type(error).__name__}: {lines[0]}"))
+    return 1, "\n".join([message, "  " + _("full traceback: {file}").format(file=file)]) if file.exists() else message
+
+
+def _print_standing(profile: Profile, named: bool) -> None:
+    lines = _standing(profile)
+    for line in [f"{profile.name}:", *lines] if named and lines else lines:
+        print(line, file=sys.stderr)
 
 
 def _standing(profile: Profile) -> list[str]:
@@ -129,20 +150,25 @@ def _standing(profile: Profile) -> list[str]:
     run_dir = runs.run_folder(profile)
     try:
         reasons = {stage: _reason(stage, profile, run_dir) for stage in manifest.order(profile.rounds)}
-    except (InputError, OSError):  # the run's folder itself is what is wrong
+    except Exception:  # said once already: the run's folder itself, or our code, is what is wrong
         return []
     done = [stage for stage, reason in reasons.items() if reason is None]
     waiting = [f"{stage} ({reason})" for stage, reason in reasons.items() if reason is not None]
-    lines = [f"  finished: {', '.join(done)}; report: {run_dir / 'index.html'}"] if done else []
-    return lines + ([f"  to run: {', '.join(waiting)}; the same command goes on there"] if waiting else [])
+    lines = []
+    if done:
+        page = run_dir / "index.html"
+        lines.append("  " + _("finished: {stages}; report: {page}").format(stages=", ".join(done), page=page))
+    if waiting:
+        lines.append("  " + _("to run: {stages}; the same command goes on there").format(stages=", ".join(waiting)))
+    return lines
 
 
 def _reason(stage: str, profile: Profile, run_dir: Path) -> str | None:
     """Why a stage must run (again), or None."""
-    values, _ = resolve(manifest.notebook_of(stage), profile)
+    values, _origins = resolve(manifest.notebook_of(stage), profile)
     reason = manifest.out_of_date(stage, values, run_dir)
     if reason is None and not manifest.is_executed(stage, run_dir):
-        return "stopped before its notebook was saved"
+        return _("stopped before its notebook was saved")
     return reason
 
 
@@ -153,7 +179,11 @@ def stage_named(option: str, number: str | None) -> str | None:
     for stage in STAGES:
         if number in (stage, stage[:2], stage[:2].lstrip("0")):
             return stage
-    raise InputError(f"{option} {number}: no such notebook; known: {', '.join(STAGES)}")
+    raise InputError(
+        _("{option} {number}: no such notebook; known: {known}").format(
+            option=option, number=number, known=", ".join(STAGES)
+        )
+    )
 
 
 def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence[Path] = ()) -> Path:
@@ -177,34 +207,38 @@ def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence
     print(f"{profile.name}: {profile.path} -> {run_dir}", flush=True)
     with owned(run_dir) as descriptor:
         if manifest.is_lab(run_dir):
-            raise InputError(f"{run_dir} belongs to ./run_all.sh lab; give the profile another name")
+            raise InputError(
+                _("{folder} belongs to ./run_all.sh lab; give the profile another name").format(folder=run_dir)
+            )
         resolved = run_dir / "profile.yaml"
         files.write_atomic(resolved, yaml.safe_dump(profile.values | {"name": profile.name}, allow_unicode=True))
         manifest.set_rounds(run_dir, profile.rounds)
         stages = manifest.order(profile.rounds)
         for number, stage in enumerate(stages, start=1):
             forced = course.force or (course.first is not None and number > stages.index(course.first))
-            reason = "forced" if forced else _reason(stage, profile, run_dir)
+            reason = _("forced") if forced else _reason(stage, profile, run_dir)
             label = f"  [{number}/{len(stages)}] {stage:<{max(map(len, stages))}}"
             if number > 1:
                 require_judgeable(run_dir)
             if reason is None:
-                print(f"{label} up to date", flush=True)
+                print(label, _("up to date"), flush=True)
             else:
-                values, _ = resolve(manifest.notebook_of(stage), profile)
+                values, _origins = resolve(manifest.notebook_of(stage), profile)
                 earlier = others if forced else [*others, *manifest.other_runs(run_dir)]
                 other = next((other for other in earlier if manifest.take_over(stage, values, run_dir, other)), None)
                 if other is not None:
-                    print(f"{label} taken over from {other.name}", flush=True)
+                    print(label, _("taken over from {run}").format(run=other.name), flush=True)
                 else:
-                    print(f"{label} running ({reason})", flush=True)
+                    print(label, _("running ({reason})").format(reason=reason), flush=True)
                     begun = time.monotonic()
-                    run_notebook(stage, resolved, run_dir, descriptor)
-                    print(f"{label} done in {time.monotonic() - begun:.0f} s", flush=True)
+                    run_notebook(stage, resolved, run_dir, descriptor, label=label)
+                    took = time.monotonic() - begun
+                    print(label, _("done in {seconds} s").format(seconds=round(took)), flush=True)
             pages.write_pages(run_dir, profile.name)
             if stage == course.last:
                 break
-    print(f"  report: {run_dir / 'index.html'}   ({time.monotonic() - started:.0f} s)", flush=True)
+    took = round(time.monotonic() - started)
+    print("  " + _("report: {page}   ({seconds} s)").format(page=run_dir / "index.html", seconds=took), flush=True)
     return run_dir
 
 
@@ -217,9 +251,8 @@ def require_judgeable(run_dir: Path) -> None:
     metrics = manifest.read_manifest(run_dir)["stages"].get("01_positives", {}).get("metrics", {})
     judging = metrics.get("judging", {"enough": True})
     if not judging["enough"]:
-        raise InputError(
-            f"{judging['sentence']} Nothing was trained; what 01 found is in {run_dir / '01_positives.html'}"
-        )
+        found = _("Nothing was trained; what 01 found is in {page}").format(page=run_dir / "01_positives.html")
+        raise InputError(f"{judging['sentence']} {found}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -254,17 +254,17 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
 
     Args:
         tuned: in a second round, the folder of the model of the first.
-        changed: parameters of 03 that are not at their defaults.
+        changed: mining rules that are not at their defaults.
     """
     import pandas as pd
 
-    from bgetune.config.stages import HardNegatives, Positives
+    from bgetune.config.stages import Positives
     from bgetune.data.text import text_id
     from bgetune.graph import clusters as graph
     from bgetune.graph.promote import promote
     from bgetune.models.encoder import Encoder
     from bgetune.negatives import groups, mining, promotion
-    from bgetune.negatives.world import World
+    from bgetune.negatives.corpus import Corpus
     from bgetune.training.evaluation import graded_pairs
     from bgetune.training.groups import cluster_numbers, read_groups
 
@@ -282,16 +282,16 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
         different=different.itertuples(index=False, name=None),
     ).assign(split="train")
     graded = pairs.assign(label=pairs["grade"], split="train").astype({"grade": float}) if labelled else None
-    world = World.of(texts, edges, clusters, graded)
-    rules = HardNegatives(max_length=MAX_LENGTH, **changed)
+    corpus = Corpus.of(texts, edges, clusters, graded)
     encoder = Encoder(tuned or job.model, max_length=MAX_LENGTH)
     if tuned is not None:
-        neighbors = promotion.mutual_neighbors(world, encoder)
+        neighbors = promotion.mutual_neighbors(corpus, encoder)
         edges, clusters, _ = promote(edges, clusters, neighbors, {}, graded)
-        world = World.of(texts, edges, clusters, graded)
-    mined = mining.mine(world, encoder, rules)
+        corpus = Corpus.of(texts, edges, clusters, graded)
+    mined = mining.mine(corpus, encoder, **changed)
     with tempfile.TemporaryDirectory() as folder:
-        groups.write_jsonl(groups.groups(world, mined, rules), Path(folder) / "train.jsonl")
+        rows = groups.training_groups(corpus, mined, max_positives=10)
+        groups.write_jsonl(rows, Path(folder) / "train.jsonl")
         found = read_groups(Path(folder) / "train.jsonl")
     return found, cluster_numbers(found, texts, clusters), graded_pairs(graded, texts) if labelled else None, mined
 

@@ -1,10 +1,11 @@
 import json
 import re
+import textwrap
 
 import pytest
 import yaml
 
-from bgetune import paths
+from bgetune import locale, paths
 from bgetune.config import generate
 from bgetune.config.profile import Profile, load_profile, load_profiles, model_locations, resolve
 from bgetune.config.stages import STAGES
@@ -254,16 +255,18 @@ def test_bad_notebook_argument_is_named():
 
 
 def test_generated_files_are_those_of_the_models():
-    assert (paths.ROOT / "params/template.yaml").read_text("utf-8") == generate.template(), (
-        "python -m bgetune.config.generate"
-    )
+    for language, file in generate.TEMPLATES.items():
+        with locale.using(language):
+            assert (paths.ROOT / file).read_text("utf-8") == generate.template(), "python -m bgetune.config.generate"
     assert (paths.ROOT / "params/schema.json").read_text("utf-8") == generate.schema(), (
         "python -m bgetune.config.generate"
     )
 
 
-def test_template_is_a_valid_profile_with_every_default(tmp_path):
-    profile = load(tmp_path, generate.template())
+@pytest.mark.parametrize("language", locale.LANGUAGES)
+def test_template_is_a_valid_profile_with_every_default(tmp_path, language):
+    with locale.using(language):
+        profile = load(tmp_path, generate.template())
     for stage, model in STAGES.items():
         values, _ = resolve(stage, profile)
         assert values == model()
@@ -279,6 +282,16 @@ def test_nothing_of_the_demo_is_in_a_profile_that_does_not_ask_for_it():
             values, _ = resolve(stage, profile)
             assert "demo://" not in values.model_dump_json()
             assert getattr(values, "truth", None) is None
+
+
+def test_comments_are_wrapped_at_the_width_of_their_letters():
+    lines = generate._wrapped("这里是一段很长的说明，`bge-small-zh-v1.5` 不会断开。" * 5)
+    assert len(lines) > 2
+    assert all(54 <= len(line) <= generate.WIDTH for line in lines[:-1])
+    assert not [line for line in lines if line[0] in "，。"]
+    assert "".join(lines).count("bge-small-zh-v1.5") == 5
+    words = "one two " * 40
+    assert generate._wrapped(words) == textwrap.wrap(words, generate.WIDTH)
 
 
 def test_template_names_every_parameter_with_its_help():

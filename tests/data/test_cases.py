@@ -393,7 +393,7 @@ def test_folders_patterns_and_odd_names(tmp_path):
     with pytest.raises(InputError, match="no file fits the pattern"):
         read_pairs(PairSource(path=f"{folder}/*.tsv", **QA))
     given = Sources(qa=[PairSource(path=f"{folder}/?.csv", **QA), PairSource(path=folder, **QA)])
-    assert external_files(given) == [f"{folder}/a.csv", f"{folder}/b.csv", folder]
+    assert external_files(given) == [f"{folder}/?.csv", f"{folder}/a.csv", f"{folder}/b.csv", folder]
     write(tmp_path / "parts/d.csv", "question,reply\nx,y\n")
     with pytest.raises(InputError, match=r"d\.csv: no column answer"):
         check_sources(Sources(qa=[PairSource(path=folder, **QA)]))

@@ -6,9 +6,9 @@ import sqlite3
 import duckdb
 import pytest
 
-from bgetune.config.sources import PairSource
+from bgetune.config.sources import PairSource, Sources
 from bgetune.data.queries import one_duckdb_select, one_select
-from bgetune.data.sources import check_source, read_pairs
+from bgetune.data.sources import check_source, external_files, read_pairs
 from bgetune.errors import InputError
 from bgetune.paths import ROOT
 
@@ -62,6 +62,12 @@ def folder(tmp_path):
 def pairs(query: str) -> list[tuple]:
     table, _ = read_pairs(PairSource(url="duckdb://", query=query))
     return sorted(table[["a", "b"]].itertuples(index=False, name=None))
+
+
+def test_the_files_that_a_query_names_are_inputs(folder):
+    query = f"SELECT a.* FROM '{folder}/a.csv' a, read_csv('{folder}/*.csv') b WHERE a.text_a != '{folder}/no.csv'"
+    given = Sources(pairs=[PairSource(url="duckdb://", query=query)])
+    assert external_files(given) == [f"{folder}/*.csv", f"{folder}/a.csv", f"{folder}/b.csv"]
 
 
 def test_a_query_reads_the_files_that_it_names(folder):

@@ -27,12 +27,23 @@ def test_nothing_is_missing_or_stale(entries):
 
 def test_translations_name_what_the_message_names(entries):
     for message, translation in entries.items():
-        names = re.findall(r"{(\w*)}", message)
-        assert sorted(re.findall(r"{(\w*)}", translation)) == sorted(names), message
+        names = re.findall(r"{[^{}]*}", message)
+        assert sorted(re.findall(r"{[^{}]*}", translation)) == sorted(names), message
 
 
-def test_a_message_is_found_in_modules_and_templates():
+def test_translations_keep_code_and_emphasis(entries):
+    """Commonmark closes no `**` that stands between a mark of punctuation and a letter."""
+    for message, translation in entries.items():
+        assert sorted(re.findall(r"`[^`]+`", translation)) == sorted(re.findall(r"`[^`]+`", message)), message
+        for mark in (r"\*\*", r"(?<!\*)\*(?!\*)"):
+            assert len(re.findall(mark, translation)) == len(re.findall(mark, message)), message
+        assert not re.search(r"(?<=\*\*)[^*]+[^\w`]\*\*\w", translation), message
+
+
+def test_messages_are_found_wherever_they_are_written():
     found = catalogue.messages()
+    assert "notebooks/03_hard_negatives.ipynb" in found["Missed positives"], "the notebooks' Markdown"
+    assert "params/schema.json" in found["Minimum length of a paraphrase in characters."], "the parameters' help"
     assert "reports/verdict.py" in found["Overlap"]
     assert "reports/templates/index.html.j2" in found["Use it"]
 

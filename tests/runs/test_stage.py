@@ -98,6 +98,19 @@ def test_changed_input_and_output_are_seen(tmp_path):
     assert reason(tmp_path, "02_backtranslate") == "changed input: clusters"
 
 
+def test_a_file_that_begins_to_fit_a_pattern_is_a_change(tmp_path):
+    (tmp_path / "log-1.csv").write_text("query\n")
+    pattern = str(tmp_path / "log-*.csv")
+    begun = stage(tmp_path / "run", "01_positives")
+    begun.use(pattern)
+    begun.finish()
+    assert reason(tmp_path / "run", "01_positives") is None
+    (tmp_path / "other-2.csv").write_text("query\n")
+    assert reason(tmp_path / "run", "01_positives") is None
+    (tmp_path / "log-2.csv").write_text("query\n")
+    assert reason(tmp_path / "run", "01_positives") == f"changed input: {pattern}"
+
+
 def test_outside_file_is_an_input(tmp_path):
     file = tmp_path / "log.csv"
     file.write_text("query\n")

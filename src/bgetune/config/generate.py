@@ -1,15 +1,18 @@
 """What is generated from the parameters' models: `python -m bgetune.config.generate` rewrites it.
 
-That is `params/template.yaml`, `params/schema.json`, the `parameters` cell of every notebook, and the checksums of the
-notebooks' code by which an edited notebook is told from the released one.
+That is `params/template.yaml` and the same in other languages, `params/schema.json`, the `parameters` cell of every
+notebook, the checksums of the notebooks' code by which an edited notebook is told from the released one, and the
+reference of a run's artifacts, `docs/artifacts.md`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import textwrap
 import typing
+import unicodedata
 from pathlib import Path
 
 import yaml
@@ -19,30 +22,35 @@ from pydantic.fields import FieldInfo
 from bgetune.config.annotations import choices, models_in, plain_type
 from bgetune.config.sources import SOURCE_EXAMPLES, Sources
 from bgetune.config.stages import ROUND, STAGES, ProfileModel, Shared
+from bgetune.data import artifacts
+from bgetune.locale import _, using
 from bgetune.paths import ROOT
 
-ROUND_HELP = "Which round of mining and training; in a later one the model tuned last mines"
+ARTIFACTS = {"en": "docs/artifacts.md", "zh": "docs/artifacts.zh-CN.md"}
 CHECKSUMS = "notebooks/checksums.txt"
 """A line a notebook: `checksum` and name. It tells an edited notebook from the released one where there is no git."""
+TEMPLATES = {"en": "params/template.yaml", "zh": "params/template.zh-CN.yaml"}
+WIDTH = 108
+"""Of the comments of a template; a Chinese character counts for two."""
 
 
 def template() -> str:
-    """`params/template.yaml`: every key with its default, range and meaning."""
+    """`params/template.yaml`: every key with its default, range and meaning, in the language in use."""
     lines = [
-        "# Every parameter there is, at its default. Copy this file, keep what you change, delete the rest.",
-        "# Made by `python -m bgetune.config.generate`. Relative paths are relative to the repository.",
-        "# Shared parameters stand at the top; a section may give any of its own another value.",
+        "# " + _("Every parameter there is, at its default. Copy this file, keep what you change, delete the rest."),
+        "# " + _("Made by `python -m bgetune.config.generate`. Relative paths are relative to the repository."),
+        "# " + _("Shared parameters stand at the top; a section may give any of its own another value."),
         "",
-        "# name: my_run                 # names the run's folder, runs/my_run; default: this file's name",
-        "# base: params/demo.yaml       # another profile, whose values hold where this one gives none",
-        "# study:                       # values to try: every combination is a run, and a page compares them",
+        "# name: my_run                 # " + _("names the run's folder, runs/my_run; default: this file's name"),
+        "# base: params/demo.yaml       # " + _("another profile, whose values hold where this one gives none"),
+        "# study:                       # " + _("values to try: every combination is a run, and a page compares them"),
         "#   04_train.scale: [10, 20, 50]",
         *_template_lines(ProfileModel, "", {"rounds", "language"}),
         *_template_lines(Shared, ""),
     ]
     for stage, model in STAGES.items():
         own = {name for name in model.model_fields if name not in Shared.model_fields}
-        lines += ["", f"# {model.__doc__}", f"{stage}:" if own else f"{stage}: {{}}"]
+        lines += ["", f"# {_(str(model.__doc__))}", f"{stage}:" if own else f"{stage}: {{}}"]
         lines += _template_lines(model, "  ", own)
     return "\n".join(lines) + "\n"
 
@@ -52,7 +60,7 @@ def _template_lines(model: type[BaseModel], indent: str, only: set[str] | None =
     for name, field in model.model_fields.items():
         if only is not None and name not in only:
             continue
-        lines += [f"{indent}# {line}" for line in textwrap.wrap(_help(field), 108)]
+        lines += [f"{indent}# {line}" for line in _wrapped(_help(field))]
         inner = next(models_in(field.annotation), None)
         if inner is None:
             lines.append(f"{indent}{name}: {_default(field)}")
@@ -67,12 +75,25 @@ def _template_lines(model: type[BaseModel], indent: str, only: set[str] | None =
                     fields = deeper.model_fields.items()
                     lines += [f"{indent}#      {name}: {_default(f)}  # {_help(f)}" for name, f in fields]
             for title, values in SOURCE_EXAMPLES.get(name, {}).items() if model is Sources else ():
-                lines += [f"{indent}# {line}" for line in textwrap.wrap(f"Example: {title}.", 108)]
+                lines += [f"{indent}# {line}" for line in _wrapped(_("Example: {what}.").format(what=_(title)))]
                 example = yaml.safe_dump([values], allow_unicode=True, sort_keys=False, width=100)
                 lines += [f"{indent}#  {line}" for line in example.splitlines()]
         else:
             lines += [f"{indent}{name}:", *_template_lines(inner, indent + "  ")]
     return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    """The lines of a comment. Chinese has no blanks to break at: a line may break at any character but punctuation."""
+    if text.isascii():
+        return textwrap.wrap(text, WIDTH)
+    lines, width = [""], 0
+    for word in re.findall(r"[^\u3000-\uffef\s]+|\s|.[，。；：、！？）》”]*", text):
+        added = sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in word)
+        if width + added > WIDTH:
+            lines, width = [*lines, ""], 0
+        lines[-1], width = lines[-1] + word, width + added
+    return [line.strip() for line in lines]
 
 
 def _default(field: FieldInfo) -> str:
@@ -81,7 +102,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _help(field: FieldInfo) -> str:
-    """The description, with the range or the choices where there are any."""
+    """The description in the language in use, with the range or the choices where there are any."""
     bounds = []
     for rule in field.metadata:
         # no "=" sign: papermill counts those in a parameter's line
@@ -89,7 +110,8 @@ def _help(field: FieldInfo) -> str:
             if getattr(rule, name, None) is not None:
                 bounds.append(f"{sign} {getattr(rule, name)}")
     notes = ", ".join(bounds) or " | ".join(str(value) for value in choices(field.annotation))
-    return f"{field.description} ({notes})" if notes else str(field.description)
+    description = _(str(field.description))
+    return _("{help} ({notes})").format(help=description, notes=notes) if notes else description
 
 
 def schema() -> str:
@@ -102,14 +124,19 @@ def parameters_cell(
 ) -> str:
     """The source of a notebook's cell tagged `parameters`: typed, commented, None for "as the profile says".
 
+    The comments are in the language in use.
+
     Args:
         profile, run_dir, round_number: values other than those of the stored notebook, for a copy.
     """
+    file = _("The profile: a YAML file like params/template.yaml")
+    folder = _("Folder of the run. None: runs/NAME, by the profile's name")
+    round_help = _("Which round of mining and training; in a later one the model tuned last mines")
     lines = [
-        f"profile: str = {_string(profile)}  # The profile: a YAML file like params/template.yaml",
-        f"run_dir: str = {run_dir and _string(run_dir)}  # Folder of the run. None: runs/NAME, by the profile's name",
-        *([f"round_number: int = {round_number}  # {ROUND_HELP}"] * (stage in ROUND)),
-        "# Below, None means: as the profile says, else the default in [brackets].",
+        f"profile: str = {_string(profile)}  # {file}",
+        f"run_dir: str = {run_dir and _string(run_dir)}  # {folder}",
+        *([f"round_number: int = {round_number}  # {round_help}"] * (stage in ROUND)),
+        "# " + _("Below, None means: as the profile says, else the default in [brackets]."),
     ]
     for name, field in STAGES[stage].model_fields.items():
         kind = plain_type(field.annotation)
@@ -137,13 +164,18 @@ def write_generated() -> list[Path]:
     """Rewrite what follows from the models; returns the files that changed."""
     import nbformat
 
-    wanted = {ROOT / "params/template.yaml": template(), ROOT / "params/schema.json": schema()}
+    wanted = {ROOT / "params/schema.json": schema()}
+    for language, path in TEMPLATES.items():
+        with using(language):
+            wanted[ROOT / path] = template()
+            wanted[ROOT / ARTIFACTS[language]] = artifacts.reference()
     checksums = []
     for stage in STAGES:
         file = ROOT / "notebooks" / f"{stage}.ipynb"
         if file.exists():
             notebook = nbformat.read(file, as_version=4)
-            next(filter(is_parameters, notebook.cells)).source = parameters_cell(stage)
+            with using("en"):
+                next(filter(is_parameters, notebook.cells)).source = parameters_cell(stage)
             wanted[file] = nbformat.writes(notebook) + "\n"
             checksums.append(f"{checksum(notebook)}  {stage}\n")
     wanted[ROOT / CHECKSUMS] = "".join(checksums)

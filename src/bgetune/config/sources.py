@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from bgetune.config.base import Section
+from bgetune.locale import N_
 
 
 class Source(Section):
@@ -252,36 +253,36 @@ class Sources(Section):
 
 SOURCE_EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
     "clicks": {
-        "SogouQ's log as published: GB18030, tabs, no header line, the time of day, [query], rank and order, url": {
+        N_("SogouQ's log as published: GB18030, tabs, no header line, the time of day, [query], rank and order, url"): {
             **{"path": "data/SogouQ/access_log.20080601.decode.filter", "format": "tsv", "header": False},
             **{"time_column": "0", "user_column": "1", "query_column": "2", "rank_column": "3", "url_column": "4"},
         },
-        "a search log in PostgreSQL (pip install 'bgetune[postgres]'); the password is in the environment": {
+        N_("a search log in PostgreSQL (pip install 'bgetune[postgres]'); the password is in the environment"): {
             "url": "postgres://reader:${PGPASSWORD}@db.example.com/search",
             "query": "SELECT * FROM searches WHERE day >= '2026-01-01'",
             **{"time_column": "searched_at", "title_column": "clicked_title", "url_column": "clicked_url"},
         },
     },
     "qa": {
-        "the questions and answers of a help desk, second sheet of a workbook": {
+        N_("the questions and answers of a help desk, second sheet of a workbook"): {
             **{"path": "data/faq.xlsx", "table": "published", "a_column": "question", "b_column": "answer"},
         },
     },
     "synonyms": {
-        "Cilin, which separates by blanks": {
+        N_("Cilin, which separates by blanks"): {
             **{"path": "data/cilin_synonyms.tsv.gz", "words_column": "words", "separator": " "},
         },
     },
     "pairs": {
-        "the benchmark of a team, kept for judging alone": {
+        N_("the benchmark of a team, kept for judging alone"): {
             **{"path": "data/labelled.csv", "label_column": "label", "use": "heldout"},
         },
     },
     "graded": {
-        "STS-B, 0 to 5": {
+        N_("STS-B, 0 to 5"): {
             **{"path": "data/stsb.tsv", "label_column": "score", "grade_range": [0, 5]},
         },
-        "relevance judgements in three files, joined by DuckDB": {
+        N_("relevance judgements in three files, joined by DuckDB"): {
             "url": "duckdb://",
             "query": "SELECT q.text AS text_a, d.text AS text_b, score FROM 'data/qrels.csv' r "
             "JOIN 'data/queries.jsonl' q ON q.id = r.query_id JOIN 'data/docs.jsonl' d ON d.id = r.doc_id",
@@ -289,18 +290,18 @@ SOURCE_EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "groups": {
-        "a training file of FlagEmbedding, one {query, pos, neg} a line": {"path": "data/train.jsonl"},
+        N_("a training file of FlagEmbedding, one {query, pos, neg} a line"): {"path": "data/train.jsonl"},
     },
     "triplets": {
-        "a data set of Hugging Face's datasets, as save_to_disk leaves it": {"path": "data/triplets/train"},
+        N_("a data set of Hugging Face's datasets, as save_to_disk leaves it"): {"path": "data/triplets/train"},
     },
     "qrels": {
-        "a folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv": {
+        N_("a folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv"): {
             **{"path": "data/beir", "use": "heldout"},
         },
     },
     "corpus": {
-        "a text a line": {**{"path": "data/questions.txt", "header": False, "text_column": "0", "kind": "query"}},
+        N_("a text a line"): {**{"path": "data/questions.txt", "header": False, "text_column": "0", "kind": "query"}},
     },
 }
 """For the template: kind of source -> what it is -> its values."""

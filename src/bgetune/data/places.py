@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import glob
-import itertools
 import lzma
 import re
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from bgetune import paths
 from bgetune.data import engine
 from bgetune.errors import InputError
+from bgetune.files import is_pattern
 
 FORMATS = {
     **{".csv": "csv", ".txt": "csv", ".log": "csv", ".dat": None, ".tsv": "tsv", ".tab": "tsv"},
@@ -67,7 +67,7 @@ def files(location: str) -> list[Path]:
         if not found:
             raise InputError(f"{location}: the folder holds no files; correct path")
         return _one_split(location, known or found)
-    if any(letter in location for letter in "*?["):
+    if is_pattern(location):
         found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
         if found := [file for file in found if file.is_file()]:
             return found
@@ -235,10 +235,13 @@ def _fetched(location: str) -> list[tuple[Path, str]]:
 
 
 def described(location: str) -> list[str]:
-    """The local files of a location as the profile or the repository names them, for the manifest."""
+    """The local files of a location as the profile or the repository names them, for the manifest.
+
+    A pattern comes first, then its files: a file that begins to fit it is a change, too.
+    """
     if is_remote(location):
         return []
     path = paths.locate(location.removeprefix("file://"))
-    if path.is_file() or (not path.exists() and not any(letter in location for letter in "*?[")):
+    if path.exists() or not is_pattern(location):
         return [location]
-    return list(itertools.chain([location] if path.is_dir() else map(_named, files(location))))
+    return [location, *map(_named, files(location))]

@@ -6,7 +6,6 @@ only: in DuckDB the only files it reaches are those that the query names as plai
 
 from __future__ import annotations
 
-import glob
 import json
 import logging
 import re
@@ -22,6 +21,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from bgetune.errors import InputError
+from bgetune.files import fitting, is_pattern
 from bgetune.paths import ROOT
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # what it does not know is refused below, with a reason
@@ -57,7 +57,7 @@ def one_select(query: str, dialect: Any) -> exp.Query:
     return statement
 
 
-def _reads(part: exp.Expression) -> bool:
+def _reads(part: exp.Expr) -> bool:
     return isinstance(part, exp.Query | exp.Values)
 
 
@@ -78,7 +78,7 @@ def confine(connection: duckdb.DuckDBPyConnection, query: str | None) -> None:
         InputError: if the query is no SQL, several statements, or anything else than a SELECT.
     """
     connection.execute(f"SET file_search_path = {_sql(str(ROOT))}")
-    named = [] if query is None else sorted(_named_files(one_duckdb_select(query)))
+    named = [] if query is None else sorted(_reachable(one_duckdb_select(query)))
     connection.execute(f"SET allowed_paths = [{', '.join(map(_sql, named))}]")
     connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
@@ -97,6 +97,7 @@ def one_duckdb_select(query: str) -> dict[str, Any]:
         if len(kinds) != 1:
             raise InputError(f"{ONE_SELECT}, not {len(kinds)} statements")
         found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchone()
+    assert found is not None, "a SELECT of a constant has a row"
     parsed = json.loads(found[0])
     if kinds != ["SELECT"] or parsed["error"]:
         raise InputError(f"{ONE_SELECT}, not {kinds[0]}")
@@ -121,23 +122,35 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _named_files(parsed: dict[str, Any]) -> set[str]:
-    """Every text of a query that names files, as written and with the repository before it, and the files."""
-    named = set()
+def named_files(query: str) -> list[str]:
+    """The texts of a DuckDB query that name files, or a pattern of them, as written.
+
+    Raises:
+        InputError: as `one_duckdb_select`.
+    """
+    return sorted(_named(one_duckdb_select(query)))
+
+
+def _named(parsed: dict[str, Any]) -> dict[str, list[str]]:
+    """Text of a query that names files -> the files, absolute."""
+    named: dict[str, list[str]] = {}
     for text in set(_texts(parsed)):
-        if not text or "\0" in text or "://" in text:
-            continue
-        place = str(ROOT / Path(text).expanduser())
-        files = [place] if Path(place).is_file() else _matches(place)
-        if files:
-            named.update((text, place, *files))
+        if text and "\0" not in text and "://" not in text:
+            place = str(ROOT / Path(text).expanduser())
+            if files := [place] if Path(place).is_file() else _matches(place):
+                named[text] = files
     return named
 
 
+def _reachable(parsed: dict[str, Any]) -> set[str]:
+    """What a query may open: the texts that name files, as written and with the repository before it, and the files."""
+    return {
+        name for text, files in _named(parsed).items() for name in (text, str(ROOT / Path(text).expanduser()), *files)
+    }
+
+
 def _matches(pattern: str) -> list[str]:
-    if not glob.has_magic(pattern):
-        return []
-    return [file for file in glob.glob(pattern, recursive=True) if Path(file).is_file()]
+    return fitting(Path(pattern)).splitlines() if is_pattern(pattern) else []
 
 
 def _sql(text: str) -> str:

@@ -21,7 +21,7 @@ from bgetune.config.sources import (
     SynonymSource,
     TripletSource,
 )
-from bgetune.data import databases, labels, missing, opening, places, qrels, times
+from bgetune.data import databases, labels, missing, opening, places, qrels, queries, times
 from bgetune.data.databases import label
 from bgetune.data.drops import dropped_rows
 from bgetune.data.engine import connect, identifier, literal
@@ -307,7 +307,8 @@ def check_source(source: Source, name: str) -> None:
 
 
 def external_files(sources: Sources) -> list[str]:
-    """The paths of all sources that are files, each part of a pattern, SQLite and DuckDB included.
+    """The paths of all sources that are files: each part of a pattern, databases of SQLite and DuckDB, and the files
+    that a query of DuckDB reads.
 
     They are a notebook's inputs: it runs again when they change. What other machines hold is not watched.
     """
@@ -318,6 +319,8 @@ def _external(source: Source) -> list[str]:
     given = [source.path, databases.embedded(source)]
     if isinstance(source, QrelsSource):
         given += [source.queries, source.corpus]
+    if source.query and (source.url or "").startswith("duckdb://"):
+        given += queries.named_files(source.query)
     return [file for path in given if path for file in places.described(path)]
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import gettext
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +25,17 @@ def use(language: str | None) -> None:
     """Set the language of this process: "en", "zh", or None for the one of the system's locale."""
     global _current
     _current = language or ""
+
+
+@contextmanager
+def using(language: str) -> Iterator[None]:
+    """Set the language for a while, then that of before."""
+    before = _current
+    use(language)
+    try:
+        yield
+    finally:
+        use(before)
 
 
 def language() -> str:

@@ -1,4 +1,4 @@
-"""The messages of the sources, and the catalogues brought up to date with them.
+"""The messages of sources, notebooks and parameters, and the catalogues brought up to date with them.
 
     python -m bgetune.locale.catalogue
 
@@ -8,11 +8,15 @@ adds what is new to every catalogue, without a translation, and takes out what i
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from bgetune.locale import FOLDER, LANGUAGES
+from bgetune.locale import FOLDER, LANGUAGES, prose
 
 SOURCES = FOLDER.parent
+REPOSITORY = SOURCES.parents[1]
 
 HEADER = """\
 msgid ""
@@ -26,7 +30,11 @@ msgstr ""
 
 
 def messages() -> dict[str, list[str]]:
-    """Every message that is marked for translation, by `_` or `N_` in modules and by `_` in templates -> its files."""
+    """Every message -> its files.
+
+    Messages are marked by `_` or `N_` in modules and in the notebooks' code, and by `_` in templates. The notebooks'
+    Markdown and the parameters' help, which is read from `params/schema.json`, need no mark.
+    """
     from babel.messages.extract import extract_from_file
 
     found: dict[str, list[str]] = {}
@@ -34,8 +42,38 @@ def messages() -> dict[str, list[str]]:
         for file in sorted(SOURCES.rglob(f"*{suffix}")):
             for _line, message, *_rest in extract_from_file(method, str(file), keywords={"_": None, "N_": None}):
                 if message:
+                    assert isinstance(message, str), "no plural forms here: `_` and `N_` mark one text each"
                     found.setdefault(message, []).append(file.relative_to(SOURCES).as_posix())
+    for file in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+            for message in _of_cell(cell["cell_type"], "".join(cell["source"])):
+                found.setdefault(message, []).append(f"notebooks/{file.name}")
+    for message in _descriptions(json.loads((REPOSITORY / "params/schema.json").read_text(encoding="utf-8"))):
+        found.setdefault(message, []).append("params/schema.json")
     return found
+
+
+def _of_cell(kind: str, source: str) -> Iterator[str]:
+    """The messages of a notebook's cell."""
+    from babel.messages.extract import extract
+
+    if kind == "markdown":
+        yield from prose.pieces(source)
+    else:
+        for _line, message, *_rest in extract("python", io.BytesIO(source.encode()), keywords={"_": None}):
+            yield message
+
+
+def _descriptions(schema: Any) -> Iterator[str]:
+    """The help texts in a JSON schema, in its order."""
+    if isinstance(schema, dict):
+        if isinstance(help_text := schema.get("description"), str):
+            yield help_text
+        for part in schema.values():
+            yield from _descriptions(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _descriptions(part)
 
 
 def file_of(language: str) -> Path:
@@ -54,7 +92,7 @@ def update(language: str) -> None:
     new = Catalog(locale=language, fuzzy=False)
     for message, places in messages().items():
         known = old.get(message)
-        new.add(message, known.string if known else "", locations=[(place, None) for place in sorted(set(places))])
+        new.add(message, known.string if known else "", locations=[(place, 0) for place in sorted(set(places))])
     written = io.BytesIO()
     pofile.write_po(written, new, width=110, include_lineno=False, omit_header=True)
     file.write_bytes(HEADER.format(language=language).encode() + written.getvalue())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bgetune.config.generate import CHECKSUMS, checksum, is_parameters, parameters_cell
 from bgetune.errors import InputError
+from bgetune.locale import _, prose
 from bgetune.paths import ROOT
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 def copy_notebook(notebook: str, **values: Any) -> NotebookNode:
     """A copy of a stored notebook as it was released: no outputs, and the generated parameters cell.
 
-    Code cells are those of the stored file. Where somebody edited them, the copy says so on top.
+    Code cells are those of the stored file, and where somebody edited them, the copy says so on top. Markdown and the
+    parameters' help are in the language in use.
 
     Args:
         notebook: its name, for example "01_positives".
@@ -32,6 +34,8 @@ def copy_notebook(notebook: str, **values: Any) -> NotebookNode:
     for cell in copy.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+        elif cell.cell_type == "markdown":
+            cell.source = prose.translated(cell.source)
     next(filter(is_parameters, copy.cells)).source = parameters_cell(notebook, **values)
     if _is_edited(notebook):
         copy.cells.insert(0, nbformat.v4.new_markdown_cell(f"**{_edited(notebook)}.**", id="edited"))
@@ -46,15 +50,14 @@ def edits(notebook: str) -> list[str]:
     given = _assignments(cell["source"])
     changed = [name for name, value in given.items() if value != generated.get(name)]
     if changed:
-        found.append(
-            f"notebooks/{notebook}.ipynb: {', '.join(changed)} in the parameters cell is not used; "
-            "set it in the profile"
-        )
+        unused = _("{file}: {names} in the parameters cell is not used; set it in the profile")
+        found.append(unused.format(file=f"notebooks/{notebook}.ipynb", names=", ".join(changed)))
     return found
 
 
 def _edited(notebook: str) -> str:
-    return f"notebooks/{notebook}.ipynb differs from the released notebook: its code was edited"
+    changed = _("{file} differs from the released notebook: its code was edited")
+    return changed.format(file=f"notebooks/{notebook}.ipynb")
 
 
 def _is_edited(notebook: str) -> bool:

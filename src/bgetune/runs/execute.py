@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, InternalError
@@ -14,6 +14,10 @@ from bgetune.files import private_folder, remove, temporary_name
 from bgetune.paths import ROOT
 from bgetune.runs import manifest
 from bgetune.runs.copies import copy_notebook
+from bgetune.runs.progress import Progress
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 MAX_SOCKET_PATH = 100
 """Bytes; the system's own limit is 103 (macOS) or 107 (Linux)."""
@@ -25,12 +29,22 @@ class NotebookError(RuntimeError):
     """A notebook failed with something else than bad input; the message names notebook, cell and executed copy."""
 
 
-def run_notebook(stage: str, profile: Path, run_dir: Path, descriptor: int | None = None) -> Path:
+def run_notebook(
+    stage: str,
+    profile: Path,
+    run_dir: Path,
+    descriptor: int | None = None,
+    *,
+    label: str | None = None,
+    expected: float | None = None,
+) -> Path:
     """Execute the notebook of a stage, as released, and record the executed copy.
 
     Args:
         profile: the profile's file.
         descriptor: of the lock of the run's folder; None where nobody locked it.
+        label: what the line of progress begins with; default: the stage.
+        expected: seconds that it is estimated to take.
 
     Returns:
         The executed copy, `notebooks/STAGE.ipynb` in the run's folder. One that failed is
@@ -46,7 +60,14 @@ def run_notebook(stage: str, profile: Path, run_dir: Path, descriptor: int | Non
     folder.mkdir(parents=True)
     draft = folder / executed.name
     try:
-        _execute(stage, profile, run_dir, draft, descriptor)
+        notebook = copy_notebook(
+            manifest.notebook_of(stage),
+            profile=str(profile),
+            run_dir=str(run_dir),
+            round_number=manifest.round_of(stage),
+        )
+        with Progress(stage if label is None else label, expected, notebook.cells) as progress:
+            _execute(stage, notebook, draft, descriptor, progress)
     except (InputError, NotebookError) as error:
         if draft.exists():
             os.replace(draft, failed)
@@ -61,18 +82,15 @@ def run_notebook(stage: str, profile: Path, run_dir: Path, descriptor: int | Non
     return executed
 
 
-def _execute(stage: str, profile: Path, run_dir: Path, target: Path, descriptor: int | None) -> None:
+def _execute(stage: str, notebook: NotebookNode, target: Path, descriptor: int | None, progress: Progress) -> None:
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    notebook = copy_notebook(
-        manifest.notebook_of(stage),
-        profile=str(profile),
-        run_dir=str(run_dir),
-        round_number=manifest.round_of(stage),
-    )
+    def begins(cell: NotebookNode, cell_index: int) -> None:  # a function: traitlets would copy a bound method's object
+        progress.cell(cell_index)
+
     for attempt in (1, 2):
         sockets = Path(tempfile.mkdtemp(dir=_sockets()))
         try:
@@ -88,6 +106,7 @@ def _execute(stage: str, profile: Path, run_dir: Path, target: Path, descriptor:
                         "KernelManager": {"transport": "ipc", "connection_file": str(sockets / "kernel.json")},
                         "OwningKernelManager": {"descriptor": descriptor},
                         "NotebookClient": {
+                            "on_cell_start": begins,
                             "iopub_timeout": 60,  # on a busy machine 4 seconds, the default, are not enough
                             "kernel_manager_class": "bgetune.runs.kernel.OwningKernelManager",
                             # a kernel tells the terminal when asked to stop; its errors are in the notebook's copy
@@ -95,8 +114,7 @@ def _execute(stage: str, profile: Path, run_dir: Path, target: Path, descriptor:
                         },
                     }
                 ),
-                # the notebooks' own progress bars, where somebody watches
-                stderr_file=sys.stderr if sys.stderr.isatty() else None,
+                stderr_file=progress,
             )
             return
         except PapermillExecutionError as error:

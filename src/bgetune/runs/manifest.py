@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from bgetune.config.stages import ROUND, STAGES
 from bgetune.errors import InputError
-from bgetune.files import fingerprint, link, remove, sha256, write_atomic
+from bgetune.files import fingerprint, fitting, link, remove, sha256, write_atomic
 from bgetune.paths import ROOT, locate
 from bgetune.runs.code import code_hash
 
@@ -64,12 +64,15 @@ def out_of_date(stage: str, values: Any, run_dir: Path) -> str | None:
             found = find(run_dir, name, before=stage)
             if found is None or found[1].get("sha256") != record.get("sha256"):
                 return f"changed input: {name}"
+        elif "fitting" in record:
+            if fitting(locate(name)) != record["fitting"]:
+                return f"changed input: {name}"
         elif "hub" not in record:
             file = locate(name)
             if not file.exists() or fingerprint(file, record) != record.get("sha256"):
                 return f"changed input: {name}"
-    changed = changed_output(entry, run_dir)
-    return changed and f"changed output: {changed}"
+    output = changed_output(entry, run_dir)
+    return output and f"changed output: {output}"
 
 
 def changed_output(entry: dict[str, Any], run_dir: Path) -> str | None:

@@ -31,7 +31,7 @@ import pandas as pd
 from bgetune import locale
 from bgetune.config.profile import Profile, load_profile, require_model, resolve
 from bgetune.errors import InputError
-from bgetune.files import describe, fingerprint, remove, sha256, temporary_name
+from bgetune.files import describe, fingerprint, fitting, is_pattern, remove, sha256, temporary_name
 from bgetune.paths import ROOT, is_hub_name, locate
 from bgetune.runs.code import code_hash
 from bgetune.runs.manifest import find, notebook_of, order, read_manifest, round_of, set_rounds, write_manifest
@@ -128,9 +128,13 @@ class Stage:
         return tables.check(artifact, pd.read_parquet(self.path(artifact)))
 
     def use(self, location: str | Path) -> Path:
-        """A file or model folder from outside the run (a source, a model), recorded as input; demo:// is made."""
+        """A file or model folder from outside the run (a source, a model), recorded as input; demo:// is made.
+
+        Of a pattern (`data/log-*.csv`) the names that fit it are recorded: the stage runs again when there are others.
+        """
         file = locate(location)
-        self.inputs[str(location)] = describe(file)
+        names = is_pattern(str(location)) and not file.exists()
+        self.inputs[str(location)] = {"fitting": fitting(file)} if names else describe(file)
         return file
 
     def use_model(self, location: str) -> str:
