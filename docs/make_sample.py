@@ -2,8 +2,8 @@
 
     python docs/make_sample.py [en] [zh]
 
-runs the demo from its beginning (minutes; it writes to runs/demo) and copies the pages to docs/sample/LANGUAGE. Links to
-files that are not copied become text, and paths of this machine become relative to the repository. Needs a Chromium.
+runs the demo from its beginning (minutes; it writes to runs/demo) and copies the pages to docs/sample/LANGUAGE. Links
+to files that are not copied become text, paths of this machine relative to the repository. Needs a Chromium.
 """
 
 from __future__ import annotations
