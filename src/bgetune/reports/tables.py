@@ -25,6 +25,12 @@ MISSING = "–"
 WIDE = 7
 """Columns from which on a table becomes cards on tablets, too."""
 
+LINE = 84
+"""Characters that the words of a row may take side by side; a word that needs more than its column's part is broken."""
+
+_WORD = re.compile(r"[^\s\u2e80-\uffff]+")
+"""What a browser does not break by itself: it does between Chinese characters."""
+
 _MATH = re.compile(r"[$\\]")
 """What MathJax, which JupyterLab runs over HTML outputs, takes for the delimiters of a formula."""
 
@@ -92,7 +98,8 @@ def table(
         marked: (n,) rows that are printed in red.
         looks: column -> (n,) class of each cell, "" for none; pages know good, bad and note.
         caption: a line above the table.
-        cards: on a phone every row becomes a card with the names of the columns; False for a list of short rows.
+        cards: on a phone every row becomes a card with the names of the columns; False for a list of short rows, which
+            a table of one or two columns always is.
     """
     import pandas as pd
 
@@ -112,7 +119,7 @@ def table(
     header = [said(clean(str(name))) for name in frame.columns]
     lines = list(zip(*columns, strict=True))
     markup = _html(header, lines, heads, list(marked if marked is not None else []), caption)
-    kind = "list" if not cards else "data wide" if len(header) > WIDE else "data"
+    kind = "list" if not cards or len(header) <= 2 else "data wide" if len(header) > WIDE else "data"
     markup = markup.replace('class="data"', f'class="{kind}"', 1)
     return Table(markup, _text(header, lines))
 
@@ -195,8 +202,10 @@ def _html(
     parts = ['<table class="data">']
     if caption:
         parts.append(f"<caption>{escape(caption)}</caption>")
+    # a cell without a name is no header: screen readers would announce nothing
     names = [
-        f'<th scope="col"{_look(number)}>{escape(name)}</th>' for name, number in zip(header, numeric, strict=True)
+        f'<th scope="col"{_look(number)}>{escape(name)}</th>' if name else "<td></td>"
+        for name, number in zip(header, numeric, strict=True)
     ]
     parts.append(f"<thead><tr>{''.join(names)}</tr></thead>\n<tbody>")
     for number, line in enumerate(lines):
@@ -206,9 +215,18 @@ def _html(
             tag, scope = ("th", ' scope="row"') if place < heads else ("td", "")
             text = f"<strong>{escape(cell.text)}</strong>" if cell.is_best else escape(cell.text)
             label = f' data-label="{html_attribute(name)}"' if place >= heads else ""
-            cells.append(f"<{tag}{scope}{_look(cell.is_number, cell.look)}{label}>{text}</{tag}>")
+            look = f"{cell.look} long" if _has_long_word(cell.text, len(header)) else cell.look
+            cells.append(f"<{tag}{scope}{_look(cell.is_number, look)}{label}>{text}</{tag}>")
         parts.append(f"<tr{red}>{''.join(cells)}</tr>")
+    if not lines:
+        none = escape(_("(none)"))
+        parts.append(f'<tr><td class="note" colspan="{len(header)}">{none}</td></tr>')
     return "\n".join([*parts, "</tbody></table>"])
+
+
+def _has_long_word(text: str, columns: int) -> bool:
+    """Whether a word is to be broken, for a table not to be wider than the page."""
+    return any(len(word) > LINE // columns for word in _WORD.findall(text))
 
 
 def html_attribute(text: str) -> str:
