@@ -123,7 +123,7 @@ def profile(name: str, guesses: Sequence[Guess]) -> str:
 
 def _source(guess: Guess) -> list[str]:
     """The lines of a source."""
-    lines = []
+    lines: list[str] = []
     for key, value in {**guess.place, **guess.parameters}.items():
         comment = guess.why.get(key, "") if lines else f"{guess.rows:,} rows looked at"
         if choices := guess.choices.get(key):
@@ -173,7 +173,8 @@ def _reranker() -> tuple[str | None, str]:
     """A reranker that this machine can run, and why."""
     from bgetune.models.hub import torch_device
 
-    device, cores = torch_device(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    device = torch_device()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if device == "cuda":
         return "BAAI/bge-reranker-v2-m3", "there is a GPU"
     if device == "mps" or cores >= CORES:

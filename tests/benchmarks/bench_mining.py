@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import fields
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,13 +46,13 @@ def mine_flagembedding(rows: list[tuple[str, str]], corpus: list[str], model: st
     index = faiss.IndexFlatIP(passages.shape[1])
     index.add(passages)
     _, nearest = index.search(queries, min(RANGE[1], len(corpus)))
-    lots = random.Random(42)
+    rng = random.Random(42)
     mined = []
     for (query, positive), row in zip(rows, nearest, strict=True):
         found = [corpus[i] for i in row[RANGE[0] : RANGE[1]] if corpus[i] not in (query, positive)]
-        negatives = lots.sample(found, NEGATIVES) if len(found) > NEGATIVES else found
+        negatives = rng.sample(found, NEGATIVES) if len(found) > NEGATIVES else found
         if len(negatives) < NEGATIVES:
-            negatives += [text for text in lots.sample(corpus, NEGATIVES + 1) if text != positive]
+            negatives += [text for text in rng.sample(corpus, NEGATIVES + 1) if text != positive]
         mined.append({"query": query, "pos": [positive], "neg": negatives[:NEGATIVES]})
     return mined
 
@@ -75,11 +76,10 @@ def mine_ours(
     """The miner of notebook 03, without a reranker as the peers have none."""
     import pandas as pd
 
-    from bgetune.config.stages import HardNegatives
     from bgetune.data.text import text_id
     from bgetune.models.encoder import Encoder
     from bgetune.negatives import groups, mining
-    from bgetune.negatives.world import World
+    from bgetune.negatives.corpus import Corpus
 
     texts = sorted({*corpus, *(text for row in rows for text in row)})
     ids = {text: text_id(text) for text in texts}
@@ -88,10 +88,9 @@ def mine_ours(
     edges = pd.DataFrame(sorted(pairs), columns=["a_id", "b_id"]).assign(source="given", support=1, weight=1.0)
     clusters = pd.DataFrame({"text_id": sorted({name for pair in pairs for name in pair})})
     clusters = clusters.assign(cluster_id=_components(clusters["text_id"], pairs), split="train")
-    world = World.of(table, edges, clusters)
-    rules = HardNegatives(precision=precision)
-    mined = mining.mine(world, Encoder(model, precision=precision, cache_dir=cache), rules)
-    return groups.groups(world, mined, rules).to_dict("records")
+    data = Corpus.of(table, edges, clusters)
+    mined = mining.mine(data, Encoder(model, precision=precision, cache_dir=cache))
+    return groups.training_groups(data, mined, max_positives=10).to_dict("records")
 
 
 def _components(names, pairs) -> list[str]:
@@ -120,7 +119,7 @@ def bench_truth(work: Path, quick: bool, run_dir: Path | None, profile: Path | N
     from bgetune.models.encoder import Encoder
     from bgetune.models.reranker import Reranker
     from bgetune.negatives import groups, mining
-    from bgetune.negatives.world import World
+    from bgetune.negatives.corpus import Corpus
     from bgetune.paths import locate
     from bgetune.runs.manifest import artifact_path
 
@@ -129,31 +128,39 @@ def bench_truth(work: Path, quick: bool, run_dir: Path | None, profile: Path | N
     if run_dir is None:
         run_dir = _positives(profile)
     tables = {name: pd.read_parquet(artifact_path(run_dir, name)) for name in TABLES}
-    rules, _ = resolve("03_hard_negatives", load_profile(profile))
-    meanings = read_truth(locate(rules.truth), STANDARD)
-    world = World.of(**tables)
-    encoder, model = Encoder(rules.model, max_length=rules.max_length), str(locate(rules.model))
-    reranker = Reranker(rules.reranker, max_length=rules.max_length)
+    params, _ = resolve("03_hard_negatives", load_profile(profile))
+    meanings = read_truth(locate(params.truth), STANDARD)
+    data = Corpus.of(**tables)
+    encoder, model = Encoder(params.model, max_length=params.max_length), str(locate(params.model))
+    reranker = Reranker(params.reranker, max_length=params.max_length)
+    rules = _rules(params)
 
-    inside = world.split == "train"
-    pairs = world.positives
+    inside = data.split == "train"
+    pairs = data.positives
     pairs = pairs[inside[pairs["anchor"]] & inside[pairs["positive"]]]
-    rows = list(zip(world.text[pairs["anchor"]], world.text[pairs["positive"]], strict=True))
-    corpus = world.text[inside].tolist()
+    rows = list(zip(data.text[pairs["anchor"]], data.text[pairs["positive"]], strict=True))
+    corpus = data.text[inside].tolist()
     peers = {
         "FlagEmbedding hn_mine": mine_flagembedding(rows, corpus, model),
         "sentence-transformers margin": mine_sentence_transformers(rows, corpus, model),
     }
-    alone = mining.mine(world, encoder, rules)
+    alone = mining.mine(data, encoder, rules=rules)
     ours = {
-        "bgetune": _mined_groups(tables, encoder, rules, reranker).to_dict("records"),
-        "bgetune without reranker": groups.groups(world, alone, rules).to_dict("records"),
+        "bgetune": _mined_groups(tables, encoder, reranker, rules).to_dict("records"),
+        "bgetune without reranker": groups.training_groups(data, alone, max_positives=10).to_dict("records"),
     }
-    asked = set(world.text[pairs["anchor"]])
+    asked = set(data.text[pairs["anchor"]])
     return {name: _quality(mined, meanings, encoder, asked) for name, mined in (peers | ours).items()}
 
 
 TABLES = ("texts", "edges", "clusters", "graded")
+
+
+def _rules(params):
+    """The mining rules among the parameters of notebook 03."""
+    from bgetune.negatives.rules import Rules
+
+    return Rules(**{field.name: getattr(params, field.name) for field in fields(Rules)})
 
 
 def _demo_profile(work: Path, world: str, name: str = "demo") -> Path:
@@ -177,17 +184,18 @@ def _positives(profile: Path) -> Path:
     return run_dir
 
 
-def _mined_groups(tables: dict, encoder, rules, reranker):
+def _mined_groups(tables: dict, encoder, reranker, rules):
     """What notebook 03 does with the tables of notebook 01: the table `groups`."""
     from bgetune.graph.promote import promote
     from bgetune.negatives import groups, mining, promotion
-    from bgetune.negatives.world import World
+    from bgetune.negatives.corpus import Corpus
 
-    world = World.of(**tables)
-    missed = promotion.missed_positives(world, mining.mine(world, encoder, rules, reranker))
+    corpus = Corpus.of(**tables)
+    missed = promotion.missed_positives(corpus, mining.mine(corpus, encoder, reranker, rules))
     edges, clusters, _ = promote(tables["edges"], tables["clusters"], missed, {}, tables["graded"])
-    world = World.of(tables["texts"], edges, clusters, tables["graded"])
-    return groups.groups(world, mining.mine(world, encoder, rules, reranker), rules, reranker)
+    corpus = Corpus.of(tables["texts"], edges, clusters, tables["graded"])
+    mined = mining.mine(corpus, encoder, reranker, rules)
+    return groups.training_groups(corpus, mined, reranker, max_positives=10)
 
 
 def _quality(rows: list[dict], meanings, encoder, asked: set[str]) -> dict:
@@ -229,10 +237,11 @@ def bench_order(work: Path) -> dict:
             _shuffle_sources(profile)
         run_dir = _positives(profile)
         tables = {table: pd.read_parquet(artifact_path(run_dir, table)) for table in TABLES}
-        rules, _ = resolve("03_hard_negatives", load_profile(profile))
-        options = {"max_length": rules.max_length, "cache_dir": None}
-        encoder, reranker = Encoder(rules.model, **options), Reranker(rules.reranker, **options)
-        groups.write_jsonl(_mined_groups(tables, encoder, rules, reranker), profile.with_name("train.jsonl"))
+        params, _ = resolve("03_hard_negatives", load_profile(profile))
+        options = {"max_length": params.max_length, "cache_dir": None}
+        encoder, reranker = Encoder(params.model, **options), Reranker(params.reranker, **options)
+        rules = _rules(params)
+        groups.write_jsonl(_mined_groups(tables, encoder, reranker, rules), profile.with_name("train.jsonl"))
         written.append(profile.with_name("train.jsonl").read_bytes())
     return {"groups": written[0].count(b"\n"), "same bytes from shuffled files": written[0] == written[1]}
 
@@ -357,13 +366,13 @@ def bench_index(quick: bool) -> dict:
 def _write_vectors(file: Path, count: int) -> None:
     import numpy as np
 
-    lots = np.random.default_rng(42)
-    centres = lots.normal(size=(2000, DIMENSION)).astype(np.float32)
+    rng = np.random.default_rng(42)
+    centres = rng.normal(size=(2000, DIMENSION)).astype(np.float32)
     corpus = np.lib.format.open_memmap(file, "w+", np.float32, (count, DIMENSION))
     step = 20_000
     for start in range(0, count, step):
-        part = centres[lots.integers(2000, size=step)]
-        part = part + 0.6 * lots.standard_normal((step, DIMENSION), dtype=np.float32)
+        part = centres[rng.integers(2000, size=step)]
+        part = part + 0.6 * rng.standard_normal((step, DIMENSION), dtype=np.float32)
         corpus[start : start + step] = part / np.linalg.norm(part, axis=1, keepdims=True)
 
 

@@ -94,7 +94,7 @@ def test_the_limit_keeps_what_users_said_before_what_the_model_found():
 
 def test_the_lower_of_the_two_directions_counts():
     reranker = Oracle({("a", "b"): 0.99, ("b", "a"): 0.2} | both_ways(("a", "c"), score=0.95))
-    read = recall.read(make_pairs(("a", "b"), ("a", "c")), make_texts("a", "b", "c"), reranker)
+    read = recall.rerank(make_pairs(("a", "b"), ("a", "c")), make_texts("a", "b", "c"), reranker)
     assert read.score.to_numpy() == pytest.approx([0.2, 0.95])
     assert read.weight.to_numpy() == pytest.approx([0.7 * 0.2, 0.7 * 0.95])
     assert set(reranker.asked) == {("a", "b"), ("b", "a"), ("a", "c"), ("c", "a")}
@@ -103,7 +103,7 @@ def test_the_lower_of_the_two_directions_counts():
 def test_a_confirmed_pair_of_two_single_texts_is_taken():
     clusters, texts = make_clusters("a", "b", "c"), make_texts("a", "b", "c")
     reranker = Oracle(both_ways(("a", "b")))
-    asked = recall.read(make_pairs(("a", "b"), ("a", "c")), texts, reranker)
+    asked = recall.rerank(make_pairs(("a", "b"), ("a", "c")), texts, reranker)
     assert as_set(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=0.1)) == ids(("a", "b"))
 
 
@@ -114,7 +114,7 @@ def test_answers_of_one_template_do_not_join_questions_that_differ():
     pairs = make_pairs(("冻结步骤", "解冻步骤"))
     for questions, taken in ((0.0, 0), (0.5, 0), (0.95, 1)):
         reranker = Oracle(alike | both_ways(("怎么冻结", "怎么解冻"), score=questions))
-        asked = recall.read(pairs, texts, reranker)
+        asked = recall.rerank(pairs, texts, reranker)
         assert len(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=0.1)) == taken
 
 
@@ -122,7 +122,7 @@ def test_a_pair_that_a_user_proposed_needs_less_where_a_single_text_joins():
     texts, clusters = make_texts("a", "b", "c", counts=[1, 9, 1]), make_clusters(["a", "b"], ["c"])
     reranker = Oracle(both_ways(("a", "c")) | both_ways(("b", "c"), score=0.5))
     for source, veto, taken in (("co_click", 0.1, 1), ("co_click", 0.6, 0), ("recall", 0.1, 0)):
-        asked = recall.read(make_pairs(("a", "c"), source=source), texts, reranker)
+        asked = recall.rerank(make_pairs(("a", "c"), source=source), texts, reranker)
         assert len(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=veto)) == taken
 
 
@@ -130,17 +130,17 @@ def test_one_user_does_not_join_two_clusters_that_the_reranker_is_unsure_of():
     texts, clusters = make_texts("a", "b", "c", "d", counts=[1, 9, 1, 9]), make_clusters(["a", "b"], ["c", "d"])
     for sure, taken in ((0.5, 0), (0.95, 1)):
         reranker = Oracle(both_ways(("a", "c")) | both_ways(("b", "d"), score=sure))
-        asked = recall.read(make_pairs(("a", "c"), source="co_click"), texts, reranker)
+        asked = recall.rerank(make_pairs(("a", "c"), source="co_click"), texts, reranker)
         assert len(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=0.1)) == taken
 
 
 def test_the_most_frequent_query_speaks_for_a_cluster():
     texts = make_texts("答案", "常问", "少问", "别的", document=("答案",), counts=[99, 5, 1, 1])
     clusters = make_clusters(["答案", "常问", "少问"], ["别的"])
-    assert as_set(recall.spokesmen(make_pairs(("少问", "别的")), clusters, texts)) == ids(("常问", "别的"))
+    assert as_set(recall.representatives(make_pairs(("少问", "别的")), clusters, texts)) == ids(("常问", "别的"))
 
 
-def test_only_what_a_log_alone_says_can_be_vetoed_the_least_sure_first():
+def test_only_what_a_log_alone_says_can_be_vetoed_the_least_certain_first():
     edges = pd.concat(
         [
             make_pairs(("a", "b"), source="co_click").assign(weight=0.8),
@@ -151,9 +151,9 @@ def test_only_what_a_log_alone_says_can_be_vetoed_the_least_sure_first():
         ],
         ignore_index=True,
     )
-    assert list(recall.least_sure(edges, 10).index) == [3, 2]
-    assert list(recall.least_sure(edges, 1).index) == [3]
-    assert recall.least_sure(edges, -5).empty
+    assert list(recall.least_certain(edges, 10).index) == [3, 2]
+    assert list(recall.least_certain(edges, 1).index) == [3]
+    assert recall.least_certain(edges, -5).empty
 
 
 def test_the_summary_counts_by_source():

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bgetune.config.stages import HardNegatives
 from bgetune.data.text import text_id
 from bgetune.models.prompts import NO_PROMPTS, Prompts
 from bgetune.negatives import mining
-from bgetune.negatives.world import World
+from bgetune.negatives.corpus import Corpus
+from bgetune.negatives.rules import Rules
 
 
 class FakeEncoder:
@@ -45,16 +45,16 @@ class Toy:
     """Twelve meanings of five texts: three are known to be one, two are missed positives."""
 
     def __init__(self, drift: float = 6.0, seed: int = 0):
-        lots = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         common = np.full(16, drift)
-        services = lots.normal(size=(3, 16))
+        services = rng.normal(size=(3, 16))
         self.vectors, self.meaning, texts, clusters, edges = {}, {}, [], [], []
         for number in range(12):
-            centre = services[number % 3] + 0.8 * lots.normal(size=16)
+            centre = services[number % 3] + 0.8 * rng.normal(size=16)
             ids = []
             for variant in range(5):
                 text = f"meaning {number} text {variant}"
-                self.vectors[text] = common + centre + 0.35 * lots.normal(size=16)
+                self.vectors[text] = common + centre + 0.35 * rng.normal(size=16)
                 self.meaning[text] = str(number)
                 ids.append(text_id(text))
                 texts.append((text_id(text), text, "query", 1))
@@ -79,8 +79,8 @@ class Toy:
         return FakeReranker(self.meaning)
 
     @property
-    def world(self) -> World:
-        return World.of(self.texts, self.edges, self.clusters, self.graded)
+    def corpus(self) -> Corpus:
+        return Corpus.of(self.texts, self.edges, self.clusters, self.graded)
 
     def label(self, a: str, b: str, grade: float) -> None:
         row = (text_id(a), text_id(b), grade, int(grade == 1), "pairs", "train")
@@ -91,16 +91,16 @@ class Known:
     """60 meanings of 16 texts, of which a share is known to be one; the others lie in the corpus alone."""
 
     def __init__(self, share: float = 0.5, noise: float = 0.75, seed: int = 0, kinds: bool = False):
-        lots = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         self.vectors, self.meaning, texts, clusters, edges = {}, {}, [], [], []
-        topics = lots.normal(size=(12, 24))
+        topics = rng.normal(size=(12, 24))
         for number in range(60):
-            centre = topics[number % 12] + lots.normal(size=24)
+            centre = topics[number % 12] + rng.normal(size=24)
             known = max(2, round(share * 16))
             first = text_id(f"meaning {number} text 0")
             for place in range(16):
                 text = f"meaning {number} text {place}"
-                self.vectors[text] = 3.0 + centre + noise * lots.normal(size=24)
+                self.vectors[text] = 3.0 + centre + noise * rng.normal(size=24)
                 self.meaning[text] = str(number)
                 kind = "document" if kinds and place % 2 else "query"
                 texts.append((text_id(text), text, kind, 1))
@@ -110,13 +110,12 @@ class Known:
         self.texts = pd.DataFrame(texts, columns=["text_id", "text", "kind", "count"])
         clusters = pd.DataFrame(clusters, columns=["text_id", "cluster_id", "split"])
         edges = pd.DataFrame(edges, columns=["a_id", "b_id", "source", "support", "weight"])
-        self.world = World.of(self.texts, edges, clusters)
+        self.corpus = Corpus.of(self.texts, edges, clusters)
         self.encoder = FakeEncoder(self.vectors)
         self.meanings = {text_id(text): meaning for text, meaning in self.meaning.items()}
 
     def mine(self, reranker=None, **rules):
-        rules = HardNegatives(**{"rank_max": 60} | rules)
-        return rules, mining.mine(self.world, self.encoder, rules, reranker)
+        return mining.mine(self.corpus, self.encoder, reranker, **{"rank_max": 60} | rules)
 
     def reranker(self, scores=None) -> FakeReranker:
         return FakeReranker(self.meaning, scores)
@@ -135,4 +134,4 @@ def toy():
 @pytest.fixture
 def rules():
     """No window: the toy's similarities lie where they lie."""
-    return HardNegatives(window_low=None, margin=0.05, rank_max=40, num_negatives=3)
+    return Rules(window_low=None, margin=0.05, rank_max=40, num_negatives=3)

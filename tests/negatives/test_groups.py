@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from bgetune.negatives import groups, heldout, mining
 
 @pytest.fixture
 def table(toy, rules):
-    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
-    return groups.groups(toy.world, mined, rules, toy.reranker)
+    mined = mining.mine(toy.corpus, toy.encoder, toy.reranker, rules)
+    return groups.training_groups(toy.corpus, mined, toy.reranker, max_positives=10)
 
 
 def test_scores_belong_to_their_texts(toy, table):
@@ -22,17 +23,16 @@ def test_scores_belong_to_their_texts(toy, table):
 
 
 def test_scores_are_similarities_without_a_reranker(toy, rules):
-    mined = mining.mine(toy.world, toy.encoder, rules)
-    row = groups.groups(toy.world, mined, rules).iloc[0]
+    mined = mining.mine(toy.corpus, toy.encoder, rules=rules)
+    row = groups.training_groups(toy.corpus, mined, max_positives=10).iloc[0]
     query = toy.encoder.encode([row["query"]])
     for texts, scores in ((row["pos"], row["pos_scores"]), (row["neg"], row["neg_scores"])):
         np.testing.assert_allclose((toy.encoder.encode(texts) @ query.T)[:, 0], scores, atol=1e-5)
 
 
 def test_best_supported_positives_come_first_and_are_capped(toy, rules):
-    one = rules.model_copy(update={"max_positives": 1})
-    mined = mining.mine(toy.world, toy.encoder, one, toy.reranker)
-    rows = groups.groups(toy.world, mined, one, toy.reranker).set_index("query")
+    mined = mining.mine(toy.corpus, toy.encoder, toy.reranker, rules)
+    rows = groups.training_groups(toy.corpus, mined, toy.reranker, max_positives=1).set_index("query")
     assert rows.loc["meaning 0 text 0", "pos"] == ["meaning 0 text 1"]  # given 1.0, the other co_click 0.8
     assert rows.loc["meaning 0 text 0", "source"] == "given"
 
@@ -64,8 +64,7 @@ def test_flagembedding_reads_the_file(table, tmp_path):
 
 
 def test_heldout_pairs_are_right_and_balanced(toy, rules):
-    rules = rules.model_copy(update={"heldout_per_cluster": 1})
-    table = check("heldout", heldout.heldout(toy.world, toy.encoder, rules, toy.reranker))
+    table = check("heldout", heldout.heldout_pairs(toy.corpus, toy.encoder, toy.reranker, rules, per_cluster=1))
     text = dict(zip(toy.texts["text_id"], toy.texts["text"], strict=True))
     split = dict(zip(toy.clusters["text_id"], toy.clusters["split"], strict=True))
     cluster = dict(zip(toy.clusters["text_id"], toy.clusters["cluster_id"], strict=True))
@@ -82,20 +81,20 @@ def test_heldout_pairs_are_right_and_balanced(toy, rules):
 
 
 def test_heldout_is_the_same_for_another_order(toy, rules):
-    expected = heldout.heldout(toy.world, toy.encoder, rules, toy.reranker)
+    expected = heldout.heldout_pairs(toy.corpus, toy.encoder, toy.reranker, rules, per_cluster=20)
     toy.texts, toy.edges = toy.texts[::-1], toy.edges[::-1]
-    assert heldout.heldout(toy.world, toy.encoder, rules, toy.reranker).equals(expected)
+    assert heldout.heldout_pairs(toy.corpus, toy.encoder, toy.reranker, rules, per_cluster=20).equals(expected)
 
 
 def test_heldout_negatives_keep_a_margin_where_training_goes_without(toy, rules):
-    free = rules.model_copy(update={"margin": None})
-    table = heldout.heldout(toy.world, toy.encoder, free)
-    assert table.equals(heldout.heldout(toy.world, toy.encoder, rules))
+    free = replace(rules, margin=None)
+    table = heldout.heldout_pairs(toy.corpus, toy.encoder, rules=free, per_cluster=20)
+    assert table.equals(heldout.heldout_pairs(toy.corpus, toy.encoder, rules=rules, per_cluster=20))
 
 
 def test_machine_made_paraphrases_judge_nothing(toy, rules):
     toy.edges.loc[toy.edges["source"] == "co_click", "source"] = "back_translation"
-    table = heldout.heldout(toy.world, toy.encoder, rules, toy.reranker)
+    table = heldout.heldout_pairs(toy.corpus, toy.encoder, toy.reranker, rules, per_cluster=20)
     text = dict(zip(toy.texts["text_id"], toy.texts["text"], strict=True))
     used = {text[name] for name in (*table["query_id"], *table["text_id"])}
     assert not {name for name in used if name.endswith("text 2")}

@@ -1,26 +1,48 @@
+from dataclasses import fields, replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from bgetune.config.stages import HardNegatives
 from bgetune.data.text import text_id
 from bgetune.errors import InputError
 from bgetune.graph.promote import promote
 from bgetune.models.prompts import Prompts
 from bgetune.negatives import groups, measure, mining, promotion
-from bgetune.negatives.world import World, queries_of
+from bgetune.negatives.corpus import Corpus, queries_of
+from bgetune.negatives.rules import Rules, Search
 
 
-def pairs_of(world, mined, rows):
-    anchors = world.text[mined.queries["anchor"].to_numpy()[rows["query"]]]
-    return set(zip(anchors, world.text[rows["candidate"]], strict=True))
+def pairs_of(corpus, mined, rows):
+    anchors = corpus.text[mined.queries["anchor"].to_numpy()[rows["query"]]]
+    return set(zip(anchors, corpus.text[rows["candidate"]], strict=True))
 
 
 def test_negatives_are_other_meanings_near_the_query(toy, rules):
-    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
-    served = measure.coverage(mined, rules)
+    mined = mining.mine(toy.corpus, toy.encoder, toy.reranker, rules)
+    served = measure.coverage(mined)
     assert served["with_negatives"] == 1
-    assert measure.false_negatives(toy.world, mined, toy.meanings) == 0
+    assert measure.false_negatives(toy.corpus, mined, toy.meanings) == 0
     assert mined.negatives["similarity"].mean() > mined.candidates["similarity"].mean()  # hard, not merely safe
+
+
+def test_a_rule_is_tried_by_a_keyword(toy, rules):
+    tried = mining.mine(toy.corpus, toy.encoder, None, rules, margin=0.3)
+    assert tried.rules == replace(rules, margin=0.3)
+    written = mining.mine(toy.corpus, toy.encoder, None, replace(rules, margin=0.3))
+    pd.testing.assert_frame_equal(tried.candidates, written.candidates)
+    assert tried.candidates["rule"].eq("margin").sum() > 0
+    assert mining.mine(toy.corpus, toy.encoder, margin=0.3).rules == Rules(margin=0.3)
+    with pytest.raises(TypeError, match="margn"):
+        mining.mine(toy.corpus, toy.encoder, margn=0.3)
+
+
+def test_rules_and_search_have_the_names_and_defaults_of_the_parameters():
+    parameters = HardNegatives()
+    for bundle in (Rules(), Search()):
+        for field in fields(bundle):
+            assert getattr(bundle, field.name) == getattr(parameters, field.name)
 
 
 def test_without_rules_false_negatives_come_in(toy, rules):
@@ -32,36 +54,36 @@ def test_without_rules_false_negatives_come_in(toy, rules):
         "cluster_rule": False,
         "max_false_negatives": None,
     }
-    mined = mining.mine(toy.world, toy.encoder, rules.model_copy(update=off), None)
-    assert measure.false_negatives(toy.world, mined, toy.meanings) > 0.2
+    mined = mining.mine(toy.corpus, toy.encoder, None, replace(rules, **off))
+    assert measure.false_negatives(toy.corpus, mined, toy.meanings) > 0.2
 
 
 def test_margin_alone_keeps_negatives_on_a_drifted_model(toy, rules):
     """Where the published margin starves: positives score below many neighbours, and all scores bunch."""
-    world = toy.world
-    mined = mining.mine(world, toy.encoder, rules, None)
-    served = measure.coverage(mined, rules)
+    corpus = toy.corpus
+    mined = mining.mine(corpus, toy.encoder, None, rules)
+    served = measure.coverage(mined)
     assert served["with_negatives"] >= 0.8
-    none = mining.mine(world, toy.encoder, rules.model_copy(update={"margin": None, "max_false_negatives": None}), None)
-    share = measure.false_negatives(world, mined, toy.meanings)
-    assert share < measure.false_negatives(world, none, toy.meanings) / 3
+    none = mining.mine(corpus, toy.encoder, None, replace(rules, margin=None, max_false_negatives=None))
+    share = measure.false_negatives(corpus, mined, toy.meanings)
+    assert share < measure.false_negatives(corpus, none, toy.meanings) / 3
     weakest = mined.queries["similarities"].map(min).to_numpy()
     published = mined.candidates["similarity"] <= 0.95 * weakest[mined.candidates["query"]]
     assert mined.candidates["query"][published].nunique() < 0.8 * len(mined.queries)
 
 
 def test_every_candidate_has_the_first_rule_that_rejects_it(toy, rules):
-    rules = rules.model_copy(update={"window_low": 0.95, "window_high": 0.985, "rank_min": 2})
-    world = toy.world
-    mined = mining.mine(world, toy.encoder, rules, toy.reranker)
+    rules = replace(rules, window_low=0.95, window_high=0.985, rank_min=2)
+    corpus = toy.corpus
+    mined = mining.mine(corpus, toy.encoder, toy.reranker, rules)
     anchor = mined.queries["anchor"].to_numpy()
-    edges = set(zip(world.positives["anchor"], world.positives["positive"], strict=True))
+    edges = set(zip(corpus.positives["anchor"], corpus.positives["positive"], strict=True))
     seen = set()
     for row in mined.candidates.itertuples():
         q, c = anchor[row.query], row.candidate
         if (q, c) in edges or (c, q) in edges:
             expected = "known_positive"
-        elif world.cluster[q] == world.cluster[c]:
+        elif corpus.cluster[q] == corpus.cluster[c]:
             expected = "same_cluster"
         elif row.reranker >= 0.9:
             expected = "missed_positive"
@@ -78,26 +100,26 @@ def test_every_candidate_has_the_first_rule_that_rejects_it(toy, rules):
     assert {"known_positive", "same_cluster", "missed_positive", "below_window", "above_window", ""} <= seen
     yields = measure.rule_yields(mined)
     assert yields["candidates"].sum() == len(mined.candidates)
-    assert len(groups.rejected(world, mined)) == (mined.candidates["rule"] != "").sum()
+    assert len(groups.rejected_candidates(corpus, mined)) == (mined.candidates["rule"] != "").sum()
 
 
 def test_veto_asks_for_more_until_there_are_enough(toy, rules):
     """The reranker doubts the nearest candidates; the negatives then come from further down."""
     reranker = toy.reranker
-    plain = mining.mine(toy.world, toy.encoder, rules, None)
-    world = toy.world
-    doubted = pairs_of(world, plain, plain.negatives)
+    plain = mining.mine(toy.corpus, toy.encoder, None, rules)
+    corpus = toy.corpus
+    doubted = pairs_of(corpus, plain, plain.negatives)
     reranker.scores = dict.fromkeys(doubted, 0.5)
-    mined = mining.mine(world, toy.encoder, rules, reranker)
-    assert not doubted & pairs_of(world, mined, mined.negatives)
-    assert measure.coverage(mined, rules)["full"] == 1
+    mined = mining.mine(corpus, toy.encoder, reranker, rules)
+    assert not doubted & pairs_of(corpus, mined, mined.negatives)
+    assert measure.coverage(mined)["full"] == 1
     assert set(mined.candidates.loc[mined.candidates["reranker"].between(0.3, 0.9), "rule"]) <= {"veto", "margin"}
     assert len(set(reranker.asked)) < len(mined.candidates)  # not about every candidate
 
 
 def test_dev_and_test_never_reach_training(toy, rules):
-    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
-    table = groups.groups(toy.world, mined, rules, toy.reranker)
+    mined = mining.mine(toy.corpus, toy.encoder, toy.reranker, rules)
+    table = groups.training_groups(toy.corpus, mined, toy.reranker, max_positives=10)
     used = {text for row in table.itertuples() for text in (row.query, *row.pos, *row.neg)}
     split = dict(zip(toy.clusters["text_id"], toy.clusters["split"], strict=True))
     assert {split[text_id(text)] for text in used} == {"train"}
@@ -110,15 +132,15 @@ def test_rows_of_one_query_are_one_group(toy, rules):
     toy.clusters.loc[toy.clusters["text_id"] == text_id(document), "cluster_id"] = text_id(query)
     extra = (*sorted((text_id(query), text_id(document))), "qa", 1, 0.8)
     toy.edges = pd.DataFrame([*toy.edges.itertuples(index=False), extra], columns=toy.edges.columns)
-    assert not queries_of(toy.world, "train").duplicated("anchor").any()
-    tasks = queries_of(toy.world, "train", Prompts("查询："))
-    own = tasks[tasks["anchor"] == toy.world.numbers(text_id(query))[0]]
+    assert not queries_of(toy.corpus, "train").duplicated("anchor").any()
+    tasks = queries_of(toy.corpus, "train", Prompts("查询："))
+    own = tasks[tasks["anchor"] == toy.corpus.numbers(text_id(query), text_id(query))[0]]
     assert own["prompt"].tolist() == ["", "查询："]
     assert own["kinds"].tolist() == [("query",), ("document",)]
-    anchors = toy.world.text[tasks["anchor"]]
+    anchors = toy.corpus.text[tasks["anchor"]]
     assert document not in anchors  # nobody searches with a document
-    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
-    row = groups.groups(toy.world, mined, rules, toy.reranker).set_index("query").loc[query]
+    mined = mining.mine(toy.corpus, toy.encoder, toy.reranker, rules)
+    row = groups.training_groups(toy.corpus, mined, toy.reranker, max_positives=10).set_index("query").loc[query]
     assert set(row["pos"]) == {"meaning 0 text 1", "meaning 0 text 2", document}
     assert not set(row["pos"]) & set(row["neg"])
 
@@ -131,8 +153,8 @@ def test_prompts_on_both_sides(toy, rules):
     extra = (*sorted((text_id(query), text_id(documents[0]))), "qa", 1, 0.8)
     toy.edges = pd.DataFrame([*toy.edges.itertuples(index=False), extra], columns=toy.edges.columns)
     encoder = type(toy.encoder)(toy.vectors, Prompts("query: ", "text: ", "query: "))
-    mined = mining.mine(toy.world, encoder, rules, toy.reranker)
-    rows = groups.groups(toy.world, mined, rules).set_index("query").loc[[query]]
+    mined = mining.mine(toy.corpus, encoder, toy.reranker, rules)
+    rows = groups.training_groups(toy.corpus, mined, max_positives=10).set_index("query").loc[[query]]
     assert rows["prompt"].tolist() == ["query: ", "query: "]
     assert rows["text_prompt"].tolist() == ["query: ", "text: "]
     asked = encoder.encode([query], prompt="query: ")
@@ -147,29 +169,31 @@ def test_prompts_on_both_sides(toy, rules):
 def test_labelled_negatives_come_first(toy, rules):
     toy.label("meaning 0 text 0", "meaning 7 text 4", 0.0)
     toy.label("meaning 1 text 0", "meaning 2 text 0", 0.5)
-    world = toy.world
-    mined = mining.mine(world, toy.encoder, rules.model_copy(update={"rank_max": 3}), toy.reranker)
-    taken = pairs_of(world, mined, mined.negatives)
+    corpus = toy.corpus
+    mined = mining.mine(corpus, toy.encoder, toy.reranker, replace(rules, rank_max=3))
+    taken = pairs_of(corpus, mined, mined.negatives)
     assert ("meaning 0 text 0", "meaning 7 text 4") in taken
     assert ("meaning 1 text 0", "meaning 2 text 0") not in taken  # partly relevant is no negative
-    wide = mining.mine(world, toy.encoder, rules, toy.reranker)
+    wide = mining.mine(corpus, toy.encoder, toy.reranker, rules)
     known = wide.candidates[wide.candidates["rule"] == "known_positive"]
-    assert ("meaning 1 text 0", "meaning 2 text 0") in pairs_of(world, wide, known)
+    assert ("meaning 1 text 0", "meaning 2 text 0") in pairs_of(corpus, wide, known)
 
 
 def test_order_of_the_tables_changes_nothing(toy, rules):
-    rules = rules.model_copy(update={"sampling": "random"})
-    expected = groups.groups(toy.world, mining.mine(toy.world, toy.encoder, rules, toy.reranker), rules, toy.reranker)
+    rules = replace(rules, sampling="random")
+    mined = mining.mine(toy.corpus, toy.encoder, toy.reranker, rules)
+    expected = groups.training_groups(toy.corpus, mined, toy.reranker, max_positives=10)
     for name in ("texts", "edges", "clusters"):
         setattr(toy, name, getattr(toy, name).sample(frac=1, random_state=1))
-    got = groups.groups(toy.world, mining.mine(toy.world, toy.encoder, rules, toy.reranker), rules, toy.reranker)
+    mined = mining.mine(toy.corpus, toy.encoder, toy.reranker, rules)
+    got = groups.training_groups(toy.corpus, mined, toy.reranker, max_positives=10)
     pd.testing.assert_frame_equal(got, expected)
 
 
 @pytest.mark.parametrize("sampling", ["top", "random", "band"])
 def test_sampling(toy, rules, sampling):
-    rules = rules.model_copy(update={"sampling": sampling, "margin": None})
-    mined = mining.mine(toy.world, toy.encoder, rules, None)
+    rules = replace(rules, sampling=sampling, margin=None)
+    mined = mining.mine(toy.corpus, toy.encoder, None, rules)
     passed = mined.candidates[mined.candidates["rule"] == ""]
     place = passed.groupby("query").cumcount() / passed.groupby("query")["rank"].transform("size")
     places = place[passed["taken"]].groupby(passed["query"]).agg(list)
@@ -179,57 +203,54 @@ def test_sampling(toy, rules, sampling):
         assert all([int(p * 3) for p in row] == [0, 1, 2] for row in places)
     else:
         assert 0.3 < np.mean([np.mean(row) for row in places]) < 0.7
-    other = mining.mine(toy.world, toy.encoder, rules.model_copy(update={"seed": 7}), None)
+    other = mining.mine(toy.corpus, toy.encoder, None, replace(rules, seed=7))
     same = other.candidates["taken"].equals(mined.candidates["taken"])
     assert same == (sampling == "top")
 
 
 def test_fewer_rather_than_duplicates_or_random(toy, rules):
-    rules = rules.model_copy(update={"num_negatives": 50, "rank_max": 10})
-    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
+    rules = replace(rules, num_negatives=50, rank_max=10)
+    mined = mining.mine(toy.corpus, toy.encoder, toy.reranker, rules)
     assert (mined.negatives["rank"] > 0).all()
     assert not mined.negatives.duplicated(["query", "candidate"]).any()
-    assert measure.coverage(mined, rules)["full"] == 0
+    assert measure.coverage(mined)["full"] == 0
 
 
 def test_random_texts_only_when_asked(toy, rules):
-    rules = rules.model_copy(update={"num_negatives": 8, "rank_max": 6, "too_few": "random"})
-    world = toy.world
-    mined = mining.mine(world, toy.encoder, rules, toy.reranker)
-    assert measure.coverage(mined, rules)["full"] == 1
+    rules = replace(rules, num_negatives=8, rank_max=6, too_few="random")
+    corpus = toy.corpus
+    mined = mining.mine(corpus, toy.encoder, toy.reranker, rules)
+    assert measure.coverage(mined)["full"] == 1
     assert (mined.negatives["rank"] == 0).any()
-    assert measure.false_negatives(world, mined, toy.meanings) == 0
+    assert measure.false_negatives(corpus, mined, toy.meanings) == 0
     assert not mined.negatives.duplicated(["query", "candidate"]).any()
 
 
 def test_starved_training_is_said_aloud(toy, rules):
-    rules = rules.model_copy(update={"window_low": 0.9999})
-    mined = mining.mine(toy.world, toy.encoder, rules, None)
-    advice = measure.advice(mined, rules)
+    rules = replace(rules, window_low=0.9999)
+    mined = mining.mine(toy.corpus, toy.encoder, None, rules)
+    advice = measure.advice(mined)
     assert "below_window" in advice
     assert "lower window_low" in advice
-    assert groups.groups(toy.world, mined, rules)["neg"].map(len).eq(0).all()
-    assert (
-        measure.advice(mining.mine(toy.world, toy.encoder, rules.model_copy(update={"window_low": None}), None), rules)
-        == ""
-    )
+    assert groups.training_groups(toy.corpus, mined, max_positives=10)["neg"].map(len).eq(0).all()
+    assert measure.advice(mining.mine(toy.corpus, toy.encoder, None, rules, window_low=None)) == ""
 
 
 def test_no_positives_is_an_input_error(toy, rules):
     toy.edges = toy.edges[:0]
     with pytest.raises(InputError, match="no positives"):
-        mining.mine(toy.world, toy.encoder, rules)
+        mining.mine(toy.corpus, toy.encoder, rules=rules)
 
 
 def test_unknown_ids_in_edges_are_an_input_error(toy):
     toy.edges.loc[0, "a_id"] = "0" * 16
     with pytest.raises(InputError, match="text_id"):
-        World.of(toy.texts, toy.edges, toy.clusters)
+        Corpus.of(toy.texts, toy.edges, toy.clusters)
 
 
 def test_missed_positives_join_the_graph(toy, rules):
-    mined = mining.mine(toy.world, toy.encoder, rules, toy.reranker)
-    missed = promotion.missed_positives(toy.world, mined)
+    mined = mining.mine(toy.corpus, toy.encoder, toy.reranker, rules)
+    missed = promotion.missed_positives(toy.corpus, mined)
     assert len(missed) > 0
     meaning = {text_id(text): name for text, name in toy.meaning.items()}
     assert all(meaning[row.a_id] == meaning[row.b_id] for row in missed.itertuples())
@@ -245,17 +266,17 @@ def test_one_direction_is_not_enough(toy, rules):
     a, b = "meaning 0 text 0", "meaning 1 text 0"
     reranker = toy.reranker
     reranker.scores = {(a, b): 0.99}
-    world = toy.world
-    mined = mining.mine(world, toy.encoder, rules.model_copy(update={"margin": None, "rank_max": 55}), reranker)
-    missed = promotion.missed_positives(world, mined)
+    corpus = toy.corpus
+    mined = mining.mine(corpus, toy.encoder, reranker, replace(rules, margin=None, rank_max=55))
+    missed = promotion.missed_positives(corpus, mined)
     assert tuple(sorted((text_id(a), text_id(b)))) not in set(zip(missed["a_id"], missed["b_id"], strict=True))
 
 
 def test_mutual_neighbors_are_each_others_nearest_training_texts(toy):
-    world = toy.world
-    found = promotion.mutual_neighbors(world, toy.encoder)
-    train = [name for name, split in zip(world.id, world.split, strict=True) if split == "train"]
-    text = dict(zip(world.id, world.text, strict=True))
+    corpus = toy.corpus
+    found = promotion.mutual_neighbors(corpus, toy.encoder)
+    train = [name for name, split in zip(corpus.id, corpus.split, strict=True) if split == "train"]
+    text = dict(zip(corpus.id, corpus.text, strict=True))
     rows = toy.encoder.encode([text[name] for name in train])
     similarity = rows @ rows.T
     np.fill_diagonal(similarity, -1)
@@ -273,11 +294,11 @@ def test_mutual_neighbors_are_each_others_nearest_training_texts(toy):
 
 
 def test_the_reranker_may_veto_neighbors(toy):
-    all_of_them = promotion.mutual_neighbors(toy.world, toy.encoder, toy.reranker)
-    a, b = (toy.world.text[toy.world.id == all_of_them.loc[0, side]][0] for side in ("a_id", "b_id"))
+    all_of_them = promotion.mutual_neighbors(toy.corpus, toy.encoder, toy.reranker)
+    a, b = (toy.corpus.text[toy.corpus.id == all_of_them.loc[0, side]][0] for side in ("a_id", "b_id"))
     reranker = toy.reranker
     reranker.scores = {(b, a): 0.1}  # one direction is enough
-    kept = promotion.mutual_neighbors(toy.world, toy.encoder, reranker, veto=0.3)
+    kept = promotion.mutual_neighbors(toy.corpus, toy.encoder, reranker, veto=0.3)
     names = {text_id(text): meaning for text, meaning in toy.meaning.items()}
     same = all_of_them["a_id"].map(names) == all_of_them["b_id"].map(names)
     same[0] = False
@@ -321,10 +342,10 @@ def test_verdicts_hold(toy, rules):
     a, b, c = "meaning 0 text 0", "meaning 0 text 3", "meaning 0 text 4"
     key = {(x, y): tuple(sorted((text_id(x), text_id(y)))) for x, y in ((a, b), (a, c))}
     verdicts = {key[a, b]: "same", key[a, c]: "different"}
-    world = toy.world
-    mined = mining.mine(world, toy.encoder, rules, toy.reranker, verdicts=verdicts)
-    assert (a, c) in pairs_of(world, mined, mined.negatives)
-    missed = promotion.missed_positives(world, mined)
+    corpus = toy.corpus
+    mined = mining.mine(corpus, toy.encoder, toy.reranker, rules, verdicts=verdicts)
+    assert (a, c) in pairs_of(corpus, mined, mined.negatives)
+    missed = promotion.missed_positives(corpus, mined)
     edges, clusters, _ = promote(toy.edges, toy.clusters, missed, verdicts)
     given = edges[edges["source"] == "given"]
     assert key[a, b] in set(zip(given["a_id"], given["b_id"], strict=True))
@@ -333,46 +354,48 @@ def test_verdicts_hold(toy, rules):
 
 
 def test_doubtful_candidates_are_for_a_person(toy, rules):
-    world, reranker = toy.world, toy.reranker
-    plain = mining.mine(world, toy.encoder, rules, reranker)
-    a, b = min(pairs_of(world, plain, plain.negatives))
+    corpus, reranker = toy.corpus, toy.reranker
+    plain = mining.mine(corpus, toy.encoder, reranker, rules)
+    a, b = min(pairs_of(corpus, plain, plain.negatives))
     reranker.scores = {(a, b): 0.6, (b, a): 0.4}
-    mined = mining.mine(world, toy.encoder, rules.model_copy(update={"margin": None, "rank_max": 55}), reranker)
-    table = promotion.doubtful(world, mined, rules)
+    mined = mining.mine(corpus, toy.encoder, reranker, replace(rules, margin=None, rank_max=55))
+    table = promotion.doubtful(corpus, mined, limit=200)
     rows = table[(table["query"].isin([a, b])) & table["candidate"].isin([a, b])]
     assert len(rows) == 1  # one row a pair, not one a direction
     assert rows["reason"].tolist() == ["the reranker is not sure"]
-    assert len(promotion.doubtful(world, mined, rules.model_copy(update={"review_limit": 1}))) == 1
+    assert len(promotion.doubtful(corpus, mined, limit=1)) == 1
 
 
 def test_without_a_margin_what_is_as_near_as_a_positive_trains_and_is_shown_to_a_person(toy, rules):
-    free = rules.model_copy(update={"margin": None, "max_false_negatives": None})
-    mined = mining.mine(toy.world, toy.encoder, free, None)
+    free = replace(rules, margin=None, max_false_negatives=None)
+    mined = mining.mine(toy.corpus, toy.encoder, None, free)
     assert set(mined.candidates["rule"]) <= {"", "known_positive", "same_cluster"}
-    shown = set(promotion.doubtful(toy.world, mined, free)[["query", "candidate"]].itertuples(index=False, name=None))
+    shown = set(
+        promotion.doubtful(toy.corpus, mined, limit=200)[["query", "candidate"]].itertuples(index=False, name=None)
+    )
     near = mined.negatives[mined.negatives["whitened"] > mined.cuts[-1]]
     anchor = mined.queries["anchor"].to_numpy()[near["query"]]
-    pairs = set(zip(toy.world.text[anchor], toy.world.text[near["candidate"]], strict=True))
+    pairs = set(zip(toy.corpus.text[anchor], toy.corpus.text[near["candidate"]], strict=True))
     assert pairs
     assert shown <= pairs
     assert {frozenset(pair) for pair in shown} == {frozenset(pair) for pair in pairs}
 
 
 def test_ablation_names_what_each_rule_buys(toy, rules):
-    table = measure.ablation(toy.world, toy.encoder, rules, toy.reranker, toy.meanings).set_index("setting")
+    table = measure.ablation(toy.corpus, toy.encoder, toy.reranker, rules, truth=toy.meanings).set_index("setting")
     assert table.loc["all rules", "false_negatives"] == 0
     assert table.loc["without any of them", "false_negatives"] > 0.2
     assert table.loc["without any of them", "doubted"] > table.loc["all rules", "doubted"]
 
 
-def test_what_an_approximate_index_misses_is_measured(toy, rules):
-    exact = rules.model_copy(update={"index": "Flat"})
-    assert measure.search_quality(toy.world, toy.encoder, exact, k=30).empty
+def test_what_an_approximate_index_misses_is_measured(toy):
+    assert measure.search_quality(toy.corpus, toy.encoder, Search("Flat"), seed=42, k=30).empty
     one, all_ = (
         measure.search_quality(
-            toy.world,
+            toy.corpus,
             toy.encoder,
-            rules.model_copy(update={"index": "IVF4,Flat", "search_params": {"nprobe": lists}}),
+            Search("IVF4,Flat", {"nprobe": lists}),
+            seed=42,
             k=30,
         ).iloc[0]
         for lists in (1, 4)

@@ -11,6 +11,6 @@ def test_what_nobody_knows_is_not_called_wrong(toy):
     missed = pd.DataFrame([(text_id(a), text_id(b), 0.9, "recall") for a, b in pairs])
     missed.columns = ["a_id", "b_id", "score", "source"]
     truth = {text_id(text): toy.meaning[text] for text in names[:3]}
-    assert promotion.shown(toy.world, missed, truth)["truly the same"].tolist() == ["yes", "no", "unknown"]
-    assert "truly the same" not in promotion.shown(toy.world, missed)
-    assert promotion.shown(toy.world, missed.head(0), truth).empty
+    assert promotion.examples(toy.corpus, missed, truth)["truly the same"].tolist() == ["yes", "no", "unknown"]
+    assert "truly the same" not in promotion.examples(toy.corpus, missed)
+    assert promotion.examples(toy.corpus, missed.head(0), truth).empty

@@ -76,7 +76,7 @@ def test_verdicts_are_never_lost(tmp_path):
     first.loc[0, "verdict"] = "different"
     review.write_review(file, first)
     for _ in range(2):
-        judged = review.collect(file, None, tmp_path / "missing.csv")
+        judged = review.read_verdicts(file, None, tmp_path / "missing.csv")
         merged = review.merge(
             judged, rows(("b", "a"), ("e", "f"))[["query", "candidate", "similarity", "reranker", "reason"]]
         )

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bgetune.config.stages import Train
 from bgetune.scoring import stores
 from bgetune.training.save import model_card, save
 
@@ -100,7 +99,8 @@ def test_the_card_gets_the_numbers(rows, tmp_path):
 
     folder = tmp_path / "tuned"
     save(SentenceTransformer(str(tiny.save_sentence_transformer(tmp_path / "base")), device="cpu"), folder)
-    card = model_card(folder, Train(model="x/y"), {}, pd.DataFrame({"tuned": [0.5]}, ["auc"]), "shop")
+    result = pd.DataFrame({"tuned": [0.5]}, ["auc"])
+    card = model_card(folder, "x/y", parameters={}, counts={}, result=result, run_name="shop")
     complete = stores.complete(card, rows)
     assert f"| {rows[0]['cosine']:.6f} | {rows[0]['meaning']} |" in complete
     assert json.dumps(round(rows[0]["bounds"]["elasticsearch_min_score"], 6)) in complete

@@ -75,7 +75,7 @@ def candidates(
     return both.head(max_pairs).reset_index(drop=True), max(len(both) - max_pairs, 0)
 
 
-def least_sure(edges: pd.DataFrame, max_pairs: int) -> pd.DataFrame:
+def least_certain(edges: pd.DataFrame, max_pairs: int) -> pd.DataFrame:
     """The edges that a log alone speaks for, at most `max_pairs` of them, those of the lowest weight first."""
     of_log = edges.source.isin(LOG_SOURCES)
     elsewhere = pd.MultiIndex.from_frame(edges.loc[~of_log, ["a_id", "b_id"]])
@@ -83,7 +83,7 @@ def least_sure(edges: pd.DataFrame, max_pairs: int) -> pd.DataFrame:
     return edges[alone].sort_values(["weight", "a_id", "b_id"]).head(max(max_pairs, 0))
 
 
-def read(pairs: pd.DataFrame, texts: pd.DataFrame, reranker: Reranker) -> pd.DataFrame:
+def rerank(pairs: pd.DataFrame, texts: pd.DataFrame, reranker: Reranker) -> pd.DataFrame:
     """The pairs with `score`, the reranker's lower score of the two directions, and the weight that follows from it.
 
     Args:
@@ -97,7 +97,7 @@ def read(pairs: pd.DataFrame, texts: pd.DataFrame, reranker: Reranker) -> pd.Dat
     return pairs.assign(score=lower, weight=np.maximum(pairs.source.map(SOURCES).astype(float) * lower, 1e-6))
 
 
-def spokesmen(pairs: pd.DataFrame, clusters: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
+def representatives(pairs: pd.DataFrame, clusters: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
     """For each pair, the most frequent texts of the two clusters that it would join (queries before documents).
 
     Two texts made from one template (answers that differ in one word) look alike to any model; what people ask to get
@@ -123,12 +123,12 @@ def confirm(
     a model proposed it, and where both clusters have several texts: one wrong edge would make them all positives.
 
     Args:
-        asked: a_id, b_id, source, score (see `read`).
+        asked: a_id, b_id, source, score (see `rerank`).
         score: both directions of a pair need it.
         veto: a score below it in one direction forbids.
     """
     confirmed = asked[asked.score >= score]
-    joined = read(spokesmen(confirmed, clusters, texts), texts, reranker).score
+    joined = rerank(representatives(confirmed, clusters, texts), texts, reranker).score
     confirmed = confirmed.assign(joined=joined)
     alone = clusters.loc[~clusters.cluster_id.duplicated(keep=False), "text_id"]
     strict = (confirmed.source == "recall") | ~(confirmed.a_id.isin(alone) | confirmed.b_id.isin(alone))

@@ -1,6 +1,13 @@
 """Hard negatives without false negatives: notebook 03.
 
-`world` holds a run's tables as arrays, `space` their vectors, `mining` searches candidates and applies the rules,
-`promotion` adds missed positives to the graph, `groups` and `heldout` are what the later notebooks read, `measure` what
-the report shows, `review` the file in which a person judges doubtful pairs.
+- `corpus`: a run's tables as arrays;
+- `space`: their vectors;
+- `rules`: what decides, and how the nearest texts are searched;
+- `candidates`: the nearest texts of every query;
+- `risk`: the probability that a candidate is an unknown positive;
+- `mining`: candidates -> rules -> hard negatives;
+- `promotion`: missed positives for the graph, doubtful pairs for people;
+- `review`: the file in which people label doubtful pairs;
+- `groups`, `heldout`: what notebooks 04 and 05 read;
+- `measure`: what the report shows.
 """

@@ -1,4 +1,4 @@
-"""Pairs that no training sees, for judging models and calibrating scores."""
+"""Held-out pairs of dev and test, for evaluation and calibration."""
 
 from __future__ import annotations
 
@@ -8,92 +8,104 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bgetune.config.stages import HardNegatives
 from bgetune.data.draw import draw
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
-from bgetune.negatives.mining import for_judging, mine
-from bgetune.negatives.world import World
+from bgetune.negatives.corpus import Corpus
+from bgetune.negatives.mining import mine
+from bgetune.negatives.rules import Rules, Search
 
 MACHINE_MADE = ("back_translation", "generated")
-"""Sources whose pairs train, and never judge."""
+"""Sources whose pairs are used for training only."""
 
 COLUMNS = {"query_id": str, "text_id": str, "label": "int64", "kind": str, "split": str}
 
 
-def heldout(
-    world: World,
+def heldout_pairs(
+    corpus: Corpus,
     encoder: Encoder,
-    rules: HardNegatives,
     reranker: Reranker | None = None,
+    rules: Rules = Rules(),
+    *,
+    search: Search = Search(),
+    per_cluster: int,
     verdicts: Mapping[tuple[str, str], str] | None = None,
 ) -> pd.DataFrame:
-    """Pairs of the dev and test clusters for judging: as many hard negatives and random pairs as positives, at most.
+    """Pairs of dev and test clusters: positives, and at most as many hard negatives and as many random pairs.
 
-    Hard negatives are the nearest texts of other clusters that the reranker does not doubt. The window does not apply:
-    it reads the base model's scores, and pairs chosen by it would flatter or blame that model. (Without a reranker the
-    margin is all there is against false negatives; it does apply, also where training goes without.) Machine-made
-    paraphrases judge nothing.
+    Hard negatives are the nearest texts of other clusters that the reranker does not doubt. The similarity window does
+    not apply: it reads the scores of the base model, and pairs chosen by them would bias the comparison with it.
+    Without a reranker, the margin protects from false negatives, even where training uses none. Machine-made
+    paraphrases are left out.
+
+    Args:
+        rules: of the training negatives; `Rules.for_evaluation` says what is different here.
+        per_cluster: maximum number of positive pairs of a cluster.
+        verdicts: see `mining.mine`.
 
     Returns:
-        The table `heldout`; no rows where no positive pair fell into dev or test.
+        The table `heldout` (query_id, text_id, label, kind, split); empty if dev and test hold no positive pair.
     """
-    rules = for_judging(rules)
-    machine = world.positives["source"].isin(MACHINE_MADE)
-    natural = set(world.positives.loc[~machine, "anchor"]) | set(world.positives.loc[~machine, "positive"])
-    made = (set(world.positives["anchor"]) | set(world.positives["positive"])) - natural
-    world = replace(world, positives=world.positives[~machine])
+    rules = rules.for_evaluation()
+    machine = corpus.positives["source"].isin(MACHINE_MADE)
+    natural = set(corpus.positives.loc[~machine, "anchor"]) | set(corpus.positives.loc[~machine, "positive"])
+    made = (set(corpus.positives["anchor"]) | set(corpus.positives["positive"])) - natural
+    corpus = replace(corpus, positives=corpus.positives[~machine])
     parts = []
     for split in ("dev", "test"):
-        pairs = _judging_positives(world, split, rules)
+        pairs = _positive_pairs(corpus, split, rules.seed, per_cluster)
         if pairs.empty:
             continue
-        mined = mine(world, encoder, rules, reranker, split=split, verdicts=verdicts)
+        mined = mine(corpus, encoder, reranker, rules, search=search, split=split, verdicts=verdicts)
         hard = mined.negatives.assign(query=mined.queries["anchor"].to_numpy()[mined.negatives["query"]])
         hard = hard[hard["query"].isin(pairs["query"]) & ~hard["candidate"].isin(made)]
         hard = hard.sort_values(["query", "rank"]).drop_duplicates(["query", "candidate"])
         hard["turn"] = hard.groupby("query").cumcount()
-        hard["draw"] = _pair_draws(world, rules.seed, hard["query"], hard["candidate"])
+        hard["draw"] = _pair_draws(corpus, rules.seed, hard["query"], hard["candidate"])
         hard = hard.sort_values(["turn", "draw"]).head(len(pairs))
         taken = set(zip(hard["query"], hard["candidate"], strict=True))
-        random = _random_pairs(world, split, pairs, rules.seed, exclude=taken, made=made)
+        random = _random_pairs(corpus, split, pairs, rules.seed, exclude=taken, made=made)
         for kind, rows in (("positive", pairs), ("hard_negative", hard), ("random", random)):
-            part = {"query_id": world.id[rows["query"]], "text_id": world.id[rows["candidate"]]}
+            part = {"query_id": corpus.id[rows["query"]], "text_id": corpus.id[rows["candidate"]]}
             parts.append(pd.DataFrame(part).assign(label=int(kind == "positive"), kind=kind, split=split))
     table = pd.concat([pd.DataFrame(columns=COLUMNS), *parts], ignore_index=True).astype(COLUMNS)
     return table.sort_values(["split", "kind", "query_id", "text_id"], ignore_index=True)
 
 
-def _judging_positives(world: World, split: str, rules: HardNegatives) -> pd.DataFrame:
-    """Positive pairs of a split, one direction each, at most `heldout_per_cluster` of a cluster: query, candidate."""
-    pairs = world.positives.rename(columns={"anchor": "query", "positive": "candidate"})
-    pairs = pairs[(world.split[pairs["query"]] == split) & (world.split[pairs["candidate"]] == split)].copy()
-    pairs["draw"] = _pair_draws(world, rules.seed, pairs["query"], pairs["candidate"])
+def _positive_pairs(corpus: Corpus, split: str, seed: int, per_cluster: int) -> pd.DataFrame:
+    """Positive pairs of a split, one direction each, at most `per_cluster` of a cluster: query, candidate."""
+    pairs = corpus.positives.rename(columns={"anchor": "query", "positive": "candidate"})
+    pairs = pairs[(corpus.split[pairs["query"]] == split) & (corpus.split[pairs["candidate"]] == split)].copy()
+    pairs["draw"] = _pair_draws(corpus, seed, pairs["query"], pairs["candidate"])
     pairs["low"], pairs["high"] = pairs[["query", "candidate"]].min(axis=1), pairs[["query", "candidate"]].max(axis=1)
     pairs = pairs.sort_values("draw").drop_duplicates(["low", "high"])
-    pairs["cluster"] = world.cluster[pairs["query"]]
-    pairs = pairs[pairs.groupby("cluster").cumcount() < rules.heldout_per_cluster]
+    pairs["cluster"] = corpus.cluster[pairs["query"]]
+    pairs = pairs[pairs.groupby("cluster").cumcount() < per_cluster]
     return pairs[["query", "candidate"]].sort_values(["query", "candidate"], ignore_index=True)
 
 
 def _random_pairs(
-    world: World, split: str, pairs: pd.DataFrame, seed: int, exclude: set[tuple[int, int]], made: set[int]
+    corpus: Corpus, split: str, pairs: pd.DataFrame, seed: int, exclude: set[tuple[int, int]], made: set[int]
 ) -> pd.DataFrame:
-    """For each positive pair its query with a random text of another cluster, of the same kind as the positive."""
+    """For each positive pair, its query and a random text of another cluster, of the same kind as the positive.
+
+    Adds the pairs it returns to `exclude`.
+    """
     rows = []
-    usable = (world.split == split) & ~np.isin(np.arange(len(world.texts)), list(made))
-    pools = {kind: np.flatnonzero(usable & (world.kind == kind)) for kind in ("query", "document")}
+    usable = (corpus.split == split) & ~np.isin(np.arange(len(corpus.texts)), list(made))
+    pools = {kind: np.flatnonzero(usable & (corpus.kind == kind)) for kind in ("query", "document")}
     for query, own in zip(pairs["query"], pairs["candidate"], strict=True):
-        pool = pools[world.kind[own]]
-        lots = np.random.default_rng([seed, int(world.id[query], 16), int(world.id[own], 16)])
-        for text in pool[lots.integers(len(pool), size=20)] if len(pool) else ():
+        pool = pools[corpus.kind[own]]
+        rng = np.random.default_rng([seed, int(corpus.id[query], 16), int(corpus.id[own], 16)])
+        for text in pool[rng.integers(len(pool), size=20)] if len(pool) else ():
             pair = (query, int(text))
-            if world.cluster[text] != world.cluster[query] and pair not in exclude and not world.labels.get(pair):
+            if corpus.cluster[text] != corpus.cluster[query] and pair not in exclude and not corpus.labels.get(pair):
                 exclude.add(pair)
                 rows.append(pair)
                 break
     return pd.DataFrame(rows, columns=["query", "candidate"])
 
 
-def _pair_draws(world: World, seed: int, queries: pd.Series, candidates: pd.Series) -> list[float]:
-    return [draw(seed, world.id[q], world.id[c]) for q, c in zip(queries, candidates, strict=True)]
+def _pair_draws(corpus: Corpus, seed: int, queries: pd.Series, candidates: pd.Series) -> list[float]:
+    """A random number in [0, 1) for each pair that depends on seed and pair alone."""
+    return [draw(seed, corpus.id[q], corpus.id[c]) for q, c in zip(queries, candidates, strict=True)]

@@ -1,28 +1,34 @@
-"""What the report shows: the yield of each rule, what each buys, and the truth where it is known."""
+"""Tables and sentences of the report: how many candidates each rule rejects and what each rule gains."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bgetune.config.stages import HardNegatives
 from bgetune.metrics.truth import same_meaning
 from bgetune.models.encoder import Encoder
-from bgetune.models.index import recall, search
+from bgetune.models.index import recall
 from bgetune.models.reranker import Reranker
-from bgetune.negatives.mining import RULES, Mined, ask, for_judging, mine
-from bgetune.negatives.world import World
+from bgetune.negatives.corpus import Corpus
+from bgetune.negatives.mining import Mined, mine, score_pairs
+from bgetune.negatives.risk import Risk
+from bgetune.negatives.rules import REASONS, Rules, Search
 
 EXPECTED = ("expected_false_negatives", "expected_false_negatives_low", "expected_false_negatives_high")
 
 
 def rule_yields(mined: Mined) -> pd.DataFrame:
-    """What became of the candidates: rule, candidates, share, queries (that lost one or more by it), why."""
+    """How many candidates each rule rejects, how many are taken, and how many are left.
+
+    Returns:
+        rule, candidates, share (of all candidates), queries (that lost one or more candidates by the rule), why.
+    """
     found = mined.candidates[mined.candidates["rank"] > 0]
     rows = []
-    for rule, why in RULES.items():
+    for rule, why in REASONS.items():
         lost = found[found["rule"] == rule]
         rows.append((rule, len(lost), lost["query"].nunique(), why))
     spare = found[found["rule"].eq("") & ~found["taken"]]
@@ -34,53 +40,55 @@ def rule_yields(mined: Mined) -> pd.DataFrame:
     return table
 
 
-def coverage(mined: Mined, rules: HardNegatives) -> dict[str, float]:
-    """How well the queries are served: queries, with_negatives and full (shares), negatives_per_query, similarity.
+def coverage(mined: Mined) -> dict[str, float]:
+    """How many negatives the queries have.
 
-    Where it can be estimated, the share of the negatives that are expected to be unknown positives, too:
-    expected_false_negatives, and its 90 % interval (_low, _high).
+    Returns:
+        queries, with_negatives (share of the queries with a negative), full (share with `num_negatives`),
+        negatives_per_query, similarity (mean of the negatives). Where it can be estimated, expected_false_negatives
+        (the share of the negatives that are expected to be unknown positives) and its 90 % interval (_low, _high).
     """
     count = mined.negatives.groupby("query").size().reindex(range(len(mined.queries)), fill_value=0)
     return {
         "queries": len(count),
         "with_negatives": float((count > 0).mean()),
-        "full": float((count == rules.num_negatives).mean()),
+        "full": float((count == mined.rules.num_negatives).mean()),
         "negatives_per_query": float(count.mean()),
         "similarity": float(mined.negatives["similarity"].mean()),
     } | ({} if mined.expected is None else dict(zip(EXPECTED, mined.expected, strict=True)))
 
 
-def risk_table(
-    world: World, mined: Mined, rules: HardNegatives, truth: Mapping[str, str] | None = None
-) -> pd.DataFrame:
-    """What is expected of the negatives and, without any rule, of the nearest texts; the truth where it is known.
+def risk_table(corpus: Corpus, mined: Mined, truth: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Expected shares of unknown positives: among the nearest texts, without any rule, and among the negatives.
 
     Returns:
-        Two rows: what, expected (share of unknown positives), low, high (90 % interval), true (NaN where not known).
+        Two rows: what, expected (share), low, high (90 % interval), true (share by the truth, NaN without one).
     """
+    wanted = mined.rules.num_negatives
     unknown = mined.candidates[~mined.candidates["rule"].isin(["known_positive", "same_cluster"])]
     unknown = unknown[unknown["label"].isna() & unknown["rank"].gt(0)]
-    nearest = unknown[unknown.groupby("query").cumcount() < rules.num_negatives]
+    nearest = unknown[unknown.groupby("query").cumcount() < wanted]
     rows = []
     for what, expected, pairs in (
-        (f"the {rules.num_negatives} nearest texts of each query", mined.risks.nearest, nearest),
+        (f"the {wanted} nearest texts of each query", mined.risks.nearest, nearest),
         ("the hard negatives", mined.expected, mined.negatives),
     ):
-        true = np.nan if truth is None else false_negatives(world, mined, truth, pairs)
+        true = np.nan if truth is None else false_negatives(corpus, mined, truth, pairs)
         rows.append((what, *(expected or (np.nan,) * 3), true))
     return pd.DataFrame(rows, columns=["what", "expected", "low", "high", "true"])
 
 
-def risk_words(mined: Mined, rules: HardNegatives) -> str:
-    """In words: what is expected of the negatives, or why nothing can be."""
+def risk_sentence(mined: Mined) -> str:
+    """A sentence with the expected share of false negatives, or why it cannot be estimated."""
     if mined.expected is not None:
         share, low, high = mined.expected
         known = "; ".join(
             f"of the positives among {kind} texts about {risk.known_share:.0%} are known "
             f"({risk.interval[0]:.0%} to {risk.interval[1]:.0%})"
             for kind, risk in mined.risks.by_kind.items()
+            if isinstance(risk, Risk)
         )
-        served = coverage(mined, rules)["with_negatives"]
+        served = coverage(mined)["with_negatives"]
         none = "" if served else " No text was safe enough: training goes without hard negatives."
         return f"Expected false negatives: {share:.1%} of the negatives ({low:.1%} to {high:.1%}); {known}.{none}"
     reasons = "; ".join(f"{kind}: {reason}" for kind, reason in mined.risks.reasons.items())
@@ -95,9 +103,9 @@ def as_row(values: Mapping[str, float]) -> pd.DataFrame:
     return pd.DataFrame([dict(values)])
 
 
-def advice(mined: Mined, rules: HardNegatives, least: float = 0.8) -> str:
-    """What to change when too few queries have negatives; "" when enough have."""
-    share = coverage(mined, rules)["with_negatives"]
+def advice(mined: Mined, least: float = 0.8) -> str:
+    """Which parameter to change if less than the share `least` of the queries have negatives; "" otherwise."""
+    share = coverage(mined)["with_negatives"]
     if share >= least:
         return ""
     starved = mined.candidates[~mined.candidates["query"].isin(mined.negatives["query"])]
@@ -122,7 +130,11 @@ def advice(mined: Mined, rules: HardNegatives, least: float = 0.8) -> str:
 
 
 def similarities(mined: Mined) -> dict[str, dict[str, np.ndarray]]:
-    """Of positives, nearest candidates and negatives: similarities as the model scores, and after whitening."""
+    """Similarities of positives, candidates and negatives, for a plot.
+
+    Returns:
+        Title of a panel (as the model scores; after whitening) -> name of a group of pairs -> (n,) float64.
+    """
     panels = {}
     for title, positives, column in (
         ("As the model scores", "similarities", "similarity"),
@@ -137,78 +149,98 @@ def similarities(mined: Mined) -> dict[str, dict[str, np.ndarray]]:
 
 
 def search_quality(
-    world: World, encoder: Encoder, rules: HardNegatives, sample: int = 500, k: int = 20
+    corpus: Corpus, encoder: Encoder, search: Search = Search(), *, seed: int, sample: int = 500, k: int = 20
 ) -> pd.DataFrame:
-    """What is lost by an index that is not exact and by a precision that is not float32, on a sample of the texts.
+    """Recall of an approximate index and of a precision other than float32, on a sample of the training texts.
+
+    Args:
+        seed: of the sample, and of an index that needs training.
+        sample: number of texts to search with.
+        k: number of nearest texts to compare.
 
     Returns:
-        One row each, none where nothing is lost: what, texts searched, queries, overlap (the share of the exact
-        `k` nearest of a query that are found).
+        A row for the index if it is not exact, and a row for the precision if it is not float32: what, texts (that are
+        searched), queries, overlap (the share of the exact `k` nearest texts that are found).
     """
-    texts = world.text[world.split == "train"]
-    drawn = np.sort(np.random.default_rng(rules.seed).permutation(len(texts))[:sample])
+    texts = corpus.text[corpus.split == "train"]
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(texts))[:sample])
     rows = []
-    if rules.index != "Flat":
-        vectors = encoder.encode(texts)
-        options = {"search_params": rules.search_params, "memory_mb": rules.memory_mb, "seed": rules.seed}
-        found, exact = (search(vectors[drawn], vectors, k, name, **options) for name in (rules.index, "Flat"))
-        rows.append((f"index {rules.index} for Flat", len(texts), len(drawn), recall(found[1], exact[1])))
+    flat = Search(index="Flat", memory_mb=search.memory_mb)
+    if search.index != "Flat":
+        vectors = encoder.encode(texts.tolist())
+        found, exact = (way.nearest(vectors[drawn], vectors, k, seed=seed)[1] for way in (search, flat))
+        rows.append((f"index {search.index} for Flat", len(texts), len(drawn), recall(found, exact)))
     if encoder.precision != "float32":
-        settings = {name: getattr(encoder, name) for name in ("prompts", "max_length", "device")} | {"cache_dir": None}
-        encoders = encoder, Encoder(encoder.folder, **settings)
-        found, exact = (search(v, v, k)[1] for v in (e.encode(texts[drawn], progress=False) for e in encoders))
+        reference = Encoder(
+            encoder.folder,
+            prompts=encoder.prompts,
+            max_length=encoder.max_length,
+            device=encoder.device,
+            cache_dir=None,
+        )
+        vectors, exact_vectors = (some.encode(texts[drawn].tolist(), progress=False) for some in (encoder, reference))
+        found, exact = (flat.nearest(rows_, rows_, k, seed=seed)[1] for rows_ in (vectors, exact_vectors))
         rows.append((f"{encoder.precision} for float32", len(drawn), len(drawn), recall(found, exact)))
     return pd.DataFrame(rows, columns=["what", "texts", "queries", f"overlap of the {k} nearest"])
 
 
-def examples(world: World, mined: Mined, count: int = 8) -> pd.DataFrame:
-    """Some queries, spread over the data, with a positive of each and its negatives."""
+def examples(corpus: Corpus, mined: Mined, count: int = 8) -> pd.DataFrame:
+    """`count` queries, spread over the data, each with a positive and its hard negatives, as texts."""
     served = sorted(mined.negatives["query"].unique())
     rows = []
     for query in served[:: max(len(served) // count, 1)][:count]:
         taken = mined.negatives[mined.negatives["query"] == query].sort_values("rank")
         row = mined.queries.loc[query]
-        negatives = [f"{world.text[n]} ({s:.2f})" for n, s in zip(taken["candidate"], taken["similarity"], strict=True)]
-        positive = f"{world.text[row['positives'][0]]} ({row['similarities'][0]:.2f})"
-        rows.append((world.text[row["anchor"]], positive, "; ".join(negatives)))
+        negatives = [
+            f"{corpus.text[n]} ({s:.2f})" for n, s in zip(taken["candidate"], taken["similarity"], strict=True)
+        ]
+        positive = f"{corpus.text[row['positives'][0]]} ({row['similarities'][0]:.2f})"
+        rows.append((corpus.text[row["anchor"]], positive, "; ".join(negatives)))
     return pd.DataFrame(rows, columns=["query", "a positive (similarity)", "hard negatives (similarity)"])
 
 
-def false_negatives(world: World, mined: Mined, truth: Mapping[str, str], pairs: pd.DataFrame | None = None) -> float:
-    """The share of the negatives that truly mean the same as their query; NaN where no truth is known.
+def false_negatives(corpus: Corpus, mined: Mined, truth: Mapping[str, str], pairs: pd.DataFrame | None = None) -> float:
+    """The share of the negatives that truly mean the same as their query; NaN if the truth knows none of them.
 
     Args:
         truth: text_id -> meaning; see `bgetune.metrics.truth`.
-        pairs: rows of `mined.candidates` to judge instead of the negatives.
+        pairs: rows of `mined.candidates` to evaluate instead of the negatives.
     """
     pairs = mined.negatives if pairs is None else pairs
-    query = world.id[mined.queries["anchor"].to_numpy()[pairs["query"]]]
-    negative = world.id[pairs["candidate"]]
+    query = corpus.id[mined.queries["anchor"].to_numpy()[pairs["query"]]]
+    negative = corpus.id[pairs["candidate"]]
     return float(same_meaning(pd.Series(query, dtype=str), pd.Series(negative, dtype=str), truth).mean())
 
 
 def ablation(
-    world: World,
+    corpus: Corpus,
     encoder: Encoder,
-    rules: HardNegatives,
-    reranker: Reranker | None,
+    reranker: Reranker | None = None,
+    rules: Rules = Rules(),
+    *,
+    search: Search = Search(),
     truth: Mapping[str, str] | None = None,
     verdicts: Mapping[tuple[str, str], str] | None = None,
     sample: int = 300,
 ) -> pd.DataFrame:
-    """What each rule buys: mining a sample of the queries again with one rule turned off.
+    """Ablation: mine for a sample of the queries with rules turned off.
+
+    Args:
+        truth: text_id -> meaning; see `bgetune.metrics.truth`.
+        verdicts: see `mining.mine`.
+        sample: number of queries.
 
     Returns:
-        One row a setting: queries with negatives, negatives a query, mean similarity, share of negatives that the
-        reranker doubts (score at or over 0.5) and, with a truth, share of false negatives.
+        One row for each setting: setting, the values of `coverage`; with a reranker, doubted (share of the negatives
+        that it scores 0.5 or higher); with a truth, false_negatives (share).
     """
     safe = {"max_false_negatives": None}
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "all rules": {},
         "without the cluster rule": {"cluster_rule": False},
         "without the window": {"window_low": None, "window_high": None},
         "probability instead of the veto": {"veto_score": None},
-        "margin instead of both": {"veto_score": None, **safe, "margin": for_judging(rules).margin},
+        "margin instead of both": {"veto_score": None, **safe, "margin": rules.for_evaluation().margin},
         "neither probability, margin nor veto": {"veto_score": None, **safe, "margin": None},
         "without any of them": {
             "cluster_rule": False, "window_low": None, "window_high": None, "margin": None, "veto_score": None,
@@ -217,12 +249,13 @@ def ablation(
     }  # fmt: skip
     rows = []
     for name, change in settings.items():
-        changed = rules.model_copy(update=change)
-        mined = mine(world, encoder, changed, reranker, verdicts=verdicts, sample=sample)
-        row = {"setting": name, **coverage(mined, changed)}
+        mined = mine(corpus, encoder, reranker, rules, search=search, verdicts=verdicts, sample=sample, **change)
+        row: dict[str, Any] = {"setting": name, **coverage(mined)}
         if reranker is not None:
-            row["doubted"] = float(pd.Series(ask(world, mined.queries, mined.negatives, reranker)).ge(0.5).mean())
+            row["doubted"] = float(
+                pd.Series(score_pairs(corpus, mined.queries, mined.negatives, reranker)).ge(0.5).mean()
+            )
         if truth is not None:
-            row["false_negatives"] = false_negatives(world, mined, truth)
+            row["false_negatives"] = false_negatives(corpus, mined, truth)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -1,91 +1,75 @@
-"""Candidates by search, and the rules that reject them.
+"""Hard-negative mining: search the nearest texts of every query and apply the rules that reject candidates.
 
-One search per query serves two ends: what the reranker confirms as a positive is a missed positive, the rest are
-candidates for negatives. A candidate must pass every rule; the first that rejects it is recorded.
+One search per query has two results: candidates that the reranker confirms are missed positives, the others are
+candidates for negatives. A candidate must pass every rule; the first rule that rejects it is recorded.
 
-A margin below the positives is the rule that fails on a drifted model. "At most 95 % of the positive's similarity"
-(NV-Retriever, arXiv 2407.15831) reads similarities that bunch: on bank questions the positives of a pretrained encoder
-score .78 and the nearest neighbours .93, so it rejects nearly all candidates of nearly all queries. Here similarities
-are measured after whitening (arXiv 2103.15316), which takes out what all texts have in common, and a candidate is
-compared with the positives of the whole data, not with the query's own and perhaps poor one: with weak ones (the 5th
-percentile) where a query has negatives enough below them, with typical ones (the median) where it would starve. On
-those bank questions, with half of the known positives hidden, top 5 of 100 candidates: no rule lets in 4.8 % known
-positives; the published rule 1.4 %, and it keeps negatives for 8 % of the queries; this one 0.6 %, and for 89 %.
+**Margin.** The published rule, "at most 95 % of the positive's similarity" (NV-Retriever, arXiv 2407.15831), fails
+where similarities bunch: on bank questions a pretrained encoder gives positives a mean similarity of .78 and the
+nearest neighbours .93, so the rule rejects nearly all candidates of nearly all queries. Here, similarities are measured
+after whitening (arXiv 2103.15316), which removes what all texts have in common, and a candidate is compared with the
+positives of the whole data instead of the query's own: with weak ones (5th percentile) if the query has enough
+candidates below them, else with typical ones (up to the median). On the bank questions, with half of the known
+positives hidden and the 5 nearest of 100 candidates taken: without a rule 4.8 % of the negatives are known positives;
+with the published rule 1.4 %, and 8 % of the queries have negatives; with this rule 0.6 %, and 89 % of the queries.
 
-For training, the probability of being an unknown positive (`risk`) takes its place, unless the profile gives a `margin`
-or nothing can be estimated. Where a reranker vetoes, its word lowers the probability and the margin rests. Held-out
-negatives, which judge, keep the margin.
+**Probability.** For training, the probability of being an unknown positive (`risk`) replaces the margin, unless
+`margin` is given or the probability cannot be estimated. Where a reranker vetoes, its score lowers the probability and
+the margin does not apply. Held-out negatives use the margin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bgetune.config.stages import HardNegatives
 from bgetune.data.draw import draw
 from bgetune.errors import InputError
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.negatives import risk
 from bgetune.negatives.candidates import known_positive, same_cluster
+from bgetune.negatives.corpus import Corpus, as_lists, queries_of
+from bgetune.negatives.rules import FALLBACK_MARGIN, Rules, Search
 from bgetune.negatives.space import SIMILARITY_DIGITS, Space
-from bgetune.negatives.world import World, as_lists, queries_of
-
-RULES = {
-    "known_positive": "an edge or a label says that it means the same",
-    "same_cluster": "it is in the query's cluster",
-    "missed_positive": "the reranker confirms it in both directions: promoted to a positive",
-    "rank": "outside rank_min to rank_max",
-    "below_window": "less similar than window_low: too easy",
-    "above_window": "more similar than window_high: too much like a positive",
-    "margin": "not a margin below the positives, after whitening",
-    "unknown_positive": "more probably an unknown positive than max_false_negatives allows",
-    "veto": "the reranker doubts that it is a negative",
-}
-"""The rules in their order: name -> why they reject."""
-
 
 REFERENCES = (0.05, 0.25, 0.5)
-"""Quantiles of the positives' whitened similarities that the margin is taken from, strictest first."""
-
-FALLBACK_MARGIN = 0.05
-"""Margin where a rule is needed and the profile gives none."""
+"""Quantiles of the positives' whitened similarities that the margin is measured from, strictest first."""
 
 SUSPECTS = 5
-"""Nearest candidates of a query that the reranker looks at in search of missed positives."""
+"""Number of nearest candidates of a query that the reranker scores to find missed positives."""
 
-ASKED = 200
-"""Known positives, and as many sure negatives, that say how far the reranker's veto is to be trusted."""
+VETO_SAMPLE = 200
+"""Number of known positives, and of certain negatives, on which the reranker's veto is evaluated."""
 
-SURE = 0.05
-"""Probability of being a positive below which a candidate counts as a negative when the reranker is measured."""
+CERTAIN = 0.05
+"""Probability of being a positive below which a candidate counts as a certain negative in that evaluation."""
 
-LEAST_MISSED = 0.05
-"""Share of the positives that a reranker is thought to let pass at least: some are known because of its own word."""
+LEAST_PASSED = 0.05
+"""Minimum share of the positives that the veto is assumed to let pass: some are known only through the reranker."""
 
 
 @dataclass(frozen=True)
 class Mined:
-    """What a search and its rules gave.
+    """The result of a mining.
 
     Attributes:
-        queries: one row a query and its prompts: anchor (number), prompt, text_prompt (of the texts that it is compared
-            with), source, positives (lists of numbers),
-            similarities and whitened (lists: the positives compared with the query).
-        candidates: one row a query and candidate: query (row of `queries`), candidate (number), rank (from 1,
-            0 for what the search did not find), similarity, whitened (similarity after whitening), label (people's
-            grade, NaN without), risk (probability of being an unknown positive before the reranker was asked, NaN where
-            it cannot be estimated), reranker (NaN where it was not asked), rule ("" for those that passed), taken
-            (bool).
-        cuts: whitened similarities that the margin rule allows, from the strictest; each query has one of them in the
-            column cut.
+        queries: one row for each query and its prompts: the columns of `queries_of`; similarities and whitened (lists:
+            cosines of the positives with the query, as the model gives them and after whitening); cut (the highest
+            whitened similarity that the margin allows).
+        candidates: one row for each query and candidate: query (row of `queries`), candidate (text number), rank (from
+            1; 0 for texts that the search did not find), similarity, whitened (similarity after whitening), label
+            (grade that people gave, NaN if none), risk (probability of being an unknown positive, before the reranker's
+            score; NaN where it cannot be estimated), reranker (score, NaN where none was needed), rule (the first that
+            rejects it, "" if none does), taken (bool: a hard negative).
+        cuts: the values of `queries.cut`, strictest first.
         risks: how the column risk was estimated.
-        expected: share of the negatives taken that are expected to be unknown positives, and its 90 % interval; None
-            where it cannot be estimated.
+        expected: (share, low, high): the share of the negatives taken that are expected to be unknown positives, and
+            its 90 % interval; None where it cannot be estimated.
+        rules: the rules that were applied.
     """
 
     queries: pd.DataFrame
@@ -93,54 +77,68 @@ class Mined:
     cuts: tuple[float, ...]
     risks: risk.Assessment
     expected: tuple[float, float, float] | None
+    rules: Rules
 
     @property
     def negatives(self) -> pd.DataFrame:
-        """The candidates that were taken."""
+        """The candidates that were taken as hard negatives."""
         return self.candidates[self.candidates["taken"]]
 
 
 def mine(
-    world: World,
+    corpus: Corpus,
     encoder: Encoder,
-    rules: HardNegatives,
     reranker: Reranker | None = None,
+    rules: Rules = Rules(),
     *,
+    search: Search = Search(),
     split: str = "train",
     verdicts: Mapping[tuple[str, str], str] | None = None,
     sample: int | None = None,
+    **changes: Any,
 ) -> Mined:
-    """Candidates of every query of a split, each with the first rule that rejects it.
+    """Mine hard negatives for every query of a split.
 
     Args:
-        world: the run's tables.
-        encoder: the model to be tuned (or, in a second round, the tuned one).
-        rules: the parameters of the notebook.
-        reranker: None leaves out promotion and veto.
-        split: only texts of this split are queries and candidates, so nothing of dev or test is trained on.
-        verdicts: (text_id, text_id) in ascending order -> "same" or "different", as people judged in the review file.
-        sample: only so many queries (the first by hash), to try something out.
+        corpus: the run's tables.
+        encoder: the model to tune (or, in a later round, the tuned one).
+        reranker: promotes missed positives and vetoes negatives. None: neither.
+        rules: which candidates become negatives.
+        search: how the nearest texts are found.
+        split: only texts of this split are queries and candidates, so that training sees nothing of dev or test.
+        verdicts: (text_id, text_id) in ascending order -> "same" or "different", as people labelled them in the review
+            file.
+        sample: mine for this number of queries (drawn by hash) instead of all, for a first look.
+        **changes: rules to replace in this call, by name.
+
+    Returns:
+        All candidates, each with the first rule that rejects it.
 
     Raises:
-        InputError: if the split has no query with a positive.
+        InputError: if the split has no query with a positive, or FAISS does not know the index.
+        TypeError: if `changes` names no rule.
+
+    Example:
+        >>> mine(corpus, encoder, reranker, rules, margin=0.1)
     """
-    queries = queries_of(world, split, encoder.prompts)
+    rules = replace(rules, **changes)
+    queries = queries_of(corpus, split, encoder.prompts)
     if sample is not None and len(queries) > sample:
-        order = [draw(rules.seed, "sample", world.id[anchor]) for anchor in queries["anchor"]]
+        order = [draw(rules.seed, "sample", corpus.id[anchor]) for anchor in queries["anchor"]]
         queries = queries.iloc[np.sort(np.argsort(order)[:sample])].reset_index(drop=True)
     if queries.empty:
         raise InputError(
             f"no positives in the {split} split: give more sources to 01_positives, or lower its thresholds"
         )
-    vetoes = reranker is not None and rules.veto_score is not None
-    world = _judged(world, verdicts or {})
-    space = Space.of(world, queries, split, encoder)
+    vetoing = None if rules.veto_score is None else reranker
+    corpus = _with_verdicts(corpus, verdicts or {})
+    space = Space.of(corpus, queries, split, encoder)
     _add_similarities(queries, space)
-    risks = risk.assess(world, queries, space, rules)
-    pairs = _with_labels(world, queries, space, risk.with_risk(world, queries, space, rules, risks))
-    _reject_known(world, queries, pairs, rules)
+    risks = risk.assess(corpus, queries, space, rules, search)
+    pairs = _with_labels(corpus, queries, space, risk.with_risk(corpus, queries, space, rules, search, risks))
+    _reject_known(corpus, queries, pairs, rules)
     if reranker is not None and rules.promote_score is not None:
-        _find_missed_positives(world, queries, pairs, reranker, rules)
+        _find_missed_positives(corpus, queries, pairs, reranker, rules)
     similarity = pairs["similarity"]
     _reject(pairs, "rank", pairs["rank"] < rules.rank_min)
     if rules.window_low is not None:
@@ -148,8 +146,8 @@ def mine(
     if rules.window_high is not None:
         _reject(pairs, "above_window", similarity > rules.window_high)
     cuts = _cuts(queries, pairs, rules)
-    witness = _witness(world, queries, pairs, reranker, rules) if vetoes else risk.Witness()
-    if not vetoes:
+    veto = risk.Veto() if vetoing is None else _evaluate_veto(corpus, queries, pairs, vetoing, rules)
+    if vetoing is None:
         unknown = pairs["risk"].isna() & (rules.max_false_negatives is not None)
         _reject(
             pairs,
@@ -158,51 +156,40 @@ def mine(
             & (unknown if rules.margin is None else True),
         )
     if rules.max_false_negatives is not None:
-        _reject(pairs, "unknown_positive", witness.after(pairs["risk"]) > rules.max_false_negatives)
+        _reject(pairs, "unknown_positive", veto.after(pairs["risk"]) > rules.max_false_negatives)
     if rules.too_few == "random":
-        pairs = _with_random(world, queries, space, pairs, rules)
-    _take(world, queries, pairs, reranker, rules)
-    return Mined(queries, pairs, cuts, risks, risk.expected(world, queries, space, pairs, risks, witness))
+        pairs = _with_random(corpus, queries, space, pairs, rules)
+    _take(corpus, queries, pairs, vetoing, rules)
+    return Mined(queries, pairs, cuts, risks, risk.expected(corpus, queries, space, pairs, risks, veto), rules)
 
 
-def for_judging(rules: HardNegatives) -> HardNegatives:
-    """The rules for negatives that judge a model: right more than hard, and not chosen by the scores that are judged.
-
-    A margin, `FALLBACK_MARGIN` where the rules have none, instead of the probability: dev and test hold too few
-    positives to estimate one.
-    """
-    free = {"window_low": None, "window_high": None, "sampling": "top", "too_few": "fewer", "rank_min": 1}
-    margin = FALLBACK_MARGIN if rules.margin is None else rules.margin
-    return rules.model_copy(update=free | {"margin": margin, "max_false_negatives": None})
-
-
-def _judged(world: World, verdicts: Mapping[tuple[str, str], str]) -> World:
-    """The world with people's verdicts among its labels."""
+def _with_verdicts(corpus: Corpus, verdicts: Mapping[tuple[str, str], str]) -> Corpus:
+    """The corpus with the verdicts of the review file among its labels."""
     grades = {
         pair: float(verdict == "same")
         for (a, b), verdict in verdicts.items()
-        if (numbers := world.numbers(a, b))
-        for pair in (numbers, numbers[::-1])
+        if (numbers := corpus.numbers(a, b))
+        for pair in (numbers, (numbers[1], numbers[0]))
     }
-    return replace(world, labels=world.labels | grades)
+    return replace(corpus, labels=corpus.labels | grades)
 
 
-def _witness(
-    world: World, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker, rules: HardNegatives
-) -> risk.Witness:
-    """How often the reranker lets positives and negatives pass, from candidates that are known or all but known."""
+def _evaluate_veto(
+    corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker, rules: Rules
+) -> risk.Veto:
+    """Estimate how often the veto lets positives and negatives pass, on known positives and certain negatives."""
     shares = []
     known = pairs["rule"].isin(["known_positive", "same_cluster"]) & pairs["rank"].gt(0)
-    for rows in (pairs[known], pairs[~known & (pairs["risk"] <= SURE)]):
+    for rows in (pairs[known], pairs[~known & (pairs["risk"] <= CERTAIN)]):
         nearest = rows.sort_values(["rank", "query"]).groupby("query").head(1)
-        asked = nearest.sample(min(len(nearest), ASKED), random_state=rules.seed)
-        passed = int((ask(world, queries, asked, reranker) < rules.veto_score).sum()) if len(asked) else 0
-        shares.append((passed + 0.5) / (len(asked) + 1))
-    return risk.Witness(max(shares[0], LEAST_MISSED), shares[1])
+        drawn = nearest.sample(min(len(nearest), VETO_SAMPLE), random_state=rules.seed)
+        passed = int((score_pairs(corpus, queries, drawn, reranker) < rules.veto_score).sum()) if len(drawn) else 0
+        shares.append((passed + 0.5) / (len(drawn) + 1))
+    return risk.Veto(max(shares[0], LEAST_PASSED), shares[1])
 
 
 def _add_similarities(queries: pd.DataFrame, space: Space) -> None:
-    """Add the columns similarities and whitened: each query's positives compared with it."""
+    """Add the columns similarities and whitened: the cosines of each query with its positives."""
     count = queries["positives"].str.len().to_numpy()
     row = np.repeat(np.arange(len(queries)), count)
     positive = np.concatenate(queries["positives"].to_numpy()).astype(np.int64)
@@ -210,15 +197,17 @@ def _add_similarities(queries: pd.DataFrame, space: Space) -> None:
         queries[name] = as_lists(space.similarity(row, positive, whitened), count)
 
 
-def _with_labels(world: World, queries: pd.DataFrame, space: Space, pairs: pd.DataFrame) -> pd.DataFrame:
-    """The candidates with a column `label` (grade in [0, 1], NaN where nobody judged) and, of rank 0, the texts that
-    people called different from the query and that the search did not find."""
-    rows = [(a, b, grade) for (a, b), grade in world.labels.items() if space.row[b] >= 0]
+def _with_labels(corpus: Corpus, queries: pd.DataFrame, space: Space, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The candidates with the columns label (grade in [0, 1] that people gave, NaN if none), reranker (NaN), rule ("").
+
+    Texts that people called different from the query and that the search did not find are added with rank 0.
+    """
+    rows = [(a, b, grade) for (a, b), grade in corpus.labels.items() if space.row[b] >= 0]
     judged = pd.DataFrame(rows, columns=["anchor", "candidate", "label"]).astype({"label": np.float64})
     sought = pd.DataFrame({"anchor": queries["anchor"].to_numpy(), "query": np.arange(len(queries))})
     judged = sought.merge(judged, on="anchor").sort_values(["query", "candidate"], ignore_index=True)
-    key = world.pair_key(judged["query"], judged["candidate"])
-    found = pd.Index(key).get_indexer(world.pair_key(pairs["query"], pairs["candidate"]))
+    key = corpus.pair_key(judged["query"], judged["candidate"])
+    found = pd.Index(key).get_indexer(corpus.pair_key(pairs["query"], pairs["candidate"]))
     pairs = pairs.assign(label=np.where(found >= 0, judged["label"].to_numpy()[found], np.nan) if len(key) else np.nan)
     extra = judged[judged["label"].eq(0) & ~np.isin(np.arange(len(judged)), found)]
     if len(extra):
@@ -236,8 +225,12 @@ def _with_labels(world: World, queries: pd.DataFrame, space: Space, pairs: pd.Da
     return pairs.assign(reranker=np.nan, rule="")
 
 
-def _cuts(queries: pd.DataFrame, pairs: pd.DataFrame, rules: HardNegatives) -> tuple[float, ...]:
-    """Add the column cut: the strictest level of the margin that leaves a query `num_negatives` candidates."""
+def _cuts(queries: pd.DataFrame, pairs: pd.DataFrame, rules: Rules) -> tuple[float, ...]:
+    """Add the column cut: the strictest level of the margin that leaves a query `num_negatives` candidates.
+
+    Returns:
+        All levels, strictest first.
+    """
     levels = np.quantile(np.concatenate(queries["whitened"].to_numpy()), REFERENCES)
     levels = levels * (1 - (FALLBACK_MARGIN if rules.margin is None else rules.margin))
     passed = pairs[pairs["rule"].eq("")]
@@ -249,62 +242,58 @@ def _cuts(queries: pd.DataFrame, pairs: pd.DataFrame, rules: HardNegatives) -> t
 
 
 def _reject(pairs: pd.DataFrame, rule: str, where: pd.Series) -> None:
-    """Record a rule for the candidates that no earlier rule and no person decided on."""
+    """Record a rule for the candidates that no earlier rule rejected and no person labelled."""
     pairs.loc[where & pairs["rule"].eq("") & pairs["label"].isna(), "rule"] = rule
 
 
-def _reject_known(world: World, queries: pd.DataFrame, pairs: pd.DataFrame, rules: HardNegatives) -> None:
-    pairs.loc[known_positive(world, queries, pairs), "rule"] = "known_positive"
+def _reject_known(corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, rules: Rules) -> None:
+    """Record the rules known_positive and same_cluster."""
+    pairs.loc[known_positive(corpus, queries, pairs), "rule"] = "known_positive"
     if rules.cluster_rule:
-        pairs.loc[same_cluster(world, queries, pairs) & pairs["rule"].eq(""), "rule"] = "same_cluster"
+        pairs.loc[same_cluster(corpus, queries, pairs) & pairs["rule"].eq(""), "rule"] = "same_cluster"
 
 
 def _find_missed_positives(
-    world: World, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker, rules: HardNegatives
+    corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker, rules: Rules
 ) -> None:
-    """Ask the reranker about the nearest candidates of every query; a yes is asked again the other way round."""
+    """Record the rule missed_positive: the nearest candidates of every query that score high in both directions."""
     open_ = pairs[pairs["rule"].eq("") & pairs["label"].isna()]
     suspects = open_.index[open_.groupby("query").cumcount() < SUSPECTS]
-    pairs.loc[suspects, "reranker"] = ask(world, queries, pairs.loc[suspects], reranker)
-    yes = suspects[pairs.loc[suspects, "reranker"] >= rules.promote_score]
-    back = ask(world, queries, pairs.loc[yes], reranker, backwards=True)
-    both = yes[back >= rules.promote_score]
+    pairs.loc[suspects, "reranker"] = score_pairs(corpus, queries, pairs.loc[suspects], reranker)
+    high = suspects[pairs.loc[suspects, "reranker"] >= rules.promote_score]
+    back = score_pairs(corpus, queries, pairs.loc[high], reranker, backwards=True)
+    both = high[back >= rules.promote_score]
     pairs.loc[both, "reranker"] = np.minimum(pairs.loc[both, "reranker"], back[back >= rules.promote_score])
     pairs.loc[both, "rule"] = "missed_positive"
 
 
-def _take(
-    world: World, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker | None, rules: HardNegatives
-) -> None:
-    """Mark the negatives; the reranker is asked only about candidates that would be taken."""
-    order = _preference(world, queries, pairs, rules)
+def _take(corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, vetoing: Reranker | None, rules: Rules) -> None:
+    """Add the column taken. The reranker (None: no veto) scores only candidates that would be taken."""
+    order = _preference(corpus, queries, pairs, rules)
     while True:
-        if reranker is not None and rules.veto_score is not None:
+        if vetoing is not None:
             _reject(pairs, "veto", pairs["reranker"] >= rules.veto_score)
         queue = pairs.loc[order]
         queue = queue[queue["rule"].eq("")]
         turn = queue.groupby("query").cumcount()
         chosen = queue[turn < rules.num_negatives]
-        if reranker is None or rules.veto_score is None:
-            break
-        if not (chosen["reranker"].isna() & chosen["label"].isna()).any():
+        if vetoing is None or not (chosen["reranker"].isna() & chosen["label"].isna()).any():
             break
         unknown = queue[(turn < rules.num_negatives + 2) & queue["reranker"].isna() & queue["label"].isna()]
-        pairs.loc[unknown.index, "reranker"] = ask(world, queries, unknown, reranker)
+        pairs.loc[unknown.index, "reranker"] = score_pairs(corpus, queries, unknown, vetoing)
     pairs["taken"] = False
     pairs.loc[chosen.index, "taken"] = True
 
 
-def _preference(world: World, queries: pd.DataFrame, pairs: pd.DataFrame, rules: HardNegatives) -> pd.Index:
-    """Candidates that passed so far in the order in which they are taken: people's labels first, fillers last."""
+def _preference(corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, rules: Rules) -> pd.Index:
+    """Index of the candidates that passed, in the order in which they are taken: labelled first, random texts last."""
     queue = pairs[pairs["rule"].eq("")].copy()
     queue["first"] = np.where(queue["label"].notna(), 0, np.where(queue["rank"] == 0, 2, 1))
     if rules.sampling == "top":
         queue["turn"] = queue["rank"]
     else:
-        anchor = world.id[queries["anchor"].to_numpy()[queue["query"]]]
-        turns = [draw(rules.seed, q, c) for q, c in zip(anchor, world.id[queue["candidate"]], strict=True)]
-        queue["turn"] = turns
+        anchor = corpus.id[queries["anchor"].to_numpy()[queue["query"]]]
+        queue["turn"] = [draw(rules.seed, q, c) for q, c in zip(anchor, corpus.id[queue["candidate"]], strict=True)]
     if rules.sampling == "band":
         place = queue.groupby("query").cumcount() / queue.groupby("query")["rank"].transform("size")
         queue["band"] = (place * rules.num_negatives).astype(int)
@@ -314,20 +303,20 @@ def _preference(world: World, queries: pd.DataFrame, pairs: pd.DataFrame, rules:
 
 
 def _with_random(
-    world: World, queries: pd.DataFrame, space: Space, pairs: pd.DataFrame, rules: HardNegatives
+    corpus: Corpus, queries: pd.DataFrame, space: Space, pairs: pd.DataFrame, rules: Rules
 ) -> pd.DataFrame:
-    """Random texts of other clusters, of rank 0, for the queries whose candidates cannot fill `num_negatives`."""
+    """The candidates and, with rank 0, random texts of other clusters for queries with fewer than `num_negatives`."""
     passed = pairs[pairs["rule"].eq("")].groupby("query").size().reindex(range(len(queries)), fill_value=0)
-    # a small corpus is searched whole: what was only too easy may come back as a random text
+    # a small corpus is searched completely: a candidate that was only too easy may be drawn as a random text
     seen = pairs[pairs["rule"].ne("below_window")].groupby("query")["candidate"].agg(set)
-    by_kind = {kind: np.flatnonzero((space.row >= 0) & (world.kind == kind)) for kind in ("document", "query")}
+    by_kind = {kind: np.flatnonzero((space.row >= 0) & (corpus.kind == kind)) for kind in ("document", "query")}
     rows = []
     for query in np.flatnonzero(passed < rules.num_negatives):
         anchor = queries["anchor"][query]
         pool = np.concatenate([by_kind[kind] for kind in queries["kinds"][query]])
-        drawn = np.random.default_rng([rules.seed, int(world.id[anchor], 16)]).permutation(pool)
+        drawn = np.random.default_rng([rules.seed, int(corpus.id[anchor], 16)]).permutation(pool)
         own = seen.get(query, set()) | {anchor, *queries["positives"][query]}
-        others = [text for text in drawn[:1000] if text not in own and world.cluster[text] != world.cluster[anchor]]
+        others = [text for text in drawn[:1000] if text not in own and corpus.cluster[text] != corpus.cluster[anchor]]
         rows += [(query, text) for text in others[: 2 * rules.num_negatives]]
     if not rows:
         return pairs
@@ -337,11 +326,16 @@ def _with_random(
     return pd.concat([pairs, filler.assign(rank=0, label=np.nan, reranker=np.nan, rule="")], ignore_index=True)
 
 
-def ask(
-    world: World, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker, backwards: bool = False
+def score_pairs(
+    corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker, backwards: bool = False
 ) -> np.ndarray:
-    """Reranker scores of candidates: (n,) rounded like similarities."""
-    query = world.text[queries["anchor"].to_numpy()[pairs["query"]]]
-    candidate = world.text[pairs["candidate"]]
+    """Reranker scores of n pairs of a query and a candidate: (n,) float64 in [0, 1], rounded like similarities.
+
+    Args:
+        pairs: columns query (row of `queries`), candidate (text number).
+        backwards: score (candidate, query) instead of (query, candidate).
+    """
+    query = corpus.text[queries["anchor"].to_numpy()[pairs["query"]]]
+    candidate = corpus.text[pairs["candidate"]]
     pairs_of_text = zip(candidate, query, strict=True) if backwards else zip(query, candidate, strict=True)
     return reranker.score(list(pairs_of_text)).astype(np.float64).round(SIMILARITY_DIGITS)

@@ -1,4 +1,4 @@
-"""Missed positives: what the reranker or the tuned model confirms joins the graph, what is in doubt a person judges."""
+"""Missed positives: confirmed pairs are added to the positive graph, doubtful ones are shown to people."""
 
 from __future__ import annotations
 
@@ -7,58 +7,65 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from bgetune.config.stages import HardNegatives
 from bgetune.graph import recall
 from bgetune.metrics.truth import same_meaning
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
+from bgetune.negatives.corpus import Corpus
 from bgetune.negatives.mining import Mined
-from bgetune.negatives.world import World
 
 
-def missed_positives(world: World, mined: Mined) -> pd.DataFrame:
-    """Pairs that the reranker confirmed in both directions: a_id < b_id, score (of the weaker direction), source."""
+def missed_positives(corpus: Corpus, mined: Mined) -> pd.DataFrame:
+    """Pairs that the reranker confirmed in both directions: a_id < b_id, score (the lower of the two), source.
+
+    The highest score comes first.
+    """
     confirmed = mined.candidates[mined.candidates["rule"] == "missed_positive"]
-    a, b = world.id[mined.queries["anchor"].to_numpy()[confirmed["query"]]], world.id[confirmed["candidate"]]
+    a, b = corpus.id[mined.queries["anchor"].to_numpy()[confirmed["query"]]], corpus.id[confirmed["candidate"]]
     pairs = pd.DataFrame({"a_id": np.minimum(a, b), "b_id": np.maximum(a, b), "score": confirmed["reranker"]})
     pairs = pairs.groupby(["a_id", "b_id"], as_index=False)["score"].min().assign(source="recall")
     return pairs.sort_values(["score", "a_id", "b_id"], ascending=[False, True, True], ignore_index=True)
 
 
 def mutual_neighbors(
-    world: World, encoder: Encoder, reranker: Reranker | None = None, veto: float | None = None
+    corpus: Corpus, encoder: Encoder, reranker: Reranker | None = None, veto: float | None = None
 ) -> pd.DataFrame:
-    """Pairs of training texts of two clusters that are each other's nearest: a_id < b_id, score (cosine), source.
+    """Pairs of training texts of two clusters that are each other's nearest neighbour.
 
-    A base model's nearest neighbour is as likely a near-miss as a paraphrase; a model that was tuned on the team's own
-    positives is a better witness, but no reranker. Training again with such pairs is self-training. Measured (two
-    rounds in `tests/benchmarks/bench_separation.py`), it lowers drift and does not raise the AUC; on the demo world,
-    which is full of near-misses, it lowers that, too. So it is off unless asked for.
+    Adding such pairs to the positives is self-training. The nearest neighbour by a base model is as likely a near-miss
+    as a paraphrase; a model tuned on the team's own positives is more reliable, but less so than a reranker. Measured
+    with two rounds (`tests/benchmarks/bench_separation.py`), it lowers the similarity drift and does not raise the AUC;
+    on the demo world, which is full of near-misses, it lowers the AUC. Therefore it is off by default.
 
     Args:
         encoder: of a tuned model.
-        reranker, veto: where there are both, a pair that scores below `veto` in a direction is left out.
+        reranker, veto: if both are given, a pair that scores below `veto` in a direction is left out.
+
+    Returns:
+        a_id < b_id, score (cosine), source (neighbor); the highest score first.
     """
-    train = np.flatnonzero(world.split == "train")
-    found = recall.propose(world.id[train], encoder.encode(world.text[train].tolist()), neighbors=1, similarity=0)
-    cluster = pd.Series(world.cluster, index=world.id)
+    train = np.flatnonzero(corpus.split == "train")
+    found = recall.propose(corpus.id[train], encoder.encode(corpus.text[train].tolist()), neighbors=1, similarity=0)
+    cluster = pd.Series(corpus.cluster, index=corpus.id)
     found = found[found["a_id"].map(cluster).to_numpy() != found["b_id"].map(cluster).to_numpy()]
     found = found.rename(columns={"similarity": "score"}).assign(source="neighbor").reset_index(drop=True)
     if reranker is not None and veto is not None:
-        texts = pd.DataFrame({"text_id": world.id, "text": world.text})
-        found = found[recall.read(found, texts, reranker)["score"] >= veto]
+        texts = pd.DataFrame({"text_id": corpus.id, "text": corpus.text})
+        found = found[recall.rerank(found, texts, reranker)["score"] >= veto]
     return found.reset_index(drop=True)
 
 
-def doubtful(world: World, mined: Mined, rules: HardNegatives, refused: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Candidates that a person should look at: what may be a missed positive, the likeliest first.
+def doubtful(corpus: Corpus, mined: Mined, refused: pd.DataFrame | None = None, *, limit: int) -> pd.DataFrame:
+    """Candidates that may be missed positives, for people to label; the most probable first.
 
     Args:
-        refused: pairs that `promote` did not join.
+        refused: pairs that `promote` did not join: a_id, b_id, reason.
+        limit: maximum number of rows.
 
     Returns:
-        query, candidate (texts), similarity, reranker, reason; at most `review_limit` rows, one a pair of texts.
+        query, candidate (texts), similarity, reranker, reason; one row for each pair of texts, whatever the direction.
     """
+    rules = mined.rules
     rows = mined.candidates[mined.candidates["label"].isna()].copy()
     rows["a"], rows["b"] = mined.queries["anchor"].to_numpy()[rows["query"]], rows["candidate"]
     if rows["reranker"].notna().any():
@@ -80,23 +87,29 @@ def doubtful(world: World, mined: Mined, rules: HardNegatives, refused: pd.DataF
     else:
         near = rows["taken"] & (rows["whitened"] > mined.cuts[-1])
         rows = rows[near | rows["rule"].isin(["margin", "unknown_positive", "above_window"])]
-        reasons = [f"a positive with probability {risk:.2f}" for risk in rows["risk"]]
-        rows = rows.assign(reason=np.where(rows["risk"].isna(), "as similar as the typical positive", reasons))
+        likely = [f"a positive with probability {risk:.2f}" for risk in rows["risk"]]
+        rows = rows.assign(reason=np.where(rows["risk"].isna(), "as similar as the typical positive", likely))
         rows = rows.sort_values(["risk", "whitened", "a", "b"], ascending=[False, False, True, True])
     if refused is not None and len(refused):
-        reasons = {(row.a_id, row.b_id): row.reason for row in refused.itertuples()}
-        keys = [tuple(sorted(pair)) for pair in zip(world.id[rows["a"]], world.id[rows["b"]], strict=True)]
+        reasons = dict(zip(zip(refused["a_id"], refused["b_id"], strict=True), refused["reason"], strict=True))
+        keys = [tuple(sorted(pair)) for pair in zip(corpus.id[rows["a"]], corpus.id[rows["b"]], strict=True)]
         rows["reason"] = [reasons.get(key, reason) for key, reason in zip(keys, rows["reason"], strict=True)]
     rows["low"], rows["high"] = rows[["a", "b"]].min(axis=1), rows[["a", "b"]].max(axis=1)
-    rows = rows.drop_duplicates(["low", "high"]).head(rules.review_limit)
-    texts = {"query": world.text[rows["a"]], "candidate": world.text[rows["b"]]}
+    rows = rows.drop_duplicates(["low", "high"]).head(limit)
+    texts = {"query": corpus.text[rows["a"]], "candidate": corpus.text[rows["b"]]}
     return pd.DataFrame(texts | {name: rows[name].to_numpy() for name in ("similarity", "reranker", "reason")})
 
 
-def shown(world: World, missed: pd.DataFrame, truth: Mapping[str, str] | None = None, count: int = 10) -> pd.DataFrame:
-    """The surest and the least sure of the missed positives as texts; with a truth, whether each is right."""
+def examples(
+    corpus: Corpus, missed: pd.DataFrame, truth: Mapping[str, str] | None = None, count: int = 10
+) -> pd.DataFrame:
+    """Missed positives of the highest and the lowest scores, as texts, `count` rows at most.
+
+    Args:
+        truth: text_id -> meaning; if given, a column says whether the two texts truly mean the same.
+    """
     rows = pd.concat([missed.head(count // 2), missed.iloc[count // 2 :].tail(count - count // 2)])
-    text = pd.Series(world.text, index=world.id)
+    text = pd.Series(corpus.text, index=corpus.id)
     table = pd.DataFrame(
         {
             "text": rows["a_id"].map(text),

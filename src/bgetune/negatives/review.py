@@ -1,4 +1,4 @@
-"""The review file: doubtful pairs for a person to judge, in Excel or in JupyterLab, and the verdicts read back."""
+"""The review file: doubtful pairs that people label, in a spreadsheet or in JupyterLab, and their verdicts."""
 
 from __future__ import annotations
 
@@ -24,18 +24,21 @@ if TYPE_CHECKING:
 COLUMNS = ["query", "candidate", "similarity", "reranker", "reason", "verdict"]
 
 VERDICTS = {"same": labels.YES, "different": labels.NO}
-"""Verdict -> what a person may write for it. An empty cell is no verdict."""
+"""Verdict -> the words that people may write for it. An empty cell is no verdict."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First characters of a cell that a spreadsheet runs as a formula."""
 
 
 def read_review(file: Path) -> pd.DataFrame:
-    """The rows of a review file, verdicts as "same", "different" or "".
+    """Read a review file, also as Excel and WPS save it: in other encodings, with semicolons or tabs.
 
-    Also reads what Excel and WPS make of it: other encodings, semicolons, tabs.
+    Returns:
+        The columns `COLUMNS`: query, candidate, reason (str), similarity, reranker (float64), verdict ("same",
+        "different" or "").
 
     Raises:
-        InputError: naming file, line and what is wrong.
+        InputError: naming the file, the line and the remedy.
     """
     meaning = {word: verdict for verdict, words in VERDICTS.items() for word in words}
     rows = []
@@ -61,9 +64,9 @@ def read_review(file: Path) -> pd.DataFrame:
 
 
 def write_review(file: Path, table: pd.DataFrame) -> None:
-    """Write a review file at once or not at all: UTF-8 with a mark, so that Excel shows Chinese.
+    """Write a review file, completely or not at all: UTF-8 with a byte order mark, so that Excel shows Chinese.
 
-    A cell that a spreadsheet would run as a formula gets an apostrophe in front.
+    A cell that a spreadsheet would run as a formula gets a leading apostrophe.
     """
     table = table[COLUMNS].astype({"query": object, "candidate": object, "reason": object})
     for name in ("query", "candidate", "reason"):
@@ -73,26 +76,26 @@ def write_review(file: Path, table: pd.DataFrame) -> None:
     os.replace(temporary, file)
 
 
-def collect(*files: Path | None) -> pd.DataFrame:
-    """The judged rows of the review files that exist; an earlier file's verdict on a pair holds."""
+def read_verdicts(*files: Path | None) -> pd.DataFrame:
+    """The rows with a verdict of the files that exist; if two files hold a pair, that of the earlier argument."""
     tables = [read_review(file) for file in files if file is not None and file.exists()]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     return rows[rows["verdict"].ne("")].drop_duplicates(["query", "candidate"], ignore_index=True)
 
 
 def verdicts(table: pd.DataFrame, normalizer: Normalizer = STANDARD) -> dict[tuple[str, str], str]:
-    """(text_id, text_id) in ascending order -> "same" or "different", of the rows with a verdict.
+    """The verdicts by pair: (text_id, text_id) in ascending order -> "same" or "different".
 
     Args:
         table: see `read_review`.
-        normalizer: of the run; a spreadsheet or a person may have changed how a text is written.
+        normalizer: of the run; spreadsheets and people may have changed the spelling of a text.
 
     Raises:
-        InputError: if a pair was judged both ways.
+        InputError: if a pair is labelled both same and different.
     """
     found: dict[tuple[str, str], str] = {}
     for row in table[table["verdict"].ne("")].itertuples():
-        pair = tuple(sorted(map(normalizer.text_id, (row.query, row.candidate))))
+        pair = _pair(row.query, row.candidate, normalizer)
         if found.setdefault(pair, row.verdict) != row.verdict:
             raise InputError(
                 f"review: {row.query!r} and {row.candidate!r} are judged both same and different; keep one verdict"
@@ -101,22 +104,25 @@ def verdicts(table: pd.DataFrame, normalizer: Normalizer = STANDARD) -> dict[tup
 
 
 def merge(judged: pd.DataFrame, doubtful: pd.DataFrame, normalizer: Normalizer = STANDARD) -> pd.DataFrame:
-    """The next review file: what is still open first, then every row that has a verdict, which is never lost."""
+    """The next review file: the doubtful pairs without a verdict, then all rows that have one."""
     judged = judged[judged["verdict"].ne("")]
     known = verdicts(judged, normalizer)
-    ids = [
-        tuple(sorted(map(normalizer.text_id, pair)))
-        for pair in zip(doubtful["query"], doubtful["candidate"], strict=True)
-    ]
-    is_open = np.array([pair not in known for pair in ids], dtype=bool)
+    pairs = zip(doubtful["query"], doubtful["candidate"], strict=True)
+    is_open = np.array([_pair(*pair, normalizer) not in known for pair in pairs], dtype=bool)
     return pd.concat([doubtful[is_open].assign(verdict="")[COLUMNS], judged[COLUMNS]], ignore_index=True)
 
 
+def _pair(a: str, b: str, normalizer: Normalizer) -> tuple[str, str]:
+    """The text_ids of two texts, in ascending order."""
+    first, second = sorted((normalizer.text_id(a), normalizer.text_id(b)))
+    return first, second
+
+
 def widget(file: Path) -> Widget:
-    """A small form for JupyterLab: one pair at a time, judged by a key (s, d, space, b) or a click, saved at once.
+    """A form for JupyterLab that shows one pair at a time and saves each verdict (keys s, d, space, b, or a click).
 
     Raises:
-        InputError: if the file is no review file.
+        InputError: if the file is not a review file.
     """
     import ipywidgets as widgets
 
@@ -133,7 +139,7 @@ def widget(file: Path) -> Widget:
         else:
             pair.value = "<b>Nothing left to judge.</b>"
 
-    def judge(verdict: str) -> None:
+    def record(verdict: str) -> None:
         if verdict == "back":
             place["row"] = max(place["row"] - 1, 0)
         elif place["row"] < len(open_rows):
@@ -146,7 +152,7 @@ def widget(file: Path) -> Widget:
     def pressed(change: Mapping[str, str]) -> None:
         verdict = {"s": "same", "d": "different", " ": "skip", "b": "back"}.get(change["new"][-1:].lower())
         if verdict is not None:
-            judge(verdict)
+            record(verdict)
         if change["new"]:
             key.value = ""
 
@@ -154,14 +160,14 @@ def widget(file: Path) -> Widget:
     buttons = []
     for verdict, letter in {"same": "s", "different": "d", "skip": "space", "back": "b"}.items():
         button = widgets.Button(description=f"{verdict} ({letter})")
-        button.on_click(lambda _, verdict=verdict: judge(verdict))
+        button.on_click(lambda _, verdict=verdict: record(verdict))
         buttons.append(button)
     show()
     return widgets.VBox([progress, pair, widgets.HBox([*buttons, key])])
 
 
 def _shown(row: pd.Series) -> str:
-    """A pair as HTML: what one text has and the other has not is underlined."""
+    """A pair as HTML; what differs between the two texts is underlined."""
     texts = []
     for one, other in ((row["query"], row["candidate"]), (row["candidate"], row["query"])):
         parts = SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
@@ -177,9 +183,11 @@ def _shown(row: pd.Series) -> str:
 
 
 def _guard(cell: str) -> str:
+    """The cell with a leading apostrophe if a spreadsheet would run it as a formula."""
     return f"'{cell}" if str(cell).startswith(_FORMULA) else cell
 
 
 def _unguard(cell: str | None) -> str:
+    """The cell as it was before `_guard`."""
     cell = cell or ""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell

@@ -13,6 +13,7 @@ from bgetune.config.stages import STAGES
 from bgetune.locale import N_, _
 from bgetune.reports import numbers, tables, verdict
 from bgetune.reports.tables import Table
+from bgetune.reports.words import said
 from bgetune.runs import manifest
 
 Stages = Mapping[str, Mapping[str, Any]]
@@ -200,7 +201,7 @@ def funnel(run_dir: Path, stages: Stages) -> Table | None:
         drops = _artifact(run_dir, stages, stage, "dropped")
         if drops is not None and len(drops):
             lost = drops.groupby(["source", "reason"], sort=False)["rows"].sum()
-            rows += [(f"{_(source)}: {_(reason)}", -number, "note") for (source, reason), number in lost.items()]
+            rows += [(f"{_(source)}: {said(reason)}", -number, "note") for (source, reason), number in lost.items()]
         for rule, number in entry.get("metrics", {}).get("rules", {}).items():
             if number and rule != "(taken)":
                 rows.append((_("candidates: {rule}").format(rule=_(rule)), -number, "note"))
@@ -289,12 +290,29 @@ def changed_parameters(stages: Stages) -> Table | None:
             field = STAGES[notebook].model_fields.get(name)
             if field is None or value == _default(field):
                 continue
-            found.setdefault(name, {})[notebook] = _short(value)
+            found.setdefault(name, {})[notebook] = _short(_given(field, value))
     rows = []
     for name, values in found.items():
         where = [(", ".join(values), next(iter(values.values())))] if len(set(values.values())) == 1 else values.items()
         rows += [{N_("parameter"): name, N_("value"): value, N_("notebook"): place} for place, value in where]
-    return tables.table(pd.DataFrame(rows)) if rows else None
+    if not rows:
+        return None
+    frame = pd.DataFrame(rows)
+    if len(stages) > 1:
+        everywhere = ", ".join(dict.fromkeys(map(manifest.notebook_of, stages)))
+        frame["notebook"] = frame["notebook"].replace(everywhere, _("all"))
+    return tables.table(frame.set_index("parameter"), looks={"parameter": ["name"] * len(frame)})
+
+
+def _given(field: Any, value: Any) -> Any:
+    """A recorded value without the keys of models in it that stand at their defaults."""
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter = TypeAdapter(field.annotation)
+    try:
+        return adapter.dump_python(adapter.validate_python(value), mode="json", exclude_defaults=True)
+    except ValidationError:  # recorded by another version
+        return value
 
 
 def _default(field: Any) -> Any:
@@ -305,8 +323,6 @@ def _default(field: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        value = {key: part for key, part in value.items() if part not in (None, [], {})}
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 300 else text[:297] + "..."
 
@@ -341,7 +357,8 @@ def times(run_dir: Path, stages: Stages) -> Table:
                 N_("rows written"): ", ".join(wrote),
             }
         )
-    return tables.table(pd.DataFrame(rows), digits=1)
+    looks = {name: ["name"] * len(rows) for name in ("notebook", "made (UTC)")}
+    return tables.table(pd.DataFrame(rows), digits=1, looks=looks)
 
 
 def _artifact(run_dir: Path, stages: Stages, stage: str, name: str) -> pd.DataFrame | None:

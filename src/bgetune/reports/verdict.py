@@ -257,7 +257,7 @@ def _more_pairs_to_tell(results: Mapping[str, Any]) -> str:
 
 def _starved(mined: Mapping[str, Any]) -> str:
     rules = {rule: taken for rule, taken in mined.get("rules", {}).items() if not rule.startswith("(")}
-    worst = max(rules, key=rules.get, default="rank")
+    worst = max(rules, key=rules.__getitem__, default="rank")
     return _(
         "Let more candidates pass in 03_hard_negatives: only {share} of the queries have a hard negative, and the rule "
         "{rule} rejects most."

@@ -1,4 +1,4 @@
-"""A run's tables as arrays, and the queries that are mined for."""
+"""A run's tables as arrays, and the queries to mine for."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from bgetune.models.prompts import NO_PROMPTS, Prompts
 
 
 @dataclass(frozen=True)
-class World:
-    """The tables of a run as arrays; texts are numbered in the order of their ids.
+class Corpus:
+    """The tables of a run as arrays. A text's number is its position in the order of the ids.
 
     Attributes:
         texts: the table `texts`, sorted by text_id.
-        cluster: (n,) number of each text's cluster; a text in no cluster is one of its own.
-        split: (n,) train, dev, test.
-        positives: directed pairs with their best edge: columns anchor, positive (numbers), weight, source.
-        labels: (a, b) -> grade of people's labels, a and b numbers, both orders.
+        cluster: (n,) int64 number of each text's cluster; a text in no cluster is a cluster of its own.
+        split: (n,) str: train, dev or test; train for a text in no cluster.
+        positives: directed pairs, each with its edge of the highest weight: columns anchor, positive (text numbers),
+            weight, source.
+        labels: (a, b) -> grade in [0, 1] that people gave; text numbers, both orders.
     """
 
     texts: pd.DataFrame
@@ -33,8 +34,12 @@ class World:
     @classmethod
     def of(
         cls, texts: pd.DataFrame, edges: pd.DataFrame, clusters: pd.DataFrame, graded: pd.DataFrame | None = None
-    ) -> World:
-        """From the tables `texts`, `edges`, `clusters` and `graded`, in any order of rows."""
+    ) -> Corpus:
+        """From the tables `texts`, `edges`, `clusters` and `graded`, their rows in any order.
+
+        Raises:
+            InputError: if an edge names a text that `texts` does not have.
+        """
         texts = texts.sort_values("text_id", ignore_index=True)
         number = pd.Series(texts.index, index=texts["text_id"])
         row = clusters.set_index("text_id").reindex(texts["text_id"])
@@ -46,18 +51,19 @@ class World:
                 labels[number[a], number[b]] = labels[number[b], number[a]] = grade
         return cls(texts, pd.factorize(names, sort=True)[0], split, _directed(texts, edges, number), labels)
 
-    def numbers(self, *ids: str) -> tuple[int, ...] | None:
-        """The numbers of texts, None if one is unknown."""
-        place = np.searchsorted(self.id, ids).clip(max=len(self.id) - 1)
-        return tuple(int(n) for n in place) if (self.id[place] == np.array(ids, dtype=object)).all() else None
+    def numbers(self, a: str, b: str) -> tuple[int, int] | None:
+        """The numbers of two texts by their ids, None if one is unknown."""
+        place = np.searchsorted(self.id, [a, b]).clip(max=len(self.id) - 1)
+        known = (self.id[place] == np.array([a, b], dtype=object)).all()
+        return (int(place[0]), int(place[1])) if known else None
 
     def pair_key(self, a: np.ndarray | pd.Series, b: np.ndarray | pd.Series) -> np.ndarray:
-        """One integer for each pair of a number (of a text or of a query) and a text's number: (n,) int64."""
+        """One integer for each pair of `a` (text numbers, or rows of queries) and `b` (text numbers): (n,) int64."""
         return np.asarray(a, dtype=np.int64) * len(self.texts) + np.asarray(b, dtype=np.int64)
 
     @cached_property
     def kind(self) -> np.ndarray:
-        """(n,) query or document."""
+        """(n,) str: query or document."""
         return self.texts["kind"].to_numpy(dtype=object)
 
     @cached_property
@@ -67,12 +73,12 @@ class World:
 
     @cached_property
     def id(self) -> np.ndarray:
-        """(n,) their ids."""
+        """(n,) the ids of the texts."""
         return self.texts["text_id"].to_numpy(dtype=object)
 
 
 def _directed(texts: pd.DataFrame, edges: pd.DataFrame, number: pd.Series) -> pd.DataFrame:
-    """Both directions of every edge, but never from a document to a query: nobody searches with a document."""
+    """Both directions of every edge, except from a document to a query: documents are never used as queries."""
     best = edges.sort_values(["weight", "source"], ascending=[False, True]).drop_duplicates(["a_id", "b_id"])
     a, b = number.reindex(best["a_id"]).to_numpy(), number.reindex(best["b_id"]).to_numpy()
     if np.isnan(a.astype(float)).any() or np.isnan(b.astype(float)).any():
@@ -88,19 +94,20 @@ def _directed(texts: pd.DataFrame, edges: pd.DataFrame, number: pd.Series) -> pd
     )
 
 
-def queries_of(world: World, split: str, prompts: Prompts = NO_PROMPTS) -> pd.DataFrame:
-    """The queries of a split: one row a text and its prompts, however many rows of the data it stood in.
+def queries_of(corpus: Corpus, split: str, prompts: Prompts = NO_PROMPTS) -> pd.DataFrame:
+    """The queries of a split: one row for each text with a positive and each of its prompts.
 
-    Searching documents and finding texts of one's own kind are two tasks where the model has prompts for them. Without
-    prompts every text is one row.
+    A model with prompts encodes a query in two ways: to search documents, and to find texts of its own kind. These are
+    two rows. Without prompts every text is one row.
 
     Returns:
-        anchor (number), prompt, text_prompt (of the texts that it is compared with), positives (numbers, best supported
-        first), source (of the best supported), kinds (of the positives: the kinds of text to search for).
+        anchor (text number), prompt, text_prompt (prompt of the texts it is compared with), positives (list of text
+        numbers, highest weight first), source (of the first positive), kinds (tuple: query, document or both, the kinds
+        of its positives and of the texts to search).
     """
-    pairs = world.positives
-    pairs = pairs[(world.split[pairs["anchor"]] == split) & (world.split[pairs["positive"]] == split)]
-    own, kind = world.kind[pairs["anchor"]], world.kind[pairs["positive"]]
+    pairs = corpus.positives
+    pairs = pairs[(corpus.split[pairs["anchor"]] == split) & (corpus.split[pairs["positive"]] == split)]
+    own, kind = corpus.kind[pairs["anchor"]], corpus.kind[pairs["positive"]]
     pairs = pairs.assign(prompt=prompts.before(own, kind), text_prompt=prompts.before(kind, own), kind=kind)
     task = ["anchor", "prompt", "text_prompt"]
     pairs = pairs.sort_values(task, kind="stable", ignore_index=True)
@@ -118,6 +125,6 @@ def queries_of(world: World, split: str, prompts: Prompts = NO_PROMPTS) -> pd.Da
 
 
 def as_lists(values: np.ndarray, counts: np.ndarray) -> list[list]:
-    """Values in a row, cut into lists of so many each."""
+    """Cut `values` (n,) into consecutive lists of the lengths `counts`, which add up to n."""
     flat, ends = values.tolist(), np.cumsum(counts).tolist()
     return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
