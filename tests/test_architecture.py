@@ -17,7 +17,7 @@ FLOORS = [
     {"models", "metrics", "reports"},
     {"graph"},
     STAGES,
-    {"checks", "new", "estimate"},
+    {"checks", "new", "estimate", "opened"},
     {"pipeline"},
     {"lab"},
 ]
