@@ -14,7 +14,7 @@ import numpy as np
 from bgetune.config.base import Section
 from bgetune.estimate.counts import Counts
 from bgetune.estimate.speed import Job, Speed
-from bgetune.training.groups import FULL_TRAINING, LEAST_EPOCHS, MOST_EPOCHS
+from bgetune.training.groups import default_epochs
 
 SMALL = 20 << 20
 """Bytes of weights below which a model is not timed: its speed hardly matters, and loading it takes longer."""
@@ -175,7 +175,7 @@ def _hard_negatives(found: Cost, options: Section, counts: Counts, speeds: Speed
 
 
 def _train(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> None:
-    epochs = options.epochs or min(max(-(-FULL_TRAINING // max(counts.queries, 1)), LEAST_EPOCHS), MOST_EPOCHS)
+    epochs = options.epochs or default_epochs(int(counts.queries), evaluates=True)
     positives = options.positives or max(1.0, min(counts.positives, 10) / epochs)
     texts = options.batch_size * (1 + positives + options.negatives)
     steps = -(-counts.queries // options.batch_size) * epochs
