@@ -91,9 +91,8 @@ def mine(
     sure = 1 - noise
     title_pairs = _frame(titled["query"], titled["document"], titled["users"], 1 - titled["noise"], source="co_click")
     co_click = _without(_co_click(taken, min_jaccard), title_pairs)
-    rewritten = _frame(
-        kept["query"], kept["rewrite"], kept["users"], sure[kept["query"]] * sure[kept["rewrite"]], "rewrite"
-    )
+    confidence = sure[kept["query"]] * sure[kept["rewrite"]]
+    rewritten = _frame(kept["query"], kept["rewrite"], kept["users"], confidence, source="rewrite")
     edges = pd.concat([title_pairs, co_click, _unique(rewritten)], ignore_index=True)
     open_clicks = clicks[~chance & (clicks["home"] < 0) & (clicks["document"] >= 0)]
     open_rewrites = rewrites[(home[rewrites["query"]] < 0) | (home[rewrites["rewrite"]] < 0)]
