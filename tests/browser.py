@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -83,3 +84,43 @@ class Browser:
         self.socket.close()
         self.process.terminate()
         self.process.wait(10)
+
+
+# --- what a page must hold ----------------------------------------------------------------------------------------
+
+AXE = "axe.run().then(result => result.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html).join(' | ')))"
+
+WIDE = (
+    "[...document.querySelectorAll('main *:not(thead, thead *)')]"
+    ".filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1)"
+    ".filter(e => !['hidden', 'clip'].includes(getComputedStyle(e).overflowX)).map(e => e.outerHTML)"
+)
+"""The elements whose content is wider than they are."""
+
+ORDER = (
+    "[...document.querySelectorAll('main h1, main h2, main h3, main h4')].map(e => +e.tagName[1])"
+    ".map((level, place, levels) => place ? level - levels[place - 1] : level).filter(step => step > 1)"
+)
+"""Steps by which headings go down more than one level."""
+
+
+def faults(browser: Browser, axe: str, page: Path, width: int, dark: bool) -> list[str]:
+    """What is wrong with a page at a width and in a colour scheme: to scroll sideways, cut off, not for everybody.
+
+    Where BGETUNE_SCREENSHOTS names a folder, a screenshot is kept there: CI does, and keeps them when a test fails.
+    """
+    browser.open(page, width, dark=dark)
+    if folder := os.environ.get("BGETUNE_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        language = browser.evaluate("document.documentElement.lang")
+        name = f"{page.parent.name}-{page.stem}-{language}-{width}-{'dark' if dark else 'light'}.png"
+        browser.screenshot(Path(folder) / name)
+    found = []
+    if (there := browser.evaluate("document.documentElement.scrollWidth")) > width:
+        found.append(f"{there} px wide")
+    found += [f"cut off: {html}" for html in browser.evaluate(WIDE)]
+    found += [f"a heading goes down {step} levels" for step in browser.evaluate(ORDER)]
+    if browser.evaluate("document.querySelectorAll('main').length") != 1:
+        found.append("not one <main>")
+    browser.evaluate(f"{axe}; 0")
+    return found + browser.evaluate(AXE)

@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bgetune import runs
-from bgetune.config.augmentation import Service
-from bgetune.config.base import Section
+from bgetune.config.augmentation import Endpoint, Service
+from bgetune.config.base import Embeds, Section
 from bgetune.config.profile import Profile, load_profiles, model_locations, require_model, resolve
 from bgetune.config.stages import STAGES, Backtranslate, HardNegatives, Positives, Shared, Train
 from bgetune.errors import InputError
@@ -83,7 +83,7 @@ class Part:
 
     profile: Profile
     stage: str
-    values: Section
+    values: Embeds
     origins: Mapping[str, str]
     folders: Mapping[str, Path]
 
@@ -172,7 +172,9 @@ def _models(
             continue
         tried.add((location, role))
         if texts is None:
-            texts = _texts(parts["01_positives"].values)
+            positives = parts["01_positives"].values
+            assert isinstance(positives, Positives)
+            texts = _texts(positives)
         with found.catch(profile.place(parameter)):
             check_model(location, parameter, role, None if role == "translator" else texts)
             folders[location] = hub.fetch(location, parameter)
@@ -230,8 +232,10 @@ def _vectors(part: Part, found: Findings) -> None:
     """Vectors can only be cut to fewer numbers than they have."""
     from bgetune.models.shape import dimension
 
-    folder = part.folders.get(part.values.model) if isinstance(part.values, Train) else None
-    if folder is None or not part.values.matryoshka:
+    if not isinstance(part.values, Train) or not part.values.matryoshka:
+        return
+    folder = part.folders.get(part.values.model)
+    if folder is None:
         return
     length, longest = dimension(folder), max(part.values.matryoshka)
     if length and longest > length:
@@ -331,7 +335,7 @@ def _keys(part: Part, found: Findings) -> None:
     options = part.values
     if not isinstance(options, Backtranslate) or not options.enabled:
         return
-    services = [
+    services: list[tuple[str, Endpoint]] = [
         (f"pivots.{place}.service", pivot.service) for place, pivot in enumerate(options.pivots) if pivot.service
     ]
     if options.generation.base_url is not None:
@@ -419,7 +423,10 @@ def _default(options: Section, name: str) -> object:
 
 def _labels(parts: Mapping[str, Part], found: Findings) -> None:
     """The metric that chooses the checkpoint can be measured on what the sources give."""
-    train, sources = parts["04_train"], parts["01_positives"].values.sources
+    train, positives = parts["04_train"], parts["01_positives"].values
+    assert isinstance(train.values, Train)
+    assert isinstance(positives, Positives)
+    sources = positives.sources
     labelled = any(source.label_column for source in [*sources.pairs, *sources.qa])
     labelled = labelled or any(getattr(sources, kind, ()) for kind in LABELLED)
     if train.values.metric == "labelled_auc" and not labelled:

@@ -138,8 +138,8 @@ def sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for file in files_below(path):
-        digest.update(f"{file.relative_to(path)}\0{sha256(file)}\n".encode())
+    for part in files_below(path):
+        digest.update(f"{part.relative_to(path)}\0{sha256(part)}\n".encode())
     return digest.hexdigest()
 
 

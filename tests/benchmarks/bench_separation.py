@@ -158,8 +158,8 @@ def flagembedding(job: Task, labelled: bool, seed: int, folder: Path, steps: int
             row["neg"] = list(dict.fromkeys([*different.get(row["query"], ()), *row["neg"]]))[:NEGATIVES]
     file = folder / "train.jsonl"
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in mined), encoding="utf-8")
-    options = shared_options(job, seed, scale=50, negatives=NEGATIVES)
-    command = [*official.command(Path(job.model), file, folder, options, steps), "--max_steps", str(steps)]
+    settings = shared_settings(job, seed, scale=50, negatives=NEGATIVES)
+    command = [*official.command(Path(job.model), file, folder, settings, steps), "--max_steps", str(steps)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
@@ -196,11 +196,11 @@ def bgetune(
 
     epochs = steps_of(job, labelled, steps)[0]
     groups, cluster_of, graded, mined = prepared(job, labelled, tuned, rules or {})
-    options = shared_options(job, seed, epochs=epochs, **training or {})
+    settings = shared_settings(job, seed, epochs=epochs, **training or {})
     pairs = _dev_pairs(job)
-    trained = train(base or job.model, groups, cluster_of, options, folder / "checkpoints", pairs=pairs, graded=graded)
-    made = collator.GroupCollator(None, groups, cluster_of, epochs, seed, options.positives, options.negatives)
-    sampler = batch_sampler(groups, cluster_of, 0, options)
+    trained = train(base or job.model, groups, cluster_of, settings, folder / "checkpoints", pairs=pairs, graded=graded)
+    made = collator.GroupCollator(None, groups, cluster_of, epochs, seed, settings.positives, settings.negatives)
+    sampler = batch_sampler(groups, cluster_of, 0, settings)
     read = np.mean([BATCH_SIZE + len(made.batch(list(batch)).documents) for batch in list(sampler)[:20]])
     taken = int(trained.log["step"].max())
     negatives = [(group.query, list(group.negatives)) for group in groups]
@@ -223,9 +223,9 @@ def warmed_up(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
     """As ours, but for a model that was warmed up on the texts of the domain."""
     from bgetune.training import denoising
 
-    options = shared_options(job, seed, denoising_epochs=3)
-    warmed = denoising.warm_up(job.model, job.corpus, options, folder / "warm")
-    return bgetune(job, labelled, seed, folder, steps, base=warmed.folder)
+    settings = shared_settings(job, seed)
+    warmed_up = denoising.warm_up(job.model, job.corpus, settings, folder / "warm", epochs=3)
+    return bgetune(job, labelled, seed, folder, steps, base=warmed_up.folder)
 
 
 def two_rounds(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
@@ -296,12 +296,13 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
     return found, cluster_numbers(found, texts, clusters), graded_pairs(graded, texts) if labelled else None, mined
 
 
-def shared_options(job: Task, seed: int, bfloat16: bool | None = None, **others):
-    """What all contenders share, as our parameters; the rest at its default unless given."""
+def shared_settings(job: Task, seed: int, bfloat16: bool | None = None, **others):
+    """The settings that all contenders share; the rest at its default unless given."""
     from bgetune.config.stages import Train
+    from bgetune.training import TrainingSettings
 
     others = {"epochs": EPOCHS} | others
-    return Train(
+    parameters = Train(
         batch_size=BATCH_SIZE,
         learning_rate=job.learning_rate,
         max_length=MAX_LENGTH,
@@ -310,6 +311,7 @@ def shared_options(job: Task, seed: int, bfloat16: bool | None = None, **others)
         device="cpu",
         **others,
     )
+    return TrainingSettings.of(parameters, epochs=others["epochs"])
 
 
 def _bfloat16() -> bool:

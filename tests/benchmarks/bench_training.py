@@ -17,7 +17,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from bench_separation import plain_sentence_transformers, shared_options
+from bench_separation import plain_sentence_transformers, shared_settings
 from separation_worlds import BATCH_SIZE, SHARED, Task, task
 
 
@@ -68,11 +68,11 @@ def _plain_steps(job: Task, groups, cluster_of, folder: Path, bfloat16: bool) ->
 def _our_steps(job: Task, groups, cluster_of, folder: Path, bfloat16: bool) -> float:
     from bgetune.training import train
 
-    options = shared_options(
+    settings = shared_settings(
         job, 42, bfloat16=bfloat16, epochs=1, symmetric=False, orthogonality_weight=0, negatives=0, eval_steps=10**6
     )
     started = time.perf_counter()
-    trained = train(job.model, groups, cluster_of, options, folder / "checkpoints")
+    trained = train(job.model, groups, cluster_of, settings, folder / "checkpoints")
     return (time.perf_counter() - started) / int(trained.log["step"].max())
 
 

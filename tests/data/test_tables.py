@@ -66,3 +66,15 @@ def test_a_table_that_breaks_its_schema_is_our_fault():
         "table edges: column weight: 1.1 (less_than_or_equal_to). This is a bug of bgetune, not a fault of your data; "
         "please report it"
     )
+
+
+@pytest.mark.parametrize("name", tables.SCHEMAS)
+def test_every_table_and_column_is_described(name):
+    schema = tables.SCHEMAS[name]
+    assert schema.description
+    assert [column for column, rule in schema.columns.items() if not rule.description] == []
+
+
+def test_columns_that_were_not_measured_are_left_out():
+    log = pd.DataFrame({"loss": [0.5], "step": 1})
+    assert list(tables.check("training_log", log).columns) == ["step", "loss"]

@@ -27,8 +27,8 @@ def test_nothing_is_missing_or_stale(entries):
 
 def test_translations_name_what_the_message_names(entries):
     for message, translation in entries.items():
-        names = re.findall(r"{(\w*)}", message)
-        assert sorted(re.findall(r"{(\w*)}", translation)) == sorted(names), message
+        names = re.findall(r"{[^{}]*}", message)
+        assert sorted(re.findall(r"{[^{}]*}", translation)) == sorted(names), message
 
 
 def test_translations_keep_code_and_emphasis(entries):

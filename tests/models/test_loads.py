@@ -75,6 +75,8 @@ def test_what_the_test_finds(code, careful):
 def test_flagembeddings_trainer_is_told(tmp_path):
     from bgetune.config.stages import Train
     from bgetune.training.flagembedding import command
+    from bgetune.training.settings import TrainingSettings
 
-    line = command(tmp_path, tmp_path / "train.jsonl", tmp_path, Train(model="demo://small/encoder"), 1)
+    settings = TrainingSettings.of(Train(model="demo://small/encoder"), epochs=1)
+    line = command(tmp_path, tmp_path / "train.jsonl", tmp_path, settings, 1)
     assert line[line.index("--trust_remote_code") + 1] == "False"

@@ -94,7 +94,7 @@ import resource, sys
 import torch
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
-from bgetune.training.sentence_transformers import encoder_of
+from bgetune.training.trainer import encoder_of
 
 what, folder = sys.argv[1:]
 options = {"max_length": 64, "device": "cpu", "cache_dir": None}

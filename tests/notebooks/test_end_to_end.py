@@ -1,16 +1,18 @@
 """All five notebooks on the small demo world, in two rounds, by the command line, then again with nothing changed."""
 
 import json
+import shutil
 
+import browser as browser_checks
 import numpy as np
 import pandas as pd
 import pytest
 
-from bgetune import paths, pipeline, runs
+from bgetune import locale, paths, pipeline, runs
 from bgetune.config import sources
 from bgetune.config.profile import load_profile, resolve
 from bgetune.data import tables
-from bgetune.reports import verdict
+from bgetune.reports import pages, verdict
 from bgetune.runs import manifest
 
 
@@ -143,3 +145,23 @@ def test_pages_show_results_and_no_code(finished):
         assert "stage.finish" not in page
         assert "<Figure size" not in page, "a figure is shown as text"
         assert "Traceback" not in page
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_page_can_be_read_on_every_screen(finished, tmp_path, browser, axe, language):
+    """Of the notebooks' texts, that are translated when they run, the Chinese ones are in the sample report."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    locale.use(language)
+    try:
+        files_written = [page.name for page in pages.write_pages(run, "demo")]
+    finally:
+        locale.use(None)
+    assert len(files_written) == (8 if language == "zh" else 0), "the run was in English"
+    found = {
+        (page.name, width, dark): faults
+        for page in sorted(run.glob("*.html"))
+        for width, dark in ((390, False), (768, True), (1200, False), (1200, True))
+        if (faults := browser_checks.faults(browser, axe, page, width, dark))
+    }
+    assert found == {}
+    assert len(list(run.glob("*.html"))) == 8

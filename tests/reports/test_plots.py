@@ -1,6 +1,7 @@
 """Every figure is drawn from small data and says its message."""
 
 import base64
+import io
 
 import numpy as np
 import pandas as pd
@@ -109,3 +110,20 @@ def test_a_notebook_shows_a_sharp_picture_with_its_message(monkeypatch):
     picture = data["image/png"]
     picture = base64.b64decode(picture) if isinstance(picture, str) else picture
     assert int.from_bytes(picture[16:20], "big") == pytest.approx(2 * shown["width"], abs=2)
+
+
+def test_a_wide_figure_has_a_form_for_phones_and_stays_as_it_was():
+    figure, axes = figures.subplots(1, 3, width=4.0, sharey=True)
+    before = figures.picture(figure)
+    height, width = plt_size(figures.narrow(figure))
+    assert width == pytest.approx(2 * figures.DPI * figures.NARROW, abs=1)
+    assert height > 2 * width, "three panels under one another"
+    assert figures.picture(figure) == before
+    assert not axes[1].yaxis.get_tick_params()["labelleft"]
+    assert figures.narrow(figures.subplots(width=5.0)[0]) is None
+
+
+def plt_size(png):
+    from matplotlib.image import imread
+
+    return imread(io.BytesIO(png)).shape[:2]

@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+from html import unescape
 from itertools import pairwise
 
 import nbformat
@@ -9,6 +10,7 @@ import pytest
 from made import results
 
 from bgetune import files, locale
+from bgetune.config.sources import Sources
 from bgetune.reports import report
 
 SCRIPT = "<script>alert(1)</script>"
@@ -126,8 +128,8 @@ def test_index_concludes_from_top_to_bottom(tmp_path):
         "Scorer.load(&#39;runs/mine&#39;) # &lt;b&gt;",
         "Headline figures",
         "+0.250 to +0.500",
-        "Recall at the promised precision",
-        "kept with 95 % confidence",
+        "Recall at the guaranteed precision",
+        "holds with 95 % confidence",
         "0.812 (0.750 to 0.900)",
         "The hardest mistakes that remain",
         "&lt;script&gt;alert(1)&lt;/script&gt;</td>",
@@ -207,6 +209,35 @@ def test_the_funnel_names_every_drop(tmp_path):
     assert "ffffffffffffffff" in provenance
     assert ">seed<" in provenance, "not at its default"
     assert ">min_support<" not in provenance
+
+
+def test_of_nested_parameters_only_what_was_given_is_shown(tmp_path):
+    sources = Sources.model_validate({"qa": [{"path": "faq.csv", "a_column": "question"}]})
+    entry = {"metrics": {}, "outputs": {}, "seconds": 1, "started": "now"}
+    stages = {
+        "01_positives": entry | {"parameters": {"sources": sources.model_dump(mode="json"), "seed": 7}},
+        "04_train": entry | {"parameters": {"seed": 7}},
+    }
+    files.write_atomic(tmp_path / "manifest.json", json.dumps({"stages": stages}))
+    report.write_index(tmp_path, "mine")
+    page = unescape((tmp_path / "index.html").read_text("utf-8"))
+    assert '{"qa": [{"path": "faq.csv", "a_column": "question"}]}' in page
+    assert re.search(r">seed</th>.*?>7</td>.*?>all</td>", page, re.DOTALL)
+
+
+def test_a_phone_gets_the_narrow_form_of_a_figure(tmp_path):
+    cell = nbformat.v4.new_code_cell("")
+    for metadata in ({"alt": SCRIPT, "width": 900, "height": 300, "narrow": "NARROW"}, {"alt": "small"}):
+        output = nbformat.v4.new_output("display_data", {"image/png": "WIDE"}, metadata={"image/png": metadata})
+        cell.outputs.append(output)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
+    report.write_report(tmp_path / "n.ipynb", tmp_path / "n.html", "mine")
+    page = (tmp_path / "n.html").read_text("utf-8")
+    assert '<source media="screen and (max-width: 700px)" srcset="data:image/png;base64,NARROW"' in page
+    assert page.count("base64,WIDE") == 2
+    assert page.count("<source") == 1
+    assert SCRIPT not in page
+    assert "&lt;script&gt;" in page
 
 
 def test_index_of_an_unfinished_run_says_so(tmp_path):

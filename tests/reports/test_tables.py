@@ -58,6 +58,27 @@ def test_an_index_with_a_name_or_texts_heads_its_rows():
     assert 'scope="row"' not in tables.table(counted).html
 
 
+def test_a_cell_without_a_name_is_no_header():
+    html = tables.table(pd.DataFrame({"n": [1]}, index=["all"])).html
+    assert "<thead><tr><td></td><th " in html
+    assert '<th scope="row" style="text-align: left">all</th>' in html
+
+
+@pytest.mark.parametrize(
+    ("text", "is_long"),
+    [("03_hard_negatives", False), ("x" * 43, True), ("支付密码" * 40, False), ("a b " * 40, False)],
+)
+def test_only_a_word_that_does_not_fit_is_broken(text, is_long):
+    html = tables.table(pd.DataFrame({"text": [text], "other": ["a"]})).html
+    assert ('<td class="long"' in html) == is_long
+
+
+def test_narrow_tables_stay_tables_on_a_phone_and_empty_ones_say_so():
+    assert 'class="list"' in tables.table(pd.Series({"a": 1}, name="n")).html
+    assert 'class="data"' in tables.table(pd.DataFrame({"a": [1], "b": 2, "c": 3})).html
+    assert "(none)</td>" in tables.table(pd.DataFrame({"a": [], "b": []})).html
+
+
 def test_percent_missing_best_and_marked():
     frame = pd.DataFrame({"share": [0.125, None], "loss": [0.5, 0.25], "same": [True, False]})
     made = tables.table(frame, percent=["share"], missing="none", best={"loss": min}, marked=[False, True])

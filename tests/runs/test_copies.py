@@ -10,7 +10,7 @@ from bgetune import locale, paths, pipeline
 from bgetune.config import generate
 from bgetune.config.stages import STAGES
 from bgetune.locale import prose
-from bgetune.runs import copies
+from bgetune.runs import copies, manifest
 
 OTHERS = [language for language in locale.LANGUAGES if language != "en"]
 
@@ -60,8 +60,10 @@ def test_english_copies_are_the_stored_notebooks():
 
 def test_another_language_alone_runs_nothing_again(one_stage, capsys, request):
     request.addfinalizer(lambda: locale.use(None))
+    manifests = []
     for language in ("en", "zh"):
         (one_stage / "one.yaml").write_text(f"model: any\nlanguage: {language}\n")
         assert pipeline.main([str(one_stage / "one.yaml")]) == 0
-        said = capsys.readouterr().out
-    assert "up to date" in said
+        manifests.append(manifest.read_manifest(one_stage / "runs/one")["stages"])
+    assert manifests[0] == manifests[1]
+    assert "无需重跑" in capsys.readouterr().out

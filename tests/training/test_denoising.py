@@ -9,19 +9,20 @@ from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.models.prompts import Prompts
 from bgetune.training import checkpoints, denoising, save
-from bgetune.training.sentence_transformers import load, train
+from bgetune.training.sentence_transformers import train
+from bgetune.training.settings import TrainingSettings
+from bgetune.training.trainer import load
 
 
 def options(base, **changes):
     values = {
-        "denoising_epochs": 2,
         "batch_size": 16,
         "learning_rate": 5e-3,
         "max_length": 24,
         "device": "cpu",
         "precision": "float32",
     }
-    return Train(model=str(base), **(values | changes))
+    return TrainingSettings.of(Train(model=str(base), **(values | changes)), epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,12 @@ def asked(groups):
     return [group.query for group in groups]
 
 
-def vectors(folder, texts, base):
-    return load(folder, options(base)).encode(texts, normalize_embeddings=True)
+def read(folder):
+    return load(folder, max_length=24, device="cpu")
+
+
+def vectors(folder, texts):
+    return read(folder).encode(texts, normalize_embeddings=True)
 
 
 # --- data ---------------------------------------------------------------------------------------------------------
@@ -67,7 +72,7 @@ def test_most_tokens_are_deleted_and_the_others_keep_their_order():
 
 
 def test_what_is_deleted_follows_from_the_item_and_differs_between_passes(base, asked):
-    model = load(base, options(base))
+    model = read(base)
     batch = denoising.Collator(model, asked, 7)
     first, again, later = (batch([{"item": item}]) for item in (3, 3, 3 + len(asked)))
     assert torch.equal(first["part_input_ids"], again["part_input_ids"])
@@ -81,18 +86,18 @@ def test_what_is_deleted_follows_from_the_item_and_differs_between_passes(base, 
 
 
 def test_learns_to_rebuild_and_the_training_starts_from_it(base, groups, cluster_of, asked, tmp_path):
-    warmed = denoising.warm_up(base, asked, options(base, denoising_epochs=8), tmp_path / "warm")
+    warmed = denoising.warm_up(base, asked, options(base), tmp_path / "warm", epochs=8)
     losses = warmed.log["loss"]
     assert losses.iloc[-5:].mean() < 0.6 * losses.iloc[:5].mean()
     assert warmed.log["step"].max() == 60  # 8 passes over 120 texts in batches of 16
-    assert not np.allclose(vectors(warmed.folder, asked, base), vectors(base, asked, base), atol=0.1)
-    trained = train(warmed.folder, groups, cluster_of, options(base, epochs=1), tmp_path / "trained")
+    assert not np.allclose(vectors(warmed.folder, asked), vectors(base, asked), atol=0.1)
+    trained = train(warmed.folder, groups, cluster_of, options(base), tmp_path / "trained")
     assert trained.log["loss"].notna().any()
 
 
 def test_all_readers_load_the_model(base, asked, readers, tmp_path):
-    warmed = denoising.warm_up(base, asked, options(base, denoising_epochs=1), tmp_path)
-    save.save(load(warmed.folder, options(base)), tmp_path / "model", Prompts("请问"))
+    warmed = denoising.warm_up(base, asked, options(base), tmp_path, epochs=1)
+    save.save(read(warmed.folder), tmp_path / "model", Prompts("请问"))
     found = readers(tmp_path / "model")
     for documents, queries in found.values():
         np.testing.assert_allclose(documents, found["bgetune"][0], atol=1e-5)
@@ -101,7 +106,7 @@ def test_all_readers_load_the_model(base, asked, readers, tmp_path):
 
 def test_a_broken_warm_up_continues_to_the_weights_of_an_unbroken_one(base, asked, tmp_path, monkeypatch):
     chosen = options(base, eval_steps=4)  # 15 steps
-    whole = denoising.warm_up(base, asked, chosen, tmp_path / "whole")
+    whole = denoising.warm_up(base, asked, chosen, tmp_path / "whole", epochs=2)
     compute = denoising.Trainer.compute_loss
 
     def breaks(trainer, *args, **kwargs):
@@ -112,7 +117,7 @@ def test_a_broken_warm_up_continues_to_the_weights_of_an_unbroken_one(base, aske
     with monkeypatch.context() as patch:
         patch.setattr(denoising.Trainer, "compute_loss", breaks)
         with pytest.raises(KeyboardInterrupt):
-            denoising.warm_up(base, asked, chosen, tmp_path / "broken")
+            denoising.warm_up(base, asked, chosen, tmp_path / "broken", epochs=2)
     assert checkpoints.latest(next((tmp_path / "broken").iterdir())).name == "checkpoint-8"
     steps = []
 
@@ -121,17 +126,17 @@ def test_a_broken_warm_up_continues_to_the_weights_of_an_unbroken_one(base, aske
         return compute(trainer, *args, **kwargs)
 
     monkeypatch.setattr(denoising.Trainer, "compute_loss", noted)
-    continued = denoising.warm_up(base, asked, chosen, tmp_path / "broken")
+    continued = denoising.warm_up(base, asked, chosen, tmp_path / "broken", epochs=2)
     assert steps == list(range(8, 15))
-    np.testing.assert_array_equal(vectors(whole.folder, asked, base), vectors(continued.folder, asked, base))
+    np.testing.assert_array_equal(vectors(whole.folder, asked), vectors(continued.folder, asked))
     pd.testing.assert_frame_equal(whole.log, continued.log)
-    denoising.warm_up(base, asked, chosen, tmp_path / "broken")
+    denoising.warm_up(base, asked, chosen, tmp_path / "broken", epochs=2)
     assert len(steps) == 7  # what is done is not done again
 
 
 def test_the_same_seed_gives_the_same_model_and_another_one_another(base, asked, tmp_path):
     first, again, other = (
-        vectors(denoising.warm_up(base, asked, options(base, seed=seed), tmp_path / name).folder, asked, base)
+        vectors(denoising.warm_up(base, asked, options(base, seed=seed), tmp_path / name, epochs=2).folder, asked)
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     np.testing.assert_array_equal(first, again)
@@ -139,8 +144,8 @@ def test_the_same_seed_gives_the_same_model_and_another_one_another(base, asked,
 
 
 def test_computes_in_bfloat16_and_leaves_a_model_in_float32(base, asked, tmp_path):
-    warmed = denoising.warm_up(base, asked, options(base, precision="bfloat16"), tmp_path)
-    assert {p.dtype for p in load(warmed.folder, options(base)).parameters()} == {torch.float32}
+    warmed = denoising.warm_up(base, asked, options(base, precision="bfloat16"), tmp_path, epochs=2)
+    assert {p.dtype for p in read(warmed.folder).parameters()} == {torch.float32}
 
 
 def test_mini_batches_add_up_to_the_steps_of_whole_ones(base, asked, tmp_path, monkeypatch):
@@ -152,7 +157,7 @@ def test_mini_batches_add_up_to_the_steps_of_whole_ones(base, asked, tmp_path, m
         return delete(features, *args)
 
     monkeypatch.setattr(denoising, "delete_tokens", noted)
-    warmed = denoising.warm_up(base, asked, options(base, mini_batch_size=6), tmp_path)
+    warmed = denoising.warm_up(base, asked, options(base, mini_batch_size=6), tmp_path, epochs=2)
     assert warmed.log["step"].max() == 14  # 240 texts, three times 6 a step
     assert set(sizes) == {6}
     assert len(sizes) == 40
@@ -163,12 +168,12 @@ def test_mini_batches_add_up_to_the_steps_of_whole_ones(base, asked, tmp_path, m
 
 def test_no_text(base, tmp_path):
     with pytest.raises(InputError, match="denoising_epochs: there is no text to warm up on"):
-        denoising.warm_up(base, [], options(base), tmp_path)
+        denoising.warm_up(base, [], options(base), tmp_path, epochs=2)
 
 
 def test_a_loss_that_is_not_finite(base, asked, tmp_path):
     with pytest.raises(InputError, match=r"denoising_epochs: the loss is nan in step \d+ .* lower learning_rate"):
-        denoising.warm_up(base, asked, options(base, learning_rate=1.0, weight_decay=1e30), tmp_path)
+        denoising.warm_up(base, asked, options(base, learning_rate=1.0, weight_decay=1e30), tmp_path, epochs=2)
 
 
 def test_a_model_without_a_decoder(base, asked, tmp_path):
@@ -185,4 +190,4 @@ def test_a_model_without_a_decoder(base, asked, tmp_path):
     )
     model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
     with pytest.raises(InputError, match=r"cannot be its own decoder, as BERT and XLM-R can .* set it to 0"):
-        denoising.warm_up(tmp_path / "model", asked, options(base), tmp_path / "warm")
+        denoising.warm_up(tmp_path / "model", asked, options(base), tmp_path / "warm", epochs=2)

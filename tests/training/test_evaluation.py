@@ -7,7 +7,7 @@ from bgetune.data.text import text_id
 from bgetune.errors import InputError
 from bgetune.models.prompts import Prompts
 from bgetune.training import evaluation
-from bgetune.training.evaluation import can_be_judged, dev_metrics, dev_pairs, graded_pairs, log_table, sample
+from bgetune.training.evaluation import can_be_evaluated, dev_metrics, dev_pairs, graded_pairs, log_table, sample
 
 ANGLES = {"q": 0.0, "p": 0.2, "n": 0.5, "far": 1.5, "q2": 3.0, "p2": 2.2}
 
@@ -58,10 +58,10 @@ def test_vectors_that_are_not_finite():
         )
 
 
-def test_can_be_judged():
-    assert can_be_judged(pairs(("q", "p", 1, "positive"), ("q", "n", 0, "labelled")))
-    assert not can_be_judged(pairs(("q", "p", 1, "positive"), ("q", "n", 0, "random")))
-    assert not can_be_judged(pairs())
+def test_can_be_evaluated():
+    assert can_be_evaluated(pairs(("q", "p", 1, "positive"), ("q", "n", 0, "labelled")))
+    assert not can_be_evaluated(pairs(("q", "p", 1, "positive"), ("q", "n", 0, "random")))
+    assert not can_be_evaluated(pairs())
 
 
 def test_pairs_of_the_dev_split_with_the_instruction_where_a_query_meets_a_document():

@@ -7,11 +7,13 @@ from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.training import events
 from bgetune.training.sentence_transformers import train
+from bgetune.training.settings import TrainingSettings
 
 
 def options(base, **changes):
     values = {"epochs": 2, "batch_size": 16, "learning_rate": 5e-3, "max_length": 24, "device": "cpu", "positives": 1}
-    return Train(model=str(base), **(values | changes))
+    parameters = Train(model=str(base), **(values | changes))
+    return TrainingSettings.of(parameters, epochs=parameters.epochs)
 
 
 def read(folder, name):
@@ -29,9 +31,9 @@ def test_the_curves_are_those_of_the_log_also_after_a_break(base, groups, cluste
     (tmp_path / "events").mkdir()
     (tmp_path / "events" / "of another training").write_text("")
     arguments = (base, groups, cluster_of, options(base, eval_steps=3), tmp_path / "c")
-    folder = {"pairs": dev_pairs, "events_in": tmp_path / "events"}
+    folder = {"pairs": dev_pairs, "tensorboard_dir": tmp_path / "events"}
     with pytest.raises(KeyboardInterrupt):
-        train(*arguments, **folder, watch=breaks)
+        train(*arguments, **folder, on_evaluation=breaks)
     trained = train(*arguments, **folder)
     log = trained.log.set_index("step")
     assert read(tmp_path / "events", "eval/average_precision") == pytest.approx(
@@ -53,4 +55,4 @@ def test_without_the_package_one_message_says_how_to_get_it(base, groups, cluste
     with pytest.raises(InputError, match="pip install tensorboard"):
         events.require()
     with pytest.raises(InputError, match="pip install tensorboard"):
-        train(base, groups, cluster_of, options(base), tmp_path, events_in=tmp_path / "events")
+        train(base, groups, cluster_of, options(base), tmp_path, tensorboard_dir=tmp_path / "events")

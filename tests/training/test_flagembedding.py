@@ -13,14 +13,15 @@ from bgetune.errors import InputError
 from bgetune.models import layout
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import Prompts
-from bgetune.training import evaluation, flagembedding, train
+from bgetune.training import TrainingSettings, evaluation, flagembedding, train
 from bgetune.training.groups import Group
 from bgetune.training.save import save
 
 
 def options(base, **changes):
     values = {"epochs": 2, "batch_size": 32, "learning_rate": 2e-3, "max_length": 24, "device": "cpu", "negatives": 3}
-    return Train(model=str(base), backend="flagembedding", **(values | changes))
+    parameters = Train(model=str(base), backend="flagembedding", **(values | changes))
+    return TrainingSettings.of(parameters, epochs=parameters.epochs)
 
 
 def test_short_lists_of_negatives_are_filled_from_other_clusters(groups, cluster_of):

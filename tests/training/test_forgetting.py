@@ -11,7 +11,9 @@ from bgetune.config.stages import Train
 from bgetune.data.sources import check_source
 from bgetune.errors import InputError
 from bgetune.training import forgetting
-from bgetune.training.sentence_transformers import encoder_of, load, train
+from bgetune.training.sentence_transformers import train
+from bgetune.training.settings import TrainingSettings
+from bgetune.training.trainer import encoder_of, load
 
 
 @pytest.fixture
@@ -29,8 +31,10 @@ def source(tmp_path):
 
 @pytest.fixture(scope="module")
 def tuned(base, groups, cluster_of, tmp_path_factory):
-    chosen = Train(model=str(base), epochs=1, learning_rate=5e-3, max_length=24, device="cpu", positives=1)
-    return train(base, groups, cluster_of, chosen, tmp_path_factory.mktemp("c")).model
+    parameters = Train(model=str(base), learning_rate=5e-3, max_length=24, device="cpu", positives=1)
+    return train(
+        base, groups, cluster_of, TrainingSettings.of(parameters, epochs=1), tmp_path_factory.mktemp("c")
+    ).model
 
 
 def test_general_pairs_are_read_normalised_and_drawn_by_the_seed(source):
@@ -87,9 +91,9 @@ def test_merged_weights_lie_between_those_of_the_two_models(base, tuned):
 
 
 def test_versions_end_with_the_one_to_save(base, tuned, dev_pairs):
-    plain = Train(model=str(base), max_length=24, device="cpu")
-    assert list(forgetting.versions(tuned, plain)) == ["before", "tuned"]
-    models = forgetting.versions(tuned, plain.model_copy(update={"merge_weight": 0.5}))
+    reading = {"max_length": 24, "device": "cpu"}
+    assert list(forgetting.versions(tuned, base, merge_weight=1, **reading)) == ["before", "tuned"]
+    models = forgetting.versions(tuned, base, merge_weight=0.5, **reading)
     general = dev_pairs[dev_pairs["kind"] != "random"].rename(columns={"query": "a", "text": "b"})
     result = forgetting.compare(models, dev_pairs, general)
     assert list(result) == ["before", "tuned", "merged"]
@@ -97,7 +101,7 @@ def test_versions_end_with_the_one_to_save(base, tuned, dev_pairs):
     # the general pairs are the dev pairs here
     np.testing.assert_allclose(result.loc["general_auc"], result.loc["auc"])
     assert len({round(value, 6) for value in result.loc["mean_positive"]}) == 3
-    before = forgetting.general_scores(general, encoder_of(load(base, plain), 64))
+    before = forgetting.general_scores(general, encoder_of(load(base, **reading), 64))
     assert result.loc["general_mean_negative", "before"] == pytest.approx(before["general_mean_negative"], abs=1e-6)
 
 
@@ -113,9 +117,10 @@ def test_dev_pairs_that_cannot_be_judged_leave_general_ones(base, dev_pairs):
 def test_forgetting_is_said_aloud_with_the_remedy(measure):
     rows = itertools.product([measure], [(0.9, 0.85, 0.871), (0.9, 0.95, 0.889)])
     fallen, kept = (pd.DataFrame([values], [name], ["before", "tuned", "merged"]) for name, values in rows)
-    warning = forgetting.advice(fallen, Train(merge_weight=0.7))
+    values = {"merge_weight": 0.7, "learning_rate": 5e-5, "epochs": 3}
+    warning = forgetting.advice(fallen, **values)
     assert "Warning" in warning
     assert "from 0.900 to 0.871" in warning
     assert "`merge_weight` (now 0.7)" in warning
-    assert "Warning" not in forgetting.advice(kept, Train())
-    assert "Not measured" in forgetting.advice(fallen.rename({measure: "auc"}), Train())
+    assert "Warning" not in forgetting.advice(kept, **values)
+    assert "Not measured" in forgetting.advice(fallen.rename({measure: "auc"}), **values)

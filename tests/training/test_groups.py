@@ -5,16 +5,15 @@ import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 
-from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.training.groups import (
     Group,
     blocks,
     choose,
     cluster_numbers,
+    default_epochs,
     read_groups,
     summary,
-    with_epochs,
     without_contradictions,
 )
 
@@ -130,10 +129,6 @@ def test_summary_counts_by_source():
 
 
 def test_small_sets_get_more_epochs_where_dev_chooses():
-    dev = pd.DataFrame({"query": ["a", "a"], "text": ["b", "c"], "label": [1, 0], "kind": ["positive", "labelled"]})
-    groups = [Group("query", ("positive",))]
-    given = [(n, with_epochs(Train(), groups * n, dev).epochs) for n in (1, 500, 1200, 1500, 2000, 3999, 4000, 90_000)]
+    given = [(n, default_epochs(n, evaluates=True)) for n in (1, 500, 1200, 1500, 2000, 3999, 4000, 90_000)]
     assert given == [(1, 10), (500, 10), (1200, 10), (1500, 8), (2000, 6), (3999, 4), (4000, 3), (90_000, 3)]
-    assert with_epochs(Train(), groups, None).epochs == 3
-    assert with_epochs(Train(), groups, dev[:1]).epochs == 3  # one label: dev cannot choose
-    assert with_epochs(Train(epochs=2), groups, dev).epochs == 2
+    assert default_epochs(1, evaluates=False) == 3

@@ -10,16 +10,19 @@ from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import Prompts
 from bgetune.training import checkpoints, lora
 from bgetune.training.save import save
-from bgetune.training.sentence_transformers import load, train
+from bgetune.training.sentence_transformers import train
+from bgetune.training.settings import TrainingSettings
+from bgetune.training.trainer import load
 
 
 def options(base, **changes):
     values = {"epochs": 2, "batch_size": 16, "learning_rate": 2e-2, "max_length": 24, "device": "cpu", "positives": 1}
-    return Train(model=str(base), lora_rank=4, **(values | changes))
+    parameters = Train(model=str(base), lora_rank=4, **(values | changes))
+    return TrainingSettings.of(parameters, epochs=parameters.epochs)
 
 
 def test_every_linear_layer_but_the_pooler_gets_an_addition(base):
-    model = load(base, options(base))
+    model = load(base, max_length=24, device="cpu")
     before = model.encode(["查询订单"])
     lora.add(model, rank=4, seed=1)
     trained = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
@@ -61,7 +64,7 @@ def test_a_broken_training_continues_to_the_weights_of_an_unbroken_one(base, gro
 
     whole = train(base, groups, cluster_of, chosen, tmp_path / "a", pairs=dev_pairs)
     with pytest.raises(KeyboardInterrupt):
-        train(base, groups, cluster_of, chosen, tmp_path / "b", pairs=dev_pairs, watch=breaks)
+        train(base, groups, cluster_of, chosen, tmp_path / "b", pairs=dev_pairs, on_evaluation=breaks)
     assert checkpoints.latest(next((tmp_path / "b").iterdir())).name == "checkpoint-10"
     steps = []
     continued = train(
@@ -71,7 +74,7 @@ def test_a_broken_training_continues_to_the_weights_of_an_unbroken_one(base, gro
         chosen,
         tmp_path / "b",
         pairs=dev_pairs,
-        watch=lambda log: steps.append(log["step"].max()),
+        on_evaluation=lambda log: steps.append(log["step"].max()),
     )
     assert steps[0] == 15
     first, second = whole.model.state_dict(), continued.model.state_dict()
@@ -84,7 +87,7 @@ def test_a_broken_training_continues_to_the_weights_of_an_unbroken_one(base, gro
 )
 def test_goes_with_the_other_options(base, groups, cluster_of, tmp_path, changes):
     trained = train(base, groups[:48], cluster_of, options(base, epochs=1, **changes), tmp_path)
-    before = load(base, options(base)).state_dict()
+    before = load(base, max_length=24, device="cpu").state_dict()
     moved = [name for name, tensor in trained.model.state_dict().items() if not torch.equal(tensor, before[name])]
     assert len(moved) == 12  # the weights of the linear layers
     assert np.isfinite(trained.log["loss"].dropna()).all()

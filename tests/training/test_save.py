@@ -78,7 +78,15 @@ def test_card_says_what_was_done_and_where_the_thresholds_are(result, saved):
     options = Train(
         model="BAAI/bge-small-zh-v1.5", epochs=3, merge_weight=0.5, matryoshka=[64], query_instruction="请问"
     )
-    card = model_card(saved(Prompts("请问")), options, {"groups": 3}, result, "shop")
+    card = model_card(
+        saved(Prompts("请问")),
+        options.model,
+        parameters={"epochs": 3} | options.model_dump(exclude_defaults=True),
+        counts={"groups": 3},
+        result=result,
+        run_name="shop",
+        matryoshka=[64],
+    )
     front = yaml.safe_load(card.split("---")[1])
     assert front["base_model"] == "BAAI/bge-small-zh-v1.5"
     assert front["library_name"] == "sentence-transformers"
@@ -97,7 +105,14 @@ def test_card_says_what_was_done_and_where_the_thresholds_are(result, saved):
 def test_card_escapes_what_the_team_wrote_and_tells_no_places(result, saved, tmp_path):
     general = GeneralSource(url="postgres://reader:${PGPASSWORD}@db.internal/pairs", table="pairs")
     options = Train(model=str(tmp_path / "<b>x"), general=general, push_to_hub="team/secret")
-    card = model_card(saved(Prompts("a|b\n<script>```")), options, {"groups": 3}, result, "<i>run</i>")
+    card = model_card(
+        saved(Prompts("a|b\n<script>```")),
+        options.model,
+        parameters=options.model_dump(exclude_defaults=True),
+        counts={"groups": 3},
+        result=result,
+        run_name="<i>run</i>",
+    )
     assert "# &lt;b&gt;x, fine-tuned" in card
     assert '| a query that searches documents | "a\\|b\\n&lt;script&gt;' in card
     assert not [text for text in ("<script>", "<i>", "db.internal", str(tmp_path), "team/secret") if text in card]
@@ -110,7 +125,7 @@ def test_card_escapes_what_the_team_wrote_and_tells_no_places(result, saved, tmp
 def test_the_calls_of_the_card_give_our_vectors(result, saved, pooling, prompts):
     """The code is executed as it stands in the card."""
     folder = saved(prompts, pooling)
-    card = model_card(folder, Train(model="x/y", device="cpu"), {}, result, "shop")
+    card = model_card(folder, "x/y", parameters={}, counts={}, result=result, run_name="shop")
     ours = Encoder(folder, device="cpu", cache_dir=None)
     text = ["怎么查询密码"]
     expected = {"queries": prompts.query, "documents": prompts.document, "questions": prompts.symmetric, "vectors": ""}

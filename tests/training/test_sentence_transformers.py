@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,21 +20,19 @@ from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.models import hub
 from bgetune.training import checkpoints, flagembedding
+from bgetune.training.callbacks import DriftGuard, guarded_weight
 from bgetune.training.groups import blocks
 from bgetune.training.losses import RankingLoss
 from bgetune.training.sampler import share_with_false_negative
-from bgetune.training.sentence_transformers import (
-    DriftGuard,
-    checkpoint_key,
-    guarded_weight,
-    train,
-    training_arguments,
-)
+from bgetune.training.sentence_transformers import checkpoint_key, train
+from bgetune.training.settings import TrainingSettings
+from bgetune.training.trainer import training_arguments
 
 
 def options(base, **changes):
     values = {"epochs": 2, "batch_size": 16, "learning_rate": 5e-3, "max_length": 24, "device": "cpu", "positives": 1}
-    return Train(model=str(base), **(values | changes))
+    parameters = Train(model=str(base), **(values | changes))
+    return TrainingSettings.of(parameters, epochs=parameters.epochs)
 
 
 def weights(trained):
@@ -48,7 +47,7 @@ def assert_same(first, second):
 def test_learns_to_separate_and_spreads_the_scores(base, groups, cluster_of, dev_pairs, tmp_path):
     seen = []
     spread = options(base, epochs=5, orthogonality_weight=2.0)
-    trained = train(base, groups, cluster_of, spread, tmp_path, pairs=dev_pairs, watch=seen.append)
+    trained = train(base, groups, cluster_of, spread, tmp_path, pairs=dev_pairs, on_evaluation=seen.append)
     log = trained.log.set_index("step")
     before, after = log.loc[0], log.loc[trained.best_step]
     assert after["average_precision"] > before["average_precision"] + 0.1
@@ -108,7 +107,9 @@ def test_stops_early_when_dev_gets_no_better(base, groups, cluster_of, dev_pairs
 def test_a_training_that_stopped_early_is_not_taken_up_again(base, groups, cluster_of, dev_pairs, tmp_path):
     chosen = options(base, epochs=4, eval_steps=2, patience=2, learning_rate=1e-12)
     first = train(base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs)
-    again = train(base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs, watch=lambda log: pytest.fail("a look"))
+    again = train(
+        base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs, on_evaluation=lambda log: pytest.fail("a look")
+    )
     assert_same(weights(first), weights(again))
     assert again.best_step == first.best_step == 2
     assert again.log["step"].max() == 6
@@ -122,7 +123,7 @@ def test_a_best_checkpoint_that_cannot_be_read_is_an_error(base, groups, cluster
 
     chosen = options(base, epochs=1, eval_steps=4, learning_rate=1e-12)  # the first checkpoint stays the best
     with pytest.raises(Exception, match="deserializing header"):
-        train(base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs, watch=damage)
+        train(base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs, on_evaluation=damage)
 
 
 def test_loss_that_is_not_finite_names_the_batch(base, groups, cluster_of, tmp_path):
@@ -143,11 +144,11 @@ def test_other_clusters_or_another_guide_continue_no_old_checkpoint(base, groups
     keys = [
         checkpoint_key(base, groups, cluster_of, chosen, None, None),
         checkpoint_key(base, groups, dict.fromkeys(cluster_of, 0), chosen, None, None),
-        checkpoint_key(base, groups, cluster_of, chosen.model_copy(update={"guide": str(base)}), None, None),
-        checkpoint_key(base, groups, cluster_of, chosen.model_copy(update={"seed": 1}), None, None),
+        checkpoint_key(base, groups, cluster_of, replace(chosen, guide=str(base)), None, None),
+        checkpoint_key(base, groups, cluster_of, replace(chosen, seed=1), None, None),
     ]
     assert len({tuple(key) for key in keys}) == 4
-    uploaded = chosen.model_copy(update={"push_to_hub": "team/x", "merge_weight": 0.5})
+    uploaded = options(base, push_to_hub="team/x", merge_weight=0.5)
     assert checkpoint_key(base, groups, cluster_of, uploaded, None, None) == keys[0]
 
 
@@ -178,14 +179,14 @@ def test_options_train(base, groups, cluster_of, tmp_path, changes):
 @pytest.mark.skipif(hub.torch_device() != "cpu", reason="needs a machine without an accelerator")
 def test_bfloat16_needs_no_gpu_where_there_is_none(base, tmp_path):
     chosen = options(base, precision="bfloat16", device="auto")
-    arguments = training_arguments(chosen, tmp_path, steps=9, judged=False)
+    arguments = training_arguments(chosen, tmp_path, steps=9, evaluates=False)
     assert arguments.bf16
     assert arguments.use_cpu
 
 
 def test_arguments_follow_the_options(base, tmp_path):
     chosen = options(base, epochs=5, weight_decay=0.3, warmup=0.2, metric="auc")
-    arguments = training_arguments(chosen, tmp_path, steps=95, judged=True)
+    arguments = training_arguments(chosen, tmp_path, steps=95, evaluates=True)
     assert arguments.num_train_epochs == 5
     assert arguments.weight_decay == 0.3
     assert arguments.warmup_steps == 0.2
@@ -197,11 +198,11 @@ def test_arguments_follow_the_options(base, tmp_path):
 def test_auto_computes_in_bfloat16_where_the_processor_does(base, tmp_path, monkeypatch, capable):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: capable)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
-    arguments = training_arguments(options(base), tmp_path, steps=9, judged=False)
+    arguments = training_arguments(options(base), tmp_path, steps=9, evaluates=False)
     assert arguments.bf16 == capable
     given = dict(pairwise(flagembedding.command(base, tmp_path, tmp_path, options(base), steps=9)))
     assert given["--bf16"] == str(capable)
-    assert not training_arguments(options(base, precision="float32"), tmp_path, steps=9, judged=False).bf16
+    assert not training_arguments(options(base, precision="float32"), tmp_path, steps=9, evaluates=False).bf16
 
 
 def test_a_model_trained_in_bfloat16_computes_in_float32_afterwards(base, groups, cluster_of, tmp_path):
@@ -219,10 +220,10 @@ PROGRAM = """
     import json, os, sys, time
     from pathlib import Path
     import pandas as pd
-    from bgetune.config.stages import Train
     from bgetune.training.collator import GroupCollator
     from bgetune.training.groups import Group
     from bgetune.training.sentence_transformers import train
+    from bgetune.training.settings import TrainingSettings
 
     job = json.loads(Path(sys.argv[1]).read_text())
     rank = os.environ.get("RANK", "0")
@@ -237,14 +238,20 @@ PROGRAM = """
     groups = [Group(*map(lambda v: tuple(v) if isinstance(v, list) else v, group)) for group in job["groups"]]
     pairs = pd.DataFrame(job["pairs"]) if job["pairs"] else None
 
-    def watch(log):
+    def on_evaluation(log):
         step = int(log["step"].max())
         print("look", step, flush=True)
         if step == job["sleep_at"]:
             time.sleep(60)
 
     trained = train(
-        job["base"], groups, job["cluster_of"], Train(**job["options"]), Path(job["folder"]), pairs=pairs, watch=watch
+        job["base"],
+        groups,
+        job["cluster_of"],
+        TrainingSettings(**job["settings"]),
+        Path(job["folder"]),
+        pairs=pairs,
+        on_evaluation=on_evaluation,
     )
     if rank == "0":
         trained.model.save_pretrained(job["out"], create_model_card=False)
@@ -259,7 +266,7 @@ def job(tmp_path, name, base, groups, cluster_of, chosen, pairs=None, folder=Non
         "base": str(base),
         "groups": [(g.query, g.positives, g.negatives, g.prompt, g.source) for g in groups],
         "cluster_of": cluster_of,
-        "options": chosen.model_dump(),
+        "settings": asdict(chosen),
         "folder": str(folder or tmp_path / f"{name}_checkpoints"),
         "out": str(tmp_path / name),
         "pairs": None if pairs is None else pairs.to_dict("list"),

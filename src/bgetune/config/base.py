@@ -73,7 +73,7 @@ class Seeded(Section):
 
 
 class Embeds(Section):
-    model: ModelLocation = Field(
+    model: ModelLocation = Field(  # type: ignore[assignment]  # None is refused before any run: `require_model`
         None,
         description="Embedding model to tune, required: a folder, a hub name such as BAAI/bge-small-zh-v1.5, or "
         "demo://...",

@@ -1,7 +1,8 @@
 """What is generated from the parameters' models: `python -m bgetune.config.generate` rewrites it.
 
 That is `params/template.yaml` and the same in other languages, `params/schema.json`, the `parameters` cell of every
-notebook, and the checksums of the notebooks' code by which an edited notebook is told from the released one.
+notebook, the checksums of the notebooks' code by which an edited notebook is told from the released one, and the
+reference of a run's artifacts, `docs/artifacts.md`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from pydantic.fields import FieldInfo
 from bgetune.config.annotations import choices, models_in, plain_type
 from bgetune.config.sources import SOURCE_EXAMPLES, Sources
 from bgetune.config.stages import ROUND, STAGES, ProfileModel, Shared
+from bgetune.data import artifacts
 from bgetune.locale import _, using
 from bgetune.paths import ROOT
 
+ARTIFACTS = {"en": "docs/artifacts.md", "zh": "docs/artifacts.zh-CN.md"}
 CHECKSUMS = "notebooks/checksums.txt"
 """A line a notebook: `checksum` and name. It tells an edited notebook from the released one where there is no git."""
 TEMPLATES = {"en": "params/template.yaml", "zh": "params/template.zh-CN.yaml"}
@@ -165,6 +168,7 @@ def write_generated() -> list[Path]:
     for language, path in TEMPLATES.items():
         with using(language):
             wanted[ROOT / path] = template()
+            wanted[ROOT / ARTIFACTS[language]] = artifacts.reference()
     checksums = []
     for stage in STAGES:
         file = ROOT / "notebooks" / f"{stage}.ipynb"

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from bgetune.config.annotations import marks, models_in, plain_type
-from bgetune.config.base import SECRET, Section
+from bgetune.config.base import SECRET, Embeds, Section
 from bgetune.config.reading import read_mapping, read_value
 from bgetune.config.secrets import mask_secrets
 from bgetune.config.stages import RENAMED, RENAMED_VALUES, STAGES, ProfileModel, Shared
@@ -129,7 +130,7 @@ def find_file(path: str | Path) -> Path:
     )
 
 
-def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = None) -> tuple[Section, dict[str, str]]:
+def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = None) -> tuple[Embeds, dict[str, str]]:
     """One notebook's parameters and where each came from.
 
     Args:
@@ -162,9 +163,9 @@ def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = Non
         raise InputError("\n".join(f"{stage}{_describe(issue, model)}" for issue in error.errors())) from None
 
 
-def require_model(values: Section, profile: Profile) -> None:
+def require_model(values: Embeds, profile: Profile) -> None:
     """Raise an `InputError` if a notebook's parameters name no embedding model: none is right for everybody."""
-    if getattr(values, "model", "") is None:
+    if values.model is None:
         raise InputError(
             f"{profile.path}: model is not given; name the embedding model to tune at the top, for example "
             f"model: BAAI/bge-small-zh-v1.5 (a hub name), a folder, or demo://standard/encoder"
@@ -323,13 +324,14 @@ def _assign(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
 
 def _is_study(key: str, value: Any) -> bool:
     """Whether `--set key=value` gives several values to try: a list for a parameter that takes none."""
-    model, field = ProfileModel, None
+    model: type[BaseModel] = ProfileModel
+    field: FieldInfo | None = None
     for part in key.split("."):
         field = next((field for name, field in model.model_fields.items() if part == (field.alias or name)), None)
         if field is None:
             return False
         model = next(models_in(field.annotation), BaseModel)
-    if not isinstance(value, list):
+    if field is None or not isinstance(value, list):
         return False
     return plain_type(field.annotation) != "list" or (
         bool(value) and all(item is None or isinstance(item, list) for item in value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -22,17 +22,18 @@ DATE = "tag:yaml.org,2002:timestamp"
 class _Loader(yaml.SafeLoader):
     """YAML's plain values; a date stays the text that it is."""
 
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != DATE]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError, IndexError) as error:  # !!int abc, !!timestamp 2026-13-45
             kind = node.tag.rsplit(":", 1)[-1]
             raise yaml.MarkedYAMLError(problem=f"no {kind} ({error})", problem_mark=node.start_mark) from None
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != DATE]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def read_mapping(file: Path) -> tuple[dict[str, Any], dict[tuple, int]]:
@@ -52,7 +53,7 @@ def read_mapping(file: Path) -> tuple[dict[str, Any], dict[tuple, int]]:
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); a profile is a file of YAML") from None
     values, node = _load(text, str(file))
-    if not isinstance(values, dict):
+    if node is None or not isinstance(values, dict):
         raise InputError(f"{file}: a profile is a mapping of parameters (key: value); see params/template.yaml")
     lines: dict[tuple, int] = {}
     _collect_lines(node, (), lines, file)

@@ -98,7 +98,7 @@ def _message(error: Exception, source: Source) -> str:
     """What a database says, in one line and without the secrets."""
     last = error.args[-1] if error.args and isinstance(error.args[-1], str) else ""
     message = (last.strip() or str(error).strip() or type(error).__name__).splitlines()[0]
-    for name in re.findall(r"\$\{(\w+)\}", source.url):
+    for name in re.findall(r"\$\{(\w+)\}", source.url or ""):
         for secret in filter(None, (os.environ[name], quote(os.environ[name], safe=""))):
             message = message.replace(secret, "***")
     return message
@@ -118,9 +118,9 @@ def _connected(url: str, scheme: str) -> ibis.BaseBackend:
 
 def _from_duckdb(connection: duckdb.DuckDBPyConnection, source: Source) -> tuple[list[str], Reader]:
     # not by way of Ibis: its 12.0 calls what DuckDB 2.0 no longer has
-    rows = connection.sql(
-        f"FROM {'.'.join(map(identifier, source.table.split('.')))}" if source.table else source.query
-    )
+    named = f"FROM {'.'.join(map(identifier, source.table.split('.')))}" if source.table else source.query
+    assert named, "a source with a URL names a table or a query"
+    rows = connection.sql(named)
 
     def read(names: list[str]) -> pa.RecordBatchReader:
         return rows.project(", ".join(map(identifier, names))).to_arrow_reader(BATCH)
@@ -138,6 +138,7 @@ def _from_ibis(backend: ibis.BaseBackend, source: Source) -> tuple[list[str], Re
             names = [column[0] for column in cursor.description]
         table = backend.sql(query.sql(backend.dialect), schema=dict.fromkeys(names, "int64"))
     else:
+        assert source.table, "a source with a URL names a table or a query"
         database, _, name = source.table.rpartition(".")
         table = backend.table(name, database=database or None)
 
@@ -163,4 +164,4 @@ def _with_secrets(source: Source) -> str:
         except KeyError:
             raise InputError(f"{label(source)}: the environment has no {match[1]}; export {match[1]}=...") from None
 
-    return re.sub(r"\$\{(\w+)\}", replace, source.url)
+    return re.sub(r"\$\{(\w+)\}", replace, source.url or "")

@@ -155,7 +155,8 @@ def records(lines: Iterable[str], dialect: Dialect, width: int | None) -> Iterat
     Args:
         width: fields of a record; None: whatever comes.
     """
-    lines, waiting = iter(lines), deque()
+    lines = iter(lines)
+    waiting: deque[str] = deque()
     quotes_fields = False
     while (line := waiting.popleft() if waiting else next(lines, None)) is not None:
         if not _marked(line, dialect):
@@ -262,7 +263,7 @@ def _best(
 ) -> Dialect:
     if not fits:
         return Dialect("", _one_column_escapes(filled, escapes))
-    best = max(fits, key=fits.get)
+    best = max(fits, key=fits.__getitem__)
     found, share = fits[best]
     # where no wanted column is there, the message should still name the columns that are
     unnamed = header and filled[0].strip().strip('"') not in wanted
@@ -273,7 +274,7 @@ def _best(
 
 def _one_column_escapes(lines: Sequence[str], escapes: Sequence[bool]) -> bool:
     shares = {escape: sum(is_regular(line, Dialect("", escape)) for line in lines) for escape in escapes}
-    return max(escapes, key=shares.get)
+    return max(escapes, key=shares.__getitem__)
 
 
 def _fit(lines: Sequence[str], wanted: Collection[str], header: bool, dialect: Dialect) -> tuple[int, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -70,14 +70,11 @@ def _open_delimited(source: Source, place: places.Place, format_: str) -> Part:
     def rows(_: Collection[str], first: int | None = None) -> Rows:
         if first is None:
             clean = textfiles.clean(file, dialect, width=width, skip=source.skip_rows, rows=int(source.header))
-            text = textfiles.lines_sql(clean)
+            text, lost = textfiles.lines_sql(clean), clean.lost
         else:
             texts = [textfiles.one_line(text, dialect) for text in filled[int(source.header) :][: 2 * first]]
-            text, clean = _lines(texts), None
-        return (
-            f"SELECT line, {delimited.cut_sql(dialect.delimiter)} AS fields FROM {text} WHERE {_NOT_BLANK}",
-            clean and clean.lost,
-        )
+            text, lost = _lines(texts), None
+        return f"SELECT line, {delimited.cut_sql(dialect.delimiter)} AS fields FROM {text} WHERE {_NOT_BLANK}", lost
 
     def hint(name: str) -> str:
         return _skip_hint(name, [delimited.cut(text, dialect) for text in lines[:20]], source)
@@ -129,7 +126,7 @@ def _skip_hint(name: str, rows: Iterable[list[str]], source: Source) -> str:
 
 def _open_json(source: Source, place: places.Place, format_: str) -> Part:
     file = TextFile(place.path, place.name, source.encoding)
-    lines = _head(file)
+    lines: Sequence[str] = _head(file)
     first = next(line for line in lines if line.strip()).strip()
     table = None
     if format_ == "json" or (first.startswith("[") and first[1:].lstrip()[:1] in ("", "{")):

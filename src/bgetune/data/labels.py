@@ -6,24 +6,20 @@ from collections.abc import Iterable
 
 from bgetune.data.engine import literal
 
-YES = ("true", "t", "yes", "y", "same", "s", "similar", "match", "positive", "duplicate", "paraphrase")
-YES += ("是", "对", "相同", "同", "相似", "匹配", "一致", "正确", "正例", "√")
-NO = ("false", "f", "no", "n", "different", "d", "dissimilar", "mismatch", "negative", "not duplicate")
-NO += ("否", "不是", "错", "不同", "不相同", "不相似", "不匹配", "不一致", "错误", "负例", "×")
-
-COLUMNS = ("label", "labels", "score", "grade", "similarity", "similar", "same", "target", "y", "gold", "relevance")
-COLUMNS += (
-    "is_duplicate",
-    "is_same",
-    "is_similar",
-    "is_match",
-    "is_paraphrase",
-    "duplicate",
-    "标签",
-    "标注",
-    "是否相似",
+YES = (
+    *("true", "t", "yes", "y", "same", "s", "similar", "match", "positive", "duplicate", "paraphrase"),
+    *("是", "对", "相同", "同", "相似", "匹配", "一致", "正确", "正例", "√"),
 )
-COLUMNS += ("是否相同", "是否一致", "是否匹配", "相似", "相似度", "得分", "分数")
+NO = (
+    *("false", "f", "no", "n", "different", "d", "dissimilar", "mismatch", "negative", "not duplicate"),
+    *("否", "不是", "错", "不同", "不相同", "不相似", "不匹配", "不一致", "错误", "负例", "×"),
+)
+
+COLUMNS = (
+    *("label", "labels", "score", "grade", "similarity", "similar", "same", "target", "y", "gold", "relevance"),
+    *("is_duplicate", "is_same", "is_similar", "is_match", "is_paraphrase", "duplicate"),
+    *("标签", "标注", "是否相似", "是否相同", "是否一致", "是否匹配", "相似", "相似度", "得分", "分数"),
+)
 """Names of columns that hold labels, as people give them."""
 
 _FULL_WIDTH = "０１２３４５６７８９．－＋"

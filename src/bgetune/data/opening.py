@@ -23,6 +23,7 @@ def open_source(source: Source) -> Opened:
     """
     if source.url:
         return Opened(source, (open_database(source),))
+    assert source.path, "a source has a URL or a path"
     found = places.places(source.path)
     return Opened(source, tuple(part for place in found for part in open_place(source, place)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -34,13 +34,13 @@ def read_qrels(source: QrelsSource) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
         InputError: naming the file and the column, and the remedy.
     """
     judgements, queries, corpus = _open(source)
-    lost = []
+    lost: list[tuple[str, str, int, str]] = []
     judged = _table(judgements, _judgement_columns(source, judgements), lost)
     texts = []
     for opened in (queries, corpus):
-        columns = {"id": _known(opened, source.id_column, _IDS), "text": source.text_column}
         title = "title" if "title" in opened.columns and source.text_column != "title" else None
-        table = _table(opened, columns | {"title": title}, lost)
+        id_column = _known(opened, source.id_column, _IDS)
+        table = _table(opened, {"id": id_column, "text": source.text_column, "title": title}, lost)
         table["text"] = (table.title.fillna("") + " " + table.text.fillna("")).str.strip()
         texts.append(table.dropna(subset=["id"]).drop_duplicates("id").set_index("id").text)
     a, b = judged["query"].map(texts[0]), judged.document.map(texts[1])
@@ -76,7 +76,7 @@ def check(source: QrelsSource) -> None:
         opened.require([_known(opened, source.id_column, _IDS), source.text_column])
 
 
-def _table(opened: Opened, columns: dict[str, str | None], lost: list) -> pd.DataFrame:
+def _table(opened: Opened, columns: Mapping[str, str | None], lost: list[tuple[str, str, int, str]]) -> pd.DataFrame:
     raw = opening.view(opened, columns)
     lost += raw.lost
     reason = f"SELECT broken, count(*), min(example) FROM {raw.view} WHERE broken IS NOT NULL GROUP BY broken"
@@ -112,14 +112,16 @@ def _open(source: QrelsSource) -> tuple[Opened, Opened, Opened]:
             )
     elif folder:
         beside = {name: str(path) for base in (folder.parent, folder.parent.parent) for name, path in _layout(base)}
-    opened = [opening.open_source(source.model_copy(update={"path": judgements}))]
+    opened = opening.open_source(source.model_copy(update={"path": judgements}))
+    texts = []
     for name in ("queries", "corpus"):
         path = getattr(source, name) or beside.get(name)
         if path is None:
             raise InputError(f"{source.path}: no {name} beside the judgements; set {name}, their file or folder")
         text = CorpusSource(path=path, text_column=source.text_column, encoding=source.encoding)
-        opened.append(opening.open_source(text))
-    return tuple(opened)
+        texts.append(opening.open_source(text))
+    queries, corpus = texts
+    return opened, queries, corpus
 
 
 def _layout(folder: Path) -> Iterator[tuple[str, Path]]:

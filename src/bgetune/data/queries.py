@@ -57,7 +57,7 @@ def one_select(query: str, dialect: Any) -> exp.Query:
     return statement
 
 
-def _reads(part: exp.Expression) -> bool:
+def _reads(part: exp.Expr) -> bool:
     return isinstance(part, exp.Query | exp.Values)
 
 
@@ -97,6 +97,7 @@ def one_duckdb_select(query: str) -> dict[str, Any]:
         if len(kinds) != 1:
             raise InputError(f"{ONE_SELECT}, not {len(kinds)} statements")
         found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchone()
+    assert found is not None, "a SELECT of a constant has a row"
     parsed = json.loads(found[0])
     if kinds != ["SELECT"] or parsed["error"]:
         raise InputError(f"{ONE_SELECT}, not {kinds[0]}")
@@ -132,7 +133,7 @@ def named_files(query: str) -> list[str]:
 
 def _named(parsed: dict[str, Any]) -> dict[str, list[str]]:
     """Text of a query that names files -> the files, absolute."""
-    named = {}
+    named: dict[str, list[str]] = {}
     for text in set(_texts(parsed)):
         if text and "\0" not in text and "://" not in text:
             place = str(ROOT / Path(text).expanduser())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -187,10 +187,10 @@ def recognise(place: Mapping[str, Any]) -> Guess:
         place = {**place, "header": False}
         columns, rows = read({**place, "delimiter": delimiter})
     found = found or next(filter(None, (kind(columns) for kind in KINDS)), None)
-    if found is None or found[0] not in Sources.model_fields:
-        found = (None, {}, {}, {})
-    kind, values, why, choices = found
     texts = tuple(value for column in columns if column.kind == "text" for value in column.values[:ROWS])
+    if found is None or found[0] not in Sources.model_fields:
+        return Guess(place, None, texts=texts, rows=rows, columns=tuple(columns))
+    kind, values, why, choices = found
     return Guess(place, kind, values, why, choices, texts, rows, tuple(columns))
 
 
@@ -468,9 +468,9 @@ def _apart(one: str, other: str) -> int:
     return Indel.distance(one, other)
 
 
-def _share(tests: Iterator[bool]) -> float:
-    tests = list(tests)
-    return sum(tests) / max(len(tests), 1)
+def _share(tests: Iterable[bool]) -> float:
+    passed = list(tests)
+    return sum(passed) / max(len(passed), 1)
 
 
 def _is_list(value: str) -> bool:

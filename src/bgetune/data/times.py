@@ -191,8 +191,8 @@ def _system_zone() -> tzinfo:
             return UTC if name in ("UTC", "Etc/UTC", "Universal", "Etc/Universal", "Zulu") else ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             continue
-    local = datetime.now().astimezone()
-    return timezone(local.utcoffset()) if local.utcoffset() else UTC
+    offset = datetime.now().astimezone().utcoffset()
+    return timezone(offset) if offset else UTC
 
 
 def _fixed_offset(zone: tzinfo) -> timedelta | None:

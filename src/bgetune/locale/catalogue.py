@@ -42,6 +42,7 @@ def messages() -> dict[str, list[str]]:
         for file in sorted(SOURCES.rglob(f"*{suffix}")):
             for _line, message, *_rest in extract_from_file(method, str(file), keywords={"_": None, "N_": None}):
                 if message:
+                    assert isinstance(message, str), "no plural forms here: `_` and `N_` mark one text each"
                     found.setdefault(message, []).append(file.relative_to(SOURCES).as_posix())
     for file in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
         for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
@@ -60,6 +61,7 @@ def _of_cell(kind: str, source: str) -> Iterator[str]:
         yield from prose.pieces(source)
     else:
         for _line, message, *_rest in extract("python", io.BytesIO(source.encode()), keywords={"_": None}):
+            assert isinstance(message, str), "no plural forms here: `_` marks one text"
             yield message
 
 
@@ -91,7 +93,7 @@ def update(language: str) -> None:
     new = Catalog(locale=language, fuzzy=False)
     for message, places in messages().items():
         known = old.get(message)
-        new.add(message, known.string if known else "", locations=[(place, None) for place in sorted(set(places))])
+        new.add(message, known.string if known else "", locations=[(place, 0) for place in sorted(set(places))])
     written = io.BytesIO()
     pofile.write_po(written, new, width=110, include_lineno=False, omit_header=True)
     file.write_bytes(HEADER.format(language=language).encode() + written.getvalue())

@@ -13,6 +13,7 @@ from bgetune.locale import N_, _
 from bgetune.reports import figures, tables
 from bgetune.reports.figures import COLORS, says, subplots
 from bgetune.reports.numbers import count, share
+from bgetune.reports.words import said
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,10 +65,9 @@ def degrees_and_sizes(degrees: Sequence[int], sizes: Sequence[int], max_cluster_
 
     figure, (left, right) = subplots(1, 2, width=5.0)
     for axis, values, title, label in (
-        (left, degrees, _("Neighbours of a text"), _("neighbours")),
-        (right, sizes, _("Texts in a cluster"), _("texts")),
+        (left, np.asarray(degrees), _("Neighbours of a text"), _("neighbours")),
+        (right, np.asarray(sizes), _("Texts in a cluster"), _("texts")),
     ):
-        values = np.asarray(values)
         top = max(int(values.max(initial=1)), 1)
         step = max(1, top // 40)
         axis.hist(
@@ -176,9 +176,8 @@ def kept_and_ungated(shares: pd.DataFrame) -> Figure:
     """
     figure, axis = subplots(width=5.0, height=2.0)
     errors = [shares["correct"] - shares["low"], shares["high"] - shares["correct"]]
-    axis.barh(
-        shares.index, shares["correct"], xerr=errors, color=[COLORS["base"], COLORS["tuned"]][: len(shares)], capsize=3
-    )
+    names = [_(name) for name in shares.index]
+    axis.barh(names, shares["correct"], xerr=errors, color=[COLORS["base"], COLORS["tuned"]][: len(shares)], capsize=3)
     said = []
     for row, (name, correct, made) in enumerate(shares[["correct", "paraphrases"]].itertuples(name=None)):
         text = _("{share} of {count}").format(share=share(correct, 1), count=count(made))
@@ -203,10 +202,8 @@ def score_distributions(
         thresholds: label -> similarity, drawn as dashed lines in every panel.
         stacked: panels under one another, as a phone shows them.
     """
-    shape = (
-        {"rows": len(densities), "width": 4.4, "height": 2.6} if stacked else {"columns": len(densities), "width": 5.2}
-    )
-    figure, axes = subplots(**({"height": 3.4} | shape), sharey=True, sharex=True, squeeze=False)
+    rows, columns, width, height = (len(densities), 1, 4.4, 2.6) if stacked else (1, len(densities), 5.2, 3.4)
+    figure, axes = subplots(rows, columns, width, height, sharey=True, sharex=True, squeeze=False)
     low = min(table.index[(table > 0.02).any(axis=1)].min() for table in densities.values())
     top = max(float(table.to_numpy().max()) for table in densities.values())
     said = []
@@ -249,7 +246,7 @@ def intervals_by_slice(table: pd.DataFrame, models: Sequence[str]) -> Figure:
         axis.errorbar(
             table[model], rows, xerr=errors, fmt="o", color=COLORS[color], label=_(model), ms=5, elinewidth=1.2
         )
-    names = [f"{_(row.dimension)}: {_(str(row.slice))}  (n={row.pairs:,})" for row in table.itertuples()]
+    names = [f"{_(row.dimension)}: {said(str(row.slice))}  (n={row.pairs:,})" for row in table.itertuples()]
     axis.set_yticks(table.index, names, fontsize=8)
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
@@ -371,8 +368,8 @@ def training_curve(log: pd.DataFrame, best_step: int | None = None) -> Figure:
         if len(lines) > 1 and axis.lines:
             axis.legend(fontsize=8)
     axes[2].set_ylim(-0.05, 1.05)
-    seen = log["average_precision"].dropna() if "average_precision" in log else []
-    if not len(seen):
+    seen = log["average_precision"].dropna() if "average_precision" in log else log.iloc[:0]
+    if seen.empty:
         return says(figure, _("The loss by step."))
     message = _("Average precision on dev went from {first} to {last}; its best was {best}.")
     first, last, best = (f"{value:.3f}" for value in (seen.iloc[0], seen.iloc[-1], seen.max()))

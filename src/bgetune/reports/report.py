@@ -41,7 +41,7 @@ def write_report(notebook: Path, target: Path, run_name: str) -> None:
     content.metadata.pop("widgets", None)
     for cell in content.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if _is_for_readers(output)]
+            cell.outputs = [_with_narrow(output) for output in cell.outputs if _is_for_readers(output)]
     exporter = HTMLExporter(
         template_name="basic",
         exclude_input=True,
@@ -72,6 +72,16 @@ def _is_for_readers(output: dict[str, Any]) -> bool:
         return False
     data = output.get("data", {})
     return data.pop(WIDGETS, None) is None or "text/html" in data
+
+
+def _with_narrow(output: dict[str, Any]) -> dict[str, Any]:
+    """A figure that has a form for phones, as HTML that lets the browser choose."""
+    metadata = output.get("metadata", {}).get("image/png", {})
+    if "narrow" not in metadata:
+        return output
+    page = environment().get_template("figure.html.j2")
+    html = page.render(wide=output["data"]["image/png"], **metadata)
+    return output | {"data": {"text/html": html}, "metadata": {}}
 
 
 def write_index(run_dir: Path, run_name: str) -> None:

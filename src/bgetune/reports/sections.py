@@ -13,6 +13,7 @@ from bgetune.config.stages import STAGES
 from bgetune.locale import N_, _
 from bgetune.reports import numbers, tables, verdict
 from bgetune.reports.tables import Table
+from bgetune.reports.words import said
 from bgetune.runs import manifest
 
 Stages = Mapping[str, Mapping[str, Any]]
@@ -59,10 +60,10 @@ def headline(results: Mapping[str, Any]) -> Table | None:
 
 
 def recalls(recorded: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Recall on test at each promised precision, before and after.
+    """Recall on test at each guaranteed precision, before and after.
 
     Args:
-        recorded: rows of `scoring.gain.recall_at_promises`, None for NaN.
+        recorded: rows of `scoring.gain.recall_at_guarantees`, None for NaN.
     """
     rows = []
     for row in recorded:
@@ -70,7 +71,7 @@ def recalls(recorded: Sequence[Mapping[str, Any]]) -> Table | None:
         missing = row["before"] is None and row["after"] is None
         rows.append(
             {
-                N_("precision promised"): numbers.share(row["precision"]),
+                N_("guaranteed precision"): numbers.share(row["precision"]),
                 N_("recall before"): both[0],
                 N_("recall after"): both[1],
                 N_("difference"): "" if missing else numbers.signed(row["difference"]),
@@ -84,7 +85,7 @@ def recalls(recorded: Sequence[Mapping[str, Any]]) -> Table | None:
     better = [("good" if (row["difference_low"] or 0) > 0 else "") for row in recorded]
     columns = ("recall before", "difference", "95 % interval of the difference")
     looks = {name: ["number"] * len(rows) for name in columns} | {"recall after": [f"number {look}" for look in better]}
-    return tables.table(pd.DataFrame(rows).set_index("precision promised"), looks=looks)
+    return tables.table(pd.DataFrame(rows).set_index("guaranteed precision"), looks=looks)
 
 
 def _of_model(row: Mapping[str, Any], name: str) -> str:
@@ -94,28 +95,28 @@ def _of_model(row: Mapping[str, Any], name: str) -> str:
 
 
 def thresholds(results: Mapping[str, Any], confidence: float) -> Table | None:
-    """The threshold of each promise, and what test pairs, which had no part in it, show."""
+    """The threshold of each guaranteed precision, and what it reaches on test."""
     needed = {row["precision"]: row.get("needed") for row in results.get("recalls", ())}
     rows = []
     for row in results.get("thresholds", ()):
         kept = row["cosine"] is not None
         if kept:
-            promise = _("kept with {confidence} confidence").format(confidence=numbers.share(confidence))
+            guarantee = _("holds with {confidence} confidence").format(confidence=numbers.share(confidence))
         elif needed.get(row["precision"]):
-            promise = _("too few pairs: {needed} are needed").format(needed=numbers.count(needed[row["precision"]]))
+            guarantee = _("too few pairs: {needed} are needed").format(needed=numbers.count(needed[row["precision"]]))
         else:
-            promise = _("no threshold is that precise")
+            guarantee = _("no threshold is that precise")
         rows.append(
             {
-                N_("precision promised"): numbers.share(row["precision"]),
+                N_("guaranteed precision"): numbers.share(row["precision"]),
                 N_("cosine from"): numbers.number(row["cosine"]),
                 N_("calibrated score from"): numbers.number(row["probability"]),
                 N_("precision on test"): numbers.number(row["test_precision"]),
                 N_("recall on test"): numbers.number(row["test_recall"]),
-                N_("promise"): promise,
+                N_("guarantee"): guarantee,
             }
         )
-    return tables.table(pd.DataFrame(rows).set_index("precision promised")) if rows else None
+    return tables.table(pd.DataFrame(rows).set_index("guaranteed precision")) if rows else None
 
 
 def search(results: Mapping[str, Any]) -> Table | None:
@@ -200,7 +201,7 @@ def funnel(run_dir: Path, stages: Stages) -> Table | None:
         drops = _artifact(run_dir, stages, stage, "dropped")
         if drops is not None and len(drops):
             lost = drops.groupby(["source", "reason"], sort=False)["rows"].sum()
-            rows += [(f"{_(source)}: {_(reason)}", -number, "note") for (source, reason), number in lost.items()]
+            rows += [(f"{_(source)}: {said(reason)}", -number, "note") for (source, reason), number in lost.items()]
         for rule, number in entry.get("metrics", {}).get("rules", {}).items():
             if number and rule != "(taken)":
                 rows.append((_("candidates: {rule}").format(rule=_(rule)), -number, "note"))
@@ -289,12 +290,29 @@ def changed_parameters(stages: Stages) -> Table | None:
             field = STAGES[notebook].model_fields.get(name)
             if field is None or value == _default(field):
                 continue
-            found.setdefault(name, {})[notebook] = _short(value)
+            found.setdefault(name, {})[notebook] = _short(_given(field, value))
     rows = []
     for name, values in found.items():
         where = [(", ".join(values), next(iter(values.values())))] if len(set(values.values())) == 1 else values.items()
         rows += [{N_("parameter"): name, N_("value"): value, N_("notebook"): place} for place, value in where]
-    return tables.table(pd.DataFrame(rows)) if rows else None
+    if not rows:
+        return None
+    frame = pd.DataFrame(rows)
+    if len(stages) > 1:
+        everywhere = ", ".join(dict.fromkeys(map(manifest.notebook_of, stages)))
+        frame["notebook"] = frame["notebook"].replace(everywhere, _("all"))
+    return tables.table(frame.set_index("parameter"), looks={"parameter": ["name"] * len(frame)})
+
+
+def _given(field: Any, value: Any) -> Any:
+    """A recorded value without the keys of models in it that stand at their defaults."""
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter = TypeAdapter(field.annotation)
+    try:
+        return adapter.dump_python(adapter.validate_python(value), mode="json", exclude_defaults=True)
+    except ValidationError:  # recorded by another version
+        return value
 
 
 def _default(field: Any) -> Any:
@@ -305,8 +323,6 @@ def _default(field: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        value = {key: part for key, part in value.items() if part not in (None, [], {})}
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 300 else text[:297] + "..."
 
@@ -341,7 +357,8 @@ def times(run_dir: Path, stages: Stages) -> Table:
                 N_("rows written"): ", ".join(wrote),
             }
         )
-    return tables.table(pd.DataFrame(rows), digits=1)
+    looks = {name: ["name"] * len(rows) for name in ("notebook", "made (UTC)")}
+    return tables.table(pd.DataFrame(rows), digits=1, looks=looks)
 
 
 def _artifact(run_dir: Path, stages: Stages, stage: str, name: str) -> pd.DataFrame | None:

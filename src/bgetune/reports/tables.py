@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bgetune.locale import N_, _
+from bgetune.reports.words import SPOKEN, said
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,12 @@ MISSING = "–"
 
 WIDE = 7
 """Columns from which on a table becomes cards on tablets, too."""
+
+LINE = 84
+"""Characters that the words of a row may take side by side; a word that needs more than its column's part is broken."""
+
+_WORD = re.compile(r"[^\s\u2e80-\uffff]+")
+"""What a browser does not break by itself: it does between Chinese characters."""
 
 _MATH = re.compile(r"[$\\]")
 """What MathJax, which JupyterLab runs over HTML outputs, takes for the delimiters of a formula."""
@@ -80,6 +87,8 @@ def table(
 ) -> Table:
     """A table to show: texts escaped, whole numbers without decimals, an index without a name left out.
 
+    Names of columns and rows, and values of the columns `words.SPOKEN`, are in the language in use.
+
     Args:
         rows: a frame, or a series as a table of one column.
         digits: after the point, of numbers that are not whole.
@@ -89,7 +98,8 @@ def table(
         marked: (n,) rows that are printed in red.
         looks: column -> (n,) class of each cell, "" for none; pages know good, bad and note.
         caption: a line above the table.
-        cards: on a phone every row becomes a card with the names of the columns; False for a list of short rows.
+        cards: on a phone every row becomes a card with the names of the columns; False for a list of short rows, which
+            a table of one or two columns always is.
     """
     import pandas as pd
 
@@ -103,10 +113,13 @@ def table(
     for name, classes in (looks or {}).items():
         place = list(frame.columns).index(name)
         columns[place] = [replace(cell, look=look) for cell, look in zip(columns[place], classes, strict=True)]
-    header = [_(clean(str(name))) for name in frame.columns]
+    for place, name in enumerate(frame.columns):
+        if place < heads or name in SPOKEN:
+            columns[place] = [replace(cell, text=said(cell.text)) for cell in columns[place]]
+    header = [said(clean(str(name))) for name in frame.columns]
     lines = list(zip(*columns, strict=True))
     markup = _html(header, lines, heads, list(marked if marked is not None else []), caption)
-    kind = "list" if not cards else "data wide" if len(header) > WIDE else "data"
+    kind = "list" if not cards or len(header) <= 2 else "data wide" if len(header) > WIDE else "data"
     markup = markup.replace('class="data"', f'class="{kind}"', 1)
     return Table(markup, _text(header, lines))
 
@@ -176,8 +189,9 @@ def _cells(
     numeric = numeric and not any(isinstance(v, bool) for v in values)
     whole = numeric and column.name not in percent and all(float(value).is_integer() for value in found)
     top = best[column.name](found) if column.name in best and found else None
-    options = {"digits": 0 if whole else digits, "percent": column.name in percent, "missing": missing}
-    return [Cell(shown(value, **options), numeric, top is not None and value == top) for value in values]
+    digits, in_percent = 0 if whole else digits, column.name in percent
+    texts = [shown(value, digits=digits, percent=in_percent, missing=missing) for value in values]
+    return [Cell(text, numeric, top is not None and value == top) for text, value in zip(texts, values, strict=True)]
 
 
 def _html(
@@ -188,8 +202,10 @@ def _html(
     parts = ['<table class="data">']
     if caption:
         parts.append(f"<caption>{escape(caption)}</caption>")
+    # a cell without a name is no header: screen readers would announce nothing
     names = [
-        f'<th scope="col"{_look(number)}>{escape(name)}</th>' for name, number in zip(header, numeric, strict=True)
+        f'<th scope="col"{_look(number)}>{escape(name)}</th>' if name else "<td></td>"
+        for name, number in zip(header, numeric, strict=True)
     ]
     parts.append(f"<thead><tr>{''.join(names)}</tr></thead>\n<tbody>")
     for number, line in enumerate(lines):
@@ -199,9 +215,18 @@ def _html(
             tag, scope = ("th", ' scope="row"') if place < heads else ("td", "")
             text = f"<strong>{escape(cell.text)}</strong>" if cell.is_best else escape(cell.text)
             label = f' data-label="{html_attribute(name)}"' if place >= heads else ""
-            cells.append(f"<{tag}{scope}{_look(cell.is_number, cell.look)}{label}>{text}</{tag}>")
+            look = f"{cell.look} long" if _has_long_word(cell.text, len(header)) else cell.look
+            cells.append(f"<{tag}{scope}{_look(cell.is_number, look)}{label}>{text}</{tag}>")
         parts.append(f"<tr{red}>{''.join(cells)}</tr>")
+    if not lines:
+        none = escape(_("(none)"))
+        parts.append(f'<tr><td class="note" colspan="{len(header)}">{none}</td></tr>')
     return "\n".join([*parts, "</tbody></table>"])
+
+
+def _has_long_word(text: str, columns: int) -> bool:
+    """Whether a word is to be broken, for a table not to be wider than the page."""
+    return any(len(word) > LINE // columns for word in _WORD.findall(text))
 
 
 def html_attribute(text: str) -> str:

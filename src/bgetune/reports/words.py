@@ -1,9 +1,49 @@
-"""Words that notebooks give to tables and figures: names of columns, rules, sources. Marked here for the catalogues.
+"""Words that notebooks give to tables and figures: names of columns, rules, reasons. Marked here for the catalogues.
 
 `tables.table` and `plots` look every name up when they show it, so the packages of the stages need not know of it.
 """
 
-from bgetune.locale import N_
+import re
+
+from bgetune.locale import N_, _
+
+SPOKEN = frozenset(
+    {
+        "reason",
+        "rule",
+        "says",
+        "meaning",
+        "proposed by",
+        "verdict",
+        "what",
+        "from",
+        "why",
+        "setting",
+        "side",
+        "kind",
+        "truly the same",
+    }
+)
+"""Columns whose values are words of ours, not of the data."""
+_NUMBER = re.compile(r"\d[\d,.]*")
+_NUMBERS = {1: ("number",), 2: ("low", "high")}
+
+
+def said(text: str) -> str:
+    """A word of ours in the language in use.
+
+    Where the catalogue does not hold the text itself, it is looked up with `{number}`, or `{low}` and `{high}`, for its
+    numbers, then by its parts on both sides of a colon.
+    """
+    if (whole := _(text)) != text:
+        return whole
+    numbers = _NUMBER.findall(text)
+    names = _NUMBERS.get(len(numbers), ())
+    places = iter(names)
+    if names and (pattern := _(bare := _NUMBER.sub(lambda _found: f"{{{next(places)}}}", text))) != bare:
+        return pattern.format(**dict(zip(names, numbers, strict=True)))
+    return ": ".join(map(_, text.split(": ")))
+
 
 COLUMNS = (
     *(N_("parameter"), N_("value"), N_("from")),
@@ -38,7 +78,7 @@ COLUMNS = (
     # 05
     *(N_("negatives"), N_("share of positives"), N_("difference"), N_("method"), N_("log_loss"), N_("offered")),
     *(N_("cosine"), N_("probability"), N_("lower_bound"), N_("test_precision"), N_("test_interval"), N_("test_recall")),
-    *(N_("promise"), N_("threshold"), N_("coverage"), N_("side"), N_("gain"), N_("accepted"), N_("same")),
+    *(N_("guarantee"), N_("threshold"), N_("coverage"), N_("side"), N_("gain"), N_("accepted"), N_("same")),
     *(N_("document"), N_("whole_sphere"), N_("dimension"), N_("slice")),
 )
 
@@ -62,3 +102,175 @@ NAMES = (
     *(N_("source"), N_("frequency"), N_("seen once"), N_("2 to 9 times"), N_("10 times or more"), N_("no edge")),
     *(N_("best F1"), N_("probability 0.5"), N_("min_max"), N_("f1")),
 )
+
+ROWS = (
+    # 01
+    N_("rows used"),
+    N_("users"),
+    N_("from, to"),
+    N_("searches without a click"),
+    N_("query and document pairs"),
+    N_("rewrites (query, other query)"),
+    N_("none, or no usable row"),
+    N_("cannot be mined: the log holds no search without a click"),
+    N_("cannot be mined: the log has no times (time_column)"),
+    N_("a single user's co_click"),
+    N_("a single user's rewrite"),
+    N_("several users' co_click"),
+    N_("several users' rewrite"),
+    N_("confirmed"),
+    N_("vetoed"),
+    N_("raw log"),
+    N_("mined from the log"),
+    N_("log and reranker"),
+    N_("whole graph"),
+    N_("positive pairs"),
+    N_("labelled same"),
+    N_("labelled different"),
+    # 02
+    N_("texts in all"),
+    N_("queries of the train split (eligible)"),
+    N_("of them paraphrased in this run"),
+    N_("documents without a query"),
+    N_("eligible"),
+    N_("paraphrased"),
+    N_("share_of_texts_with_paraphrase"),
+    N_("correct_ungated"),
+    N_("correct_kept"),
+    N_("duplicate"),
+    # 03
+    N_("unknown"),
+    N_("passed, but enough were taken"),
+    N_("the {number} nearest texts of each query"),
+    N_("the hard negatives"),
+    N_("overlap of the {number} nearest"),
+    N_("all rules"),
+    N_("without the cluster rule"),
+    N_("without the window"),
+    N_("probability instead of the veto"),
+    N_("margin instead of both"),
+    N_("neither probability, margin nor veto"),
+    N_("without any of them"),
+    N_("hard_negative"),
+    N_("positive"),
+    N_("random"),
+    N_("labelled"),
+    # 04
+    N_("graded pairs"),
+    N_("texts of the warm-up"),
+    N_("dev pairs"),
+    N_("general pairs"),
+    N_("shuffled"),
+    N_("by cluster"),
+    N_("step of the model"),
+    N_("steps"),
+    # 05
+    N_("held out"),
+    N_("search"),
+    N_("rerank"),
+    N_("up to {number} characters"),
+    N_("more than {number}"),
+    N_("missed"),
+)
+"""Names of rows and columns; `{number}`, or `{low}` and `{high}`, stand for numbers."""
+
+REASONS = (
+    N_("robot: a user with over {number} rows on one day"),
+    N_("click not counted: left within {number} seconds"),
+    N_("junk query"),
+    N_("empty"),
+    N_("personal data only"),
+    N_("URL"),
+    N_("single character"),
+    N_("numbers only"),
+    N_("no letters"),
+    N_("clicks on a document of more than {number} distinct queries"),
+    N_("query and document that meet no more often than by chance"),
+    N_("query and document: too few users to tell from mis-clicks"),
+    N_("query and document: a mis-click, most users of the query want something else"),
+    N_("rewrite: too few users to tell from a change of subject"),
+    N_("rewrite: a change of subject"),
+    N_("a single user's pair that the reranker did not confirm"),
+    N_("a pair that only the log speaks for, and the reranker vetoes"),
+    N_("no query"),
+    N_("no user"),
+    N_("time not readable"),
+    N_("label is no number"),
+    N_("label is neither 0 nor 1"),
+    N_("grade unknown"),
+    N_("grade outside {low} to {high}"),
+    N_("both texts are the same"),
+    N_("fewer than two words"),
+    N_("relevance is no number"),
+    N_("no document of this id"),
+    N_("no query of this id"),
+    N_("an answer to more than {number} questions"),
+    N_("labelled 0 and 1 equally often"),
+    N_("label contradicts the majority"),
+    N_("synonym that says nothing"),
+    N_("synonym in several lists: which meaning?"),
+    N_("the same pair once more"),
+    N_("the same pair with another grade"),
+    N_("a held-out pair with a text that is trained on"),
+    N_("a pair for training with a text that is held out"),
+    N_("same as another text but for punctuation and blanks"),
+    N_("edge cut: the cluster would be too large or join what people call different"),
+    N_("nothing came back, or too few characters"),
+    N_("the text was there before"),
+    N_("the surface hardly changed"),
+    N_("much shorter or longer"),
+    N_("other numbers or units"),
+    N_("other Latin words or codes"),
+    N_("other product names or protected terms"),
+    N_("negated where the origin is not, or the reverse"),
+    N_("the translator itself finds it unlikely"),
+    N_("translated again, a word of the pivot text would no longer come"),
+    N_("similarity to the origin outside the band"),
+    N_("as near to a cluster of another meaning as to its own"),
+    N_("the reranker does not find the same meaning"),
+    N_("made from two clusters, so it is of neither"),
+    N_("made from another text of the cluster too"),
+    N_("its text has the wanted number already"),
+    N_("an edge or a label says that it means the same"),
+    N_("it is in the query's cluster"),
+    N_("the reranker confirms it in both directions: promoted to a positive"),
+    N_("outside rank_min to rank_max"),
+    N_("less similar than window_low: too easy"),
+    N_("more similar than window_high: too much like a positive"),
+    N_("not a margin below the positives, after whitening"),
+    N_("more probably an unknown positive than max_false_negatives allows"),
+    N_("the reranker doubts that it is a negative"),
+    N_("the reranker confirms it, its cluster was not joined"),
+    N_("the reranker confirms it in one direction only"),
+    N_("the reranker is not sure"),
+    N_("a positive with probability {number}"),
+    N_("as similar as the typical positive"),
+    N_("{low} known positives among the nearest texts of the queries; {high} are needed"),
+    N_("all near texts are known positives: there is nothing to choose from"),
+    N_("all known positives are in {low} clusters; {high} are needed"),
+    N_("in different splits"),
+    N_("people called texts of the two clusters different"),
+    N_("neighbours of neighbours"),
+    N_("positive is the query itself"),
+    N_("negative of the query's own cluster"),
+    N_("group without a positive"),
+)
+"""Why something was left out."""
+
+MEASURES = (
+    N_("area under the ROC curve: how often a dev positive scores above a dev negative"),
+    N_("area under the precision-recall curve of the same pairs"),
+    N_("the same area for the pairs that people labelled, alone"),
+    N_("share of positives and hard negatives that score between {low} and {high}"),
+    N_("of random pairs; unit vectors that use all d dimensions have 1/d"),
+    N_("share of positives and hard negatives where the middle four fifths lay before training"),
+    N_("mean score of the positives"),
+    N_("mean score of the hard negatives"),
+    N_("mean reciprocal rank of a query's first positive among all dev texts, 0 beyond rank 10"),
+    N_("on general text: how often a pair with the higher label scores above one with the lower"),
+    N_("on general text: rank correlation of scores and grades"),
+    N_("mean score of the general pairs with the higher label"),
+    N_("mean score of the general pairs with the lower label"),
+    N_("mean score of the general pairs"),
+)
+"""What a measure of notebook 04 says."""

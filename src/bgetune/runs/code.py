@@ -43,7 +43,7 @@ def _essence(code: str) -> str:
     tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
-            node.body = [
+            vars(node)["body"] = [
                 line
                 for line in body
                 if not (isinstance(line, ast.Expr) and isinstance(getattr(line.value, "value", None), str))

@@ -15,5 +15,5 @@ class OwningKernelManager(AsyncKernelManager):
         None, allow_none=True, help="Of the lock of the run's folder; see `bgetune.runs.folder.owned`."
     ).tag(config=True)
 
-    async def start_kernel(self, **options: Any) -> None:
+    async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]  # as AsyncKernelManager has it
         await super().start_kernel(**options, pass_fds=() if self.descriptor is None else (self.descriptor,))

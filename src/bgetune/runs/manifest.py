@@ -71,8 +71,8 @@ def out_of_date(stage: str, values: Any, run_dir: Path) -> str | None:
             file = locate(name)
             if not file.exists() or fingerprint(file, record) != record.get("sha256"):
                 return f"changed input: {name}"
-    changed = changed_output(entry, run_dir)
-    return changed and f"changed output: {changed}"
+    output = changed_output(entry, run_dir)
+    return output and f"changed output: {output}"
 
 
 def changed_output(entry: dict[str, Any], run_dir: Path) -> str | None:

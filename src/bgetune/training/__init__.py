@@ -1,6 +1,7 @@
 """Fine-tuning: groups and graded pairs in, a tuned model and its training log out.
 
-    trained = train("BAAI/bge-small-zh-v1.5", groups, cluster_of, Train(), Path("checkpoints"), pairs=dev)
+    settings = TrainingSettings.of(parameters, epochs=3)
+    trained = train("BAAI/bge-small-zh-v1.5", groups, cluster_of, settings, Path("checkpoints"), pairs=dev)
     save.save(trained.model, "models/mine")
 
 By the trainer of sentence-transformers (:mod:`.sentence_transformers`) or that of BGE (:mod:`.flagembedding`).
@@ -8,16 +9,46 @@ By the trainer of sentence-transformers (:mod:`.sentence_transformers`) or that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bgetune.training.settings import TrainingSettings
+
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from bgetune.training.callbacks import OnEvaluation
+    from bgetune.training.groups import Group
     from bgetune.training.sentence_transformers import Trained
 
+__all__ = ["TrainingSettings", "train"]
 
-def train(base, groups, cluster_of, options, folder, **data) -> Trained:
-    """Train by the backend that `options` names; arguments as for `sentence_transformers.train`."""
-    if options.backend == "flagembedding":
-        from bgetune.training import flagembedding as backend
-    else:
-        from bgetune.training import sentence_transformers as backend
-    return backend.train(base, groups, cluster_of, options, folder, **data)
+
+def train(
+    base: str | Path,
+    groups: Sequence[Group],
+    cluster_of: Mapping[str, int],
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    pairs: pd.DataFrame | None = None,
+    graded: pd.DataFrame | None = None,
+    on_evaluation: OnEvaluation | None = None,
+    tensorboard_dir: Path | None = None,
+) -> Trained:
+    """Train by the backend that the settings name; arguments and result are those of `sentence_transformers.train`."""
+    from bgetune.training import flagembedding, sentence_transformers
+
+    backend = flagembedding.train if settings.backend == "flagembedding" else sentence_transformers.train
+    return backend(
+        base,
+        groups,
+        cluster_of,
+        settings,
+        folder,
+        pairs=pairs,
+        graded=graded,
+        on_evaluation=on_evaluation,
+        tensorboard_dir=tensorboard_dir,
+    )

@@ -1,4 +1,4 @@
-"""Where a training keeps its checkpoints, and whether one may be continued."""
+"""The folder of checkpoints of a training, and the checkpoint that it may continue from."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from bgetune.errors import InputError
 
 
 def prepare(root: str | Path, key: Iterable[str], gigabytes: float) -> Path:
-    """The folder for the checkpoints of one training, and none of another.
+    """Make the folder for the checkpoints of a training, and delete those of other trainings.
 
     Args:
         root: the stage's folder of checkpoints.
-        key: all that the resulting weights depend on (parameters, data, base model, code). A training with the same
-            key continues from what it finds; checkpoints with another key are deleted.
-        gigabytes: what the checkpoints will take.
+        key: everything that the resulting weights depend on (parameters, data, base model, code). A training with the
+            same key continues from the checkpoints there; those with another key are deleted.
+        gigabytes: disk space that the checkpoints will take, in units of 10^9 bytes.
+
+    Returns:
+        The folder, below `root`.
 
     Raises:
         InputError: if the folder cannot be written, or the disk has less room.
@@ -51,7 +54,7 @@ def prepare(root: str | Path, key: Iterable[str], gigabytes: float) -> Path:
 
 
 def latest(folder: Path) -> Path | None:
-    """The last complete checkpoint: a run that was killed while it wrote one leaves it without its state."""
+    """The last complete checkpoint, None if there is none; a killed run may leave one without the trainer's state."""
     newest_first = sorted(folder.glob("checkpoint-*"), key=step, reverse=True)
     return next((path for path in newest_first if _is_complete(path)), None)
 
@@ -62,12 +65,12 @@ def step(checkpoint: Path | None) -> int:
 
 
 def clear(root: str | Path) -> None:
-    """Delete all checkpoints: the model they led to is written."""
+    """Delete all checkpoints, once the model is saved."""
     shutil.rmtree(root, ignore_errors=True)
 
 
 def _is_complete(checkpoint: Path) -> bool:
-    """The trainer writes its state last."""
+    """Whether the trainer wrote its state, which it does last."""
     state = checkpoint / "trainer_state.json"
     try:
         return json.loads(state.read_text(encoding="utf-8"))["global_step"] > 0
@@ -76,7 +79,7 @@ def _is_complete(checkpoint: Path) -> bool:
 
 
 def code_hash() -> str:
-    """SHA-256 of the modules that train: changed code continues no old checkpoint."""
+    """SHA-256 of the modules of training: a training does not continue from a checkpoint of other code."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())

@@ -1,9 +1,10 @@
-"""Warm-up on unlabelled texts: the model learns to tell a text from a part of it (TSDAE, arXiv 2104.06979)."""
+"""Unsupervised warm-up on unlabelled texts: a denoising auto-encoder (TSDAE, arXiv 2104.06979)."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,29 +15,30 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer.losses import DenoisingAutoEncoderLoss
 
-from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.models import hub
 from bgetune.models.tokens import preprocessor
 from bgetune.training import checkpoints, save
-from bgetune.training.sentence_transformers import CheckedTrainer, Progress, load, training_arguments, uses_bfloat16
+from bgetune.training.callbacks import Progress
+from bgetune.training.settings import TrainingSettings, uses_bfloat16
+from bgetune.training.trainer import CheckedTrainer, load, training_arguments
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from torch import Tensor
+    from torch import Tensor, nn
 
 DELETED = 0.6
-"""Share of the tokens that are left out: the paper's best."""
+"""Share of the tokens that are deleted; the best value of the paper."""
 
 DECODER = "decoder.safetensors"
 
 
 @dataclass(frozen=True)
-class Warmed:
-    """What a warm-up leaves.
+class WarmedUp:
+    """The result of a warm-up.
 
     Attributes:
-        folder: of the model, for the training to start from.
+        folder: folder of the model, from which the training starts.
         log: columns step, loss (cross-entropy of a token, in nats).
     """
 
@@ -49,36 +51,40 @@ def corpus(texts: pd.DataFrame, clusters: pd.DataFrame, most: int | None, seed: 
 
     Args:
         texts: the table `texts`.
-        clusters: the table `clusters`; a text that is in none is held out by nothing.
-        most: of more texts, so many are drawn by the seed.
+        clusters: the table `clusters`; a text without a cluster is not held out.
+        most: maximum number of texts; of more, a random sample is taken. None: all.
+        seed: seed of the sample.
     """
     held_out = clusters.loc[clusters["split"] != "train", "text_id"]
     kept = texts.loc[~texts["text_id"].isin(held_out), "text"]
     return (kept if most is None or len(kept) <= most else kept.sample(most, random_state=seed)).sort_index().tolist()
 
 
-def warm_up(base: str | Path, texts: Sequence[str], options: Train, folder: Path) -> Warmed:
-    """Train a model to put into the vector of a text, most of whose tokens are deleted, what rebuilds all of it.
+def warm_up(
+    base: str | Path, texts: Sequence[str], settings: TrainingSettings, folder: Path, *, epochs: int
+) -> WarmedUp:
+    """Train a model so that a text can be reconstructed from the vector of its remains after deleting most tokens.
 
-    A decoder with the model's own weights, and cross-attention to that one vector, does the rebuilding; it is thrown
-    away. Batch size, learning rate and precision are those of the training. With `mini_batch_size`, so many texts go
-    through at a time and their gradients add up: a score for every word of the vocabulary at every token takes memory.
-    A warm-up that was killed continues from its last checkpoint and ends with the weights of an unbroken one. On one
-    process only.
+    A decoder with the model's own weights, and cross-attention to that one vector, reconstructs the text; it is
+    discarded at the end. Batch size, learning rate and precision are those of the training. With `mini_batch_size`, so
+    many texts are computed at a time and their gradients are accumulated, because the scores of all words of the
+    vocabulary at every token take much memory. A warm-up that was killed continues from its last checkpoint and ends
+    with the weights of an uninterrupted one. Runs in one process only.
 
     Args:
         base: the model's folder, hub name or demo://.
-        texts: n texts, each seen `options.denoising_epochs` times, with other tokens deleted every time.
-        options: the parameters of 04_train.
+        texts: n texts.
+        settings: how to train; its epochs are those of the training that follows.
         folder: for checkpoints and the model.
+        epochs: passes over the texts; other tokens are deleted every time.
 
     Raises:
         InputError: no texts, a model whose architecture has no decoder, a loss that is not finite, no room.
     """
     if not texts:
         raise InputError("04_train: denoising_epochs: there is no text to warm up on; set it to 0")
-    model = load(base, options)
-    torch.manual_seed(options.seed)  # of the decoder's cross-attention, which the model does not have
+    model = load(base, max_length=settings.max_length, device=settings.device)
+    torch.manual_seed(settings.seed)  # of the decoder's cross-attention, which the model does not have
     try:
         with hub.quiet():
             loss = DenoisingAutoEncoderLoss(model)
@@ -88,22 +94,22 @@ def warm_up(base: str | Path, texts: Sequence[str], options: Train, folder: Path
             f"({str(error).strip().splitlines()[0]}); set it to 0"
         ) from None
     weights = sum(p.nelement() * p.element_size() for p in loss.parameters())
-    folder = checkpoints.prepare(folder, _key(base, texts, options), 3 * 3 * weights / 1e9)
+    folder = checkpoints.prepare(folder, _key(base, texts, settings, epochs), 3 * 3 * weights / 1e9)
     last = checkpoints.latest(folder)
-    items = Dataset.from_dict({"item": range(len(texts) * options.denoising_epochs)})
-    at_once = min(options.batch_size, options.mini_batch_size or options.batch_size)
-    turns = -(-options.batch_size // at_once)
-    steps = -(-len(items) // (at_once * turns))
-    # one epoch of all items: a text's number and pass follow from its item
-    one_pass = options.model_copy(update={"epochs": 1, "batch_size": at_once})
-    arguments = training_arguments(one_pass, folder, steps, judged=False)
-    arguments.gradient_accumulation_steps = turns
+    items = Dataset.from_dict({"item": range(len(texts) * epochs)})
+    at_once = min(settings.batch_size, settings.mini_batch_size or settings.batch_size)
+    accumulated = -(-settings.batch_size // at_once)
+    steps = -(-len(items) // (at_once * accumulated))
+    # one epoch of all items: the number of an item tells text and pass
+    one_pass = replace(settings, epochs=1, batch_size=at_once)
+    arguments = training_arguments(one_pass, folder, steps, evaluates=False)
+    arguments.gradient_accumulation_steps = accumulated
     trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=items,
         loss=loss,
-        data_collator=Collator(model, texts, options.seed),
+        data_collator=Collator(model, texts, settings.seed),
         callbacks=[Progress("denoising")],
     )
     with hub.quiet():
@@ -111,19 +117,22 @@ def warm_up(base: str | Path, texts: Sequence[str], options: Train, folder: Path
     model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     save.save(model.eval(), folder / "model")
     log = [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
-    return Warmed(folder / "model", pd.DataFrame(log, columns=["step", "loss"]))
+    return WarmedUp(folder / "model", pd.DataFrame(log, columns=["step", "loss"]))
 
 
 def delete_tokens(
     features: Mapping[str, Tensor], special: Tensor, pad: int, rngs: Sequence[np.random.Generator]
 ) -> dict[str, Tensor]:
-    """Leave out tokens, each with probability `DELETED`, and close the gaps; special tokens stay, and one other.
+    """Delete tokens, each with probability `DELETED`; special tokens and at least one other token are kept.
 
     Args:
         features: (n, tokens) each, `input_ids` and `attention_mask` among them.
-        special: (n, tokens) bool, padding included.
+        special: (n, tokens) bool, which tokens are special ones, padding included.
         pad: id of the padding token.
-        rngs: of each row.
+        rngs: a random number generator for each row.
+
+    Returns:
+        The features (n, fewer tokens), without gaps, padded on the right.
     """
     kept = special & features["attention_mask"].bool()
     for row, rng in enumerate(rngs):
@@ -141,7 +150,7 @@ def delete_tokens(
 
 
 class Collator:
-    """Items to a batch of two columns: texts with tokens deleted, and the whole texts. Item i is text i modulo n."""
+    """Makes a batch of two columns, texts with deleted tokens and whole texts. Item i is text i modulo n."""
 
     valid_label_columns: tuple[str, ...] = ()
 
@@ -165,42 +174,44 @@ class Collator:
 
 
 class Trainer(CheckedTrainer):
-    """The trainer, whose checkpoints also hold what the decoder has of its own."""
+    """The trainer of the warm-up; its checkpoints also hold the weights that only the decoder has."""
 
-    def compute_loss(self, model, inputs, *args, **options):
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
         with self.accelerator.autocast():  # the decoder, too
             return super().compute_loss(model, inputs, *args, **options)
 
-    def diverged(self, loss: float, inputs: Mapping) -> str:
+    def divergence_message(self, loss: float, inputs: Mapping[str, Any]) -> str:
         return (
             f"04_train: denoising_epochs: the loss is {loss} in step {self.state.global_step + 1} of the warm-up, "
             f"which has diverged; lower learning_rate, or set precision to float32"
         )
 
-    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         super()._save(output_dir, state_dict)
         own = {name: value.detach().contiguous() for name, value in self._decoder().items()}
-        save_file(own, Path(output_dir or self.args.output_dir) / DECODER)
+        save_file(own, Path(output_dir or str(self.args.output_dir)) / DECODER)
 
-    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
-        super()._load_from_checkpoint(checkpoint_path)
-        saved = load_file(Path(checkpoint_path) / DECODER)
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint)
+        saved = load_file(Path(resume_from_checkpoint) / DECODER)
         with torch.no_grad():
             for name, value in self._decoder().items():
                 value.copy_(saved[name])
 
     def _decoder(self) -> dict[str, Tensor]:
-        """The weights that only the decoder has; shared ones go by their names in the encoder."""
+        """The weights that only the decoder has; those it shares with the encoder have other names."""
+        assert isinstance(self.loss, torch.nn.Module)
         return {name: value for name, value in self.loss.named_parameters() if name.startswith("decoder.")}
 
 
-def _key(base: str | Path, texts: Sequence[str], options: Train) -> list[str]:
-    """All that the weights of a warm-up follow from."""
-    sizes, rates = {"batch_size", "mini_batch_size", "max_length"}, {"learning_rate", "warmup", "weight_decay"}
+def _key(base: str | Path, texts: Sequence[str], settings: TrainingSettings, epochs: int) -> list[str]:
+    """Everything that the weights of a warm-up depend on."""
+    sizes, rates = ["batch_size", "mini_batch_size", "max_length"], ["learning_rate", "warmup", "weight_decay"]
+    values = asdict(settings)
     return [
-        options.model_dump_json(include={"denoising_epochs", "seed", "eval_steps", "device", *sizes, *rates}),
+        json.dumps([epochs, *(values[name] for name in ("seed", "eval_steps", "device", *sizes, *rates))]),
         hub.fingerprint(hub.fetch(base)),
-        str(uses_bfloat16(options)),
+        str(uses_bfloat16(settings.precision, settings.device)),
         *texts,
         checkpoints.code_hash(),
     ]

@@ -78,7 +78,7 @@ def sample(pairs: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     return pd.concat(kept).sort_index().reset_index(drop=True) if kept else pairs
 
 
-def can_be_judged(pairs: pd.DataFrame) -> bool:
+def can_be_evaluated(pairs: pd.DataFrame) -> bool:
     """Whether both positives and negatives (other than random ones) are there."""
     return pairs.loc[pairs["kind"] != "random", "label"].nunique() == 2
 
@@ -181,7 +181,18 @@ def require_metric(metric: str, measured: Mapping[str, float]) -> None:
         )
 
 
-def log_table(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
+def training_log(before: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """The table `training_log` of the log of a trainer.
+
+    Args:
+        before: step 0, epoch 0 and, where there are dev pairs, the metrics of the model before training.
+        history: the trainer's entries; the names of metrics start with "eval_".
+    """
+    rows = [{name.removeprefix("eval_"): value for name, value in entry.items()} for entry in history]
+    return log_table([before, *rows])
+
+
+def log_table(rows: Sequence[Mapping[str, float]]) -> pd.DataFrame:
     """The table `training_log`: step, epoch, loss and its parts, learning rate, and the metrics; one row a step.
 
     Args:

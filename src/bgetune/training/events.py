@@ -1,4 +1,4 @@
-"""The training log as TensorBoard reads it; needs the extra `tensorboard`."""
+"""Event files of a training for TensorBoard; needs the extra `tensorboard`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def require() -> None:
         )
 
 
-def start(folder: Path, first: Mapping[str, float], last_step: int) -> SummaryWriter:
-    """A writer of a training's event files, with the look at dev before the first step.
+def start(folder: Path, before: Mapping[str, float], last_step: int) -> SummaryWriter:
+    """Open a writer of a training's event files, and write the metrics of the model before training.
 
     Args:
         folder: for the files.
-        first: what that look measured.
-        last_step: of the checkpoint that the training continues from: later events of the process that was killed are
-            not shown. 0: a training of its own, and files of others are deleted.
+        before: the metrics of the model before training.
+        last_step: step of the checkpoint that the training continues from; later events of the process that was killed
+            are not shown. 0: a new training, and older files are deleted.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -40,15 +40,16 @@ def start(folder: Path, first: Mapping[str, float], last_step: int) -> SummaryWr
         return SummaryWriter(str(folder), purge_step=last_step + 1)
     shutil.rmtree(folder, ignore_errors=True)
     writer = SummaryWriter(str(folder))
-    for name in first.keys() - {"step", "epoch"}:
-        writer.add_scalar(f"eval/{name}", first[name], 0)
+    for name in before.keys() - {"step", "epoch"}:
+        writer.add_scalar(f"eval/{name}", before[name], 0)
     return writer
 
 
 def write(folder: Path, log: pd.DataFrame) -> None:
-    """The event file of a training that is over.
+    """Write the event file of a finished training.
 
     Args:
+        folder: for the file.
         log: the table `training_log`.
     """
     writer = start(folder, {}, 0)

@@ -14,27 +14,23 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.models.tokens import shorten
 from bgetune.training import checkpoints, evaluation, events
-from bgetune.training.groups import Group, with_epochs
-from bgetune.training.sentence_transformers import (
-    LOGS,
-    Trained,
-    Watch,
-    checkpoint_key,
-    training_log,
-    uses_bfloat16,
-)
+from bgetune.training.callbacks import OnEvaluation
+from bgetune.training.groups import Group
+from bgetune.training.sentence_transformers import Trained, checkpoint_key
+from bgetune.training.settings import TrainingSettings, uses_bfloat16
+from bgetune.training.trainer import LOGS
 
 MODULE = "FlagEmbedding.finetune.embedder.encoder_only.base"
 STEP = re.compile(rb"(\d+)/(\d+) \[")
@@ -44,42 +40,41 @@ def train(
     base: str | Path,
     groups: Sequence[Group],
     cluster_of: Mapping[str, int],
-    options: Train,
+    settings: TrainingSettings,
     folder: Path,
     *,
     pairs: pd.DataFrame | None = None,
     graded: pd.DataFrame | None = None,
-    watch: Watch | None = None,
-    events_in: Path | None = None,
+    on_evaluation: OnEvaluation | None = None,
+    tensorboard_dir: Path | None = None,
 ) -> Trained:
     """Fine-tune with the official trainer; arguments and result as for `sentence_transformers.train`.
 
-    Checkpoints and looks at dev come once an epoch; the best by `options.metric` is the model. Graded pairs are not
-    used: the official trainer knows no loss for them. A training that was killed starts over: the trainer (1.4) cannot
+    Checkpoints and evaluations come once an epoch; the best by `settings.metric` is the model. Graded pairs are not
+    used: the official trainer has no loss for them. A training that was killed starts again: the trainer (1.4) cannot
     load its own checkpoints. Its log is `flagembedding.log` beside the checkpoints.
 
     Raises:
         InputError: if the trainer has no such pooling as the model's, stops with an error (with the end of its log), or
             its loss is not finite.
     """
-    if events_in is not None:
+    if tensorboard_dir is not None:
         events.require()
-    if pairs is not None and not evaluation.can_be_judged(pairs):
+    if pairs is not None and not evaluation.can_be_evaluated(pairs):
         pairs = None
-    options = with_epochs(options, groups, pairs)
     source = hub.fetch(base)
     layout.official_pooling(source)
     weights = sum(file.stat().st_size for file in source.glob(f"*{hub.WEIGHTS}"))
-    key = checkpoint_key(base, groups, cluster_of, options, pairs, None)
-    folder = checkpoints.prepare(folder, key, (options.epochs + 1) * weights / 1e9)
+    key = checkpoint_key(base, groups, cluster_of, settings, pairs, None)
+    folder = checkpoints.prepare(folder, key, (settings.epochs + 1) * weights / 1e9)
     data = folder / "train.jsonl"
-    write_groups(_shortened(fill(groups, cluster_of, options.negatives, options.seed), source, options), data)
+    write_groups(_shortened(fill(groups, cluster_of, settings.negatives, settings.seed), source, settings), data)
     last = checkpoints.latest(folder)
-    steps = math.ceil(len(groups) / options.batch_size) * options.epochs
+    steps = math.ceil(len(groups) / settings.batch_size) * settings.epochs
     if last is None or _state(last)["global_step"] < steps:
         for old in folder.glob("checkpoint-*"):
             shutil.rmtree(old)
-        _run(command(source, data, folder, options, steps), folder / "flagembedding.log", steps)
+        _run(command(source, data, folder, settings, steps), folder / "flagembedding.log", steps)
 
     states = {_state(path)["global_step"]: path for path in folder.glob("checkpoint-*")}
     for path in states.values():
@@ -89,31 +84,39 @@ def train(
         raise InputError(
             "04_train: the loss of FlagEmbedding is not finite: training has diverged; lower learning_rate"
         )
-    first, looks = {"step": 0, "epoch": 0.0}, []
+    before: dict[str, float] = {"step": 0, "epoch": 0.0}
+    evaluations: list[dict[str, float]] = []
     if pairs is not None:
-        encode = _encode_with(_encoder(source, options))
+        encode = _encode_with(_encoder(source, settings))
         band = evaluation.crowded_band(pairs, encode)
-        first |= evaluation.dev_metrics(pairs, encode, band)
-        evaluation.require_metric(options.metric, first)
+        before |= evaluation.dev_metrics(pairs, encode, band)
+        evaluation.require_metric(settings.metric, before)
         for step in sorted(states):
-            found = evaluation.dev_metrics(pairs, _encode_with(_encoder(states[step], options)), band)
-            looks.append({"step": step, "epoch": step * options.epochs / steps, **found})
-            if watch is not None:
-                watch(training_log(first, [*history, *looks]))
-    choices = {
-        look["step"]: evaluation.selection_score(look, first, options.metric, options.drift_penalty) for look in looks
+            found = evaluation.dev_metrics(pairs, _encode_with(_encoder(states[step], settings)), band)
+            evaluations.append({"step": step, "epoch": step * settings.epochs / steps, **found})
+            if on_evaluation is not None:
+                on_evaluation(evaluation.training_log(before, [*history, *evaluations]))
+    scores = {
+        int(found["step"]): evaluation.selection_score(found, before, settings.metric, settings.drift_penalty)
+        for found in evaluations
     }
-    best = max(choices, key=choices.get) if looks else max(states)
-    log = training_log(first, [*history, *looks])
-    if events_in is not None:
-        events.write(events_in, log)
-    return Trained(_encoder(states[best], options).model, log, best)
+    best = max(scores, key=lambda step: scores[step]) if scores else max(states)
+    log = evaluation.training_log(before, [*history, *evaluations])
+    if tensorboard_dir is not None:
+        events.write(tensorboard_dir, log)
+    return Trained(_encoder(states[best], settings).model, log, best)
 
 
 def fill(groups: Sequence[Group], cluster_of: Mapping[str, int], negatives: int, seed: int) -> list[Group]:
-    """Groups with as many negatives as the trainer takes of each: random texts of other clusters fill short lists.
+    """Fill short lists of negatives with random texts of other clusters.
 
     The trainer divides by zero on an empty list and repeats negatives on a short one.
+
+    Args:
+        groups: training groups.
+        cluster_of: cluster number of every text in them.
+        negatives: number of negatives that each group gets at least.
+        seed: seed of the choice.
     """
     rng = np.random.default_rng(seed)
     corpus = rng.permutation(sorted({text for group in groups for text in (group.query, *group.positives)})).tolist()
@@ -127,15 +130,15 @@ def fill(groups: Sequence[Group], cluster_of: Mapping[str, int], negatives: int,
     return filled
 
 
-def _shortened(groups: Sequence[Group], source: Path, options: Train) -> list[Group]:
-    """Groups without what the trainer would not read of their texts."""
+def _shortened(groups: Sequence[Group], source: Path, settings: TrainingSettings) -> list[Group]:
+    """Groups whose texts are cut behind the tokens that the trainer reads."""
     from transformers import AutoTokenizer
 
     with hub.loading(source, "model"):
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
 
     def short(texts: Sequence[str]) -> tuple[str, ...]:
-        return tuple(shorten(tokenizer, texts, options.max_length))
+        return tuple(shorten(tokenizer, texts, settings.max_length))
 
     return [
         replace(
@@ -146,7 +149,7 @@ def _shortened(groups: Sequence[Group], source: Path, options: Train) -> list[Gr
 
 
 def write_groups(groups: Sequence[Group], file: Path) -> None:
-    """Groups in FlagEmbedding's format, which has a prompt of queries only: other texts get theirs here."""
+    """Write groups in FlagEmbedding's format. It has prompts for queries only: other texts are written with theirs."""
     rows = [
         {"query": g.query, "pos": g.prompted(g.positives), "neg": g.prompted(g.negatives), "prompt": g.prompt}
         for g in groups
@@ -154,40 +157,41 @@ def write_groups(groups: Sequence[Group], file: Path) -> None:
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def command(source: Path, data: Path, folder: Path, options: Train, steps: int) -> list[str]:
+def command(source: Path, data: Path, folder: Path, settings: TrainingSettings, steps: int) -> list[str]:
     """The command line of the official trainer.
 
     Args:
         source: the base model's folder.
         data: a file of groups.
         folder: for checkpoints.
-        steps: of the whole training.
+        settings: how to train.
+        steps: number of steps of the whole training.
     """
-    cuda = options.device != "cpu" and torch.cuda.is_available()
+    cuda = settings.device != "cpu" and torch.cuda.is_available()
     arguments = {
         "model_name_or_path": source,
         "trust_remote_code": False,
         "train_data": data,
         "cache_path": folder / "data",
-        "train_group_size": options.negatives + 1,
-        "query_max_len": options.max_length,
-        "passage_max_len": options.max_length,
+        "train_group_size": settings.negatives + 1,
+        "query_max_len": settings.max_length,
+        "passage_max_len": settings.max_length,
         # without it the trainer would leave out the prompt of each row
         "query_instruction_for_retrieval": "",
         "query_instruction_format": "{}{}",
-        "temperature": 1 / options.scale,
+        "temperature": 1 / settings.scale,
         "sentence_pooling_method": layout.official_pooling(source),
         "normalize_embeddings": True,
         "output_dir": folder,
-        "num_train_epochs": options.epochs,
-        "per_device_train_batch_size": options.batch_size,
-        "learning_rate": options.learning_rate,
-        "warmup_steps": options.warmup,
-        "weight_decay": options.weight_decay,
-        "seed": options.seed,
-        "bf16": uses_bfloat16(options),
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": settings.warmup,
+        "weight_decay": settings.weight_decay,
+        "seed": settings.seed,
+        "bf16": uses_bfloat16(settings.precision, settings.device),
         "use_cpu": not cuda,
-        "gradient_checkpointing": options.gradient_checkpointing,
+        "gradient_checkpointing": settings.gradient_checkpointing,
         "dataloader_pin_memory": cuda,
         "logging_steps": max(1, steps // LOGS),
         "save_strategy": "epoch",
@@ -203,15 +207,17 @@ def command(source: Path, data: Path, folder: Path, options: Train, steps: int) 
 
 
 def _run(command: list[str], log: Path, steps: int) -> None:
-    """Run the trainer, its output going to a log file and its progress to a bar."""
+    """Run the trainer: its output is written to a log file, its progress is shown as a bar."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process,
         log.open("ab") as file,
         tqdm(total=steps, desc="training", unit="step") as bar,
     ):
+        output = process.stdout
+        assert output is not None  # as it is a pipe
         try:
-            while chunk := process.stdout.read1():
+            while chunk := os.read(output.fileno(), 1 << 16):
                 file.write(chunk)
                 for done, total in STEP.findall(chunk):
                     if int(total) == steps and int(done) > bar.n:
@@ -226,8 +232,8 @@ def _run(command: list[str], log: Path, steps: int) -> None:
         )
 
 
-def _encoder(folder: Path, options: Train) -> Encoder:
-    return Encoder(folder, max_length=options.max_length, device=options.device, cache_dir=None)
+def _encoder(folder: Path, settings: TrainingSettings) -> Encoder:
+    return Encoder(folder, max_length=settings.max_length, device=settings.device, cache_dir=None)
 
 
 def _encode_with(encoder: Encoder) -> Callable[[list[str]], np.ndarray]:
@@ -235,5 +241,5 @@ def _encode_with(encoder: Encoder) -> Callable[[list[str]], np.ndarray]:
     return partial(encoder.encode, prompt="")
 
 
-def _state(checkpoint: Path) -> dict:
+def _state(checkpoint: Path) -> dict[str, Any]:
     return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))

@@ -1,21 +1,25 @@
-"""What a model forgets while it learns a domain: measured on general text, and brought back by merging weights."""
+"""Forgetting: what fine-tuning costs on general text, and how averaging the weights limits it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from bgetune.config.sources import GeneralSource
-from bgetune.config.stages import Train
 from bgetune.data import sources
 from bgetune.data.text import STANDARD, Normalizer
 from bgetune.errors import InputError
 from bgetune.training import evaluation
 
-FALL = 0.02
-"""A fall of the AUC or correlation on general text from which it is called forgetting."""
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+MAX_DECREASE = 0.02
+"""Decrease of the AUC or correlation on general text above which we speak of forgetting."""
 
 METRICS = {
     "general_auc": "on general text: how often a pair with the higher label scores above one with the lower",
@@ -24,19 +28,23 @@ METRICS = {
     "general_mean_negative": "mean score of the general pairs with the lower label",
     "general_mean": "mean score of the general pairs",
 }
-"""What `general_scores` measures, and what it says."""
+"""The columns of `general_scores` and their meanings."""
 
 
 def read_general(
     source: GeneralSource, most: int, seed: int, *, prompt: str = "", normalizer: Normalizer = STANDARD
 ) -> pd.DataFrame:
-    """The general pairs: columns a, b (str, normalised, prompt included), label (float64).
+    """Read labelled or graded pairs of general text.
 
     Args:
         source: where they are.
-        most: of more pairs, so many are drawn by the seed.
-        prompt: put before every text: the model's for texts of one kind.
-        normalizer: of the run.
+        most: maximum number of pairs; of more, a random sample is taken.
+        seed: seed of the sample.
+        prompt: prefix of every text: the model's prompt for texts of one kind.
+        normalizer: the one of the run.
+
+    Returns:
+        Columns a, b (str, normalised, prompt included), label (float64).
 
     Raises:
         InputError: if the source cannot be read, or all its pairs have one label.
@@ -55,7 +63,7 @@ def read_general(
 
 
 def general_scores(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -> dict[str, float]:
-    """AUC and mean scores where there are two labels, Spearman's correlation and mean score where there are more.
+    """Measure a model on general pairs: AUC and mean scores for two labels, Spearman's correlation for grades.
 
     Args:
         pairs: as `read_general` returns them.
@@ -79,13 +87,16 @@ def general_scores(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray
     }
 
 
-def merge(base, tuned, weight: float):
-    """A model between two: weight * tuned + (1 - weight) * base, number by number (LM-Cocktail, arXiv 2311.13534).
+def merge(base: SentenceTransformer, tuned: SentenceTransformer, weight: float) -> SentenceTransformer:
+    """Average the weights of two models: weight * tuned + (1 - weight) * base (LM-Cocktail, arXiv 2311.13534).
 
     Args:
-        base: the SentenceTransformer before training.
-        tuned: the same one after it; neither is changed.
+        base: the model before training.
+        tuned: the same model after training.
         weight: from 0 to 1.
+
+    Returns:
+        A new model; the other two are not changed.
     """
     import copy
 
@@ -99,51 +110,69 @@ def merge(base, tuned, weight: float):
     return merged
 
 
-def versions(tuned, options: Train) -> dict:
-    """The models to compare: before, tuned and, with a `merge_weight` below 1, merged. The last one is to be saved."""
-    from bgetune.training.sentence_transformers import load
-
-    base = load(options.model, options)
-    models = {"before": base, "tuned": tuned}
-    return models if options.merge_weight == 1 else models | {"merged": merge(base, tuned, options.merge_weight)}
-
-
-def compare(models: Mapping, dev: pd.DataFrame, general: pd.DataFrame | None, batch_size: int = 64) -> pd.DataFrame:
-    """What the models measure on dev pairs and general pairs: one row a measure, one column a model.
+def versions(
+    tuned: SentenceTransformer, base: str | Path, *, merge_weight: float, max_length: int, device: str
+) -> dict[str, SentenceTransformer]:
+    """The models to compare: before, tuned and, with a `merge_weight` below 1, merged. The last one is to be saved.
 
     Args:
-        models: name -> SentenceTransformer.
-        dev: dev pairs, as `evaluation.dev_pairs` makes them; no measures where they cannot be judged by.
+        tuned: the model after training.
+        base: folder, hub name or demo:// of the model before training.
+        merge_weight: see `merge`.
+        max_length: maximum number of tokens read of a text.
+        device: see `hub.torch_device`.
+    """
+    from bgetune.training.trainer import load
+
+    before = load(base, max_length=max_length, device=device)
+    models = {"before": before, "tuned": tuned}
+    return models if merge_weight == 1 else models | {"merged": merge(before, tuned, merge_weight)}
+
+
+def compare(
+    models: Mapping[str, SentenceTransformer],
+    dev: pd.DataFrame,
+    general: pd.DataFrame | None,
+    batch_size: int = 64,
+) -> pd.DataFrame:
+    """The metrics of several models on dev pairs and general pairs.
+
+    Args:
+        models: name -> model.
+        dev: dev pairs, as `evaluation.dev_pairs` makes them; without both labels among them, no dev metrics.
         general: as `read_general` returns them; None for none.
         batch_size: texts encoded at a time.
+
+    Returns:
+        float64, one row a metric and one column a model.
     """
-    from bgetune.training.sentence_transformers import encoder_of
+    from bgetune.training.trainer import encoder_of
 
     found = {}
     for name, model in models.items():
         encode = encoder_of(model, batch_size)
-        found[name] = evaluation.dev_metrics(dev, encode) if evaluation.can_be_judged(dev) else {}
+        found[name] = evaluation.dev_metrics(dev, encode) if evaluation.can_be_evaluated(dev) else {}
         if general is not None:
             found[name] |= general_scores(general, encode)
     return pd.DataFrame(found, dtype="float64")
 
 
-def advice(result: pd.DataFrame, options: Train) -> str:
+def advice(result: pd.DataFrame, *, merge_weight: float, learning_rate: float, epochs: int) -> str:
     """Markdown: whether the saved model has forgotten general text, and what to do about it.
 
     Args:
         result: as `compare` returns it.
-        options: the parameters of 04_train.
+        merge_weight, learning_rate, epochs: the values that the model was trained with.
     """
     measure = next((name for name in ("general_auc", "general_spearman") if name in result.index), None)
     if measure is None:
         return "*Not measured: the profile names no `general` pairs.*"
     before, after = result.loc[measure].iloc[[0, -1]]
     change = f"`{measure}` went from {before:.3f} to {after:.3f}"
-    if after >= before - FALL:
-        return f"General text is kept: {change} (a fall of more than {FALL} would be called forgetting)."
+    if after >= before - MAX_DECREASE:
+        return f"General text is kept: {change} (a fall of more than {MAX_DECREASE} would be called forgetting)."
     return (
         f"**Warning: the model has forgotten general text.** {change}. Where it must also serve texts outside the "
-        f"domain, lower `merge_weight` (now {options.merge_weight:g}), `learning_rate` ({options.learning_rate:g}) or "
-        f"`epochs` ({options.epochs})."
+        f"domain, lower `merge_weight` (now {merge_weight:g}), `learning_rate` ({learning_rate:g}) or "
+        f"`epochs` ({epochs})."
     )

@@ -11,15 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.training.evaluation import can_be_judged
 
-FULL_TRAINING = 12_000
-"""Queries, with repetition, that a training reads where the profile gives no number of epochs."""
+DEFAULT_QUERIES = 12_000
+"""Number of queries, repetitions included, that a training reads where the profile gives no number of epochs."""
 
-LEAST_EPOCHS, MOST_EPOCHS = 3, 10
-"""Epochs of such a training."""
+MIN_EPOCHS, MAX_EPOCHS = 3, 10
+"""Bounds of the default number of epochs."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,9 @@ def without_contradictions(groups: Sequence[Group], cluster_of: Mapping[str, int
     Returns:
         The groups that still have a positive, and a table `dropped` (source, reason, rows, example).
     """
-    kept, reasons, examples = [], Counter(), {}
+    kept: list[Group] = []
+    reasons: Counter[tuple[str, str]] = Counter()
+    examples: dict[tuple[str, str], str] = {}
     for group in groups:
         positives = tuple(dict.fromkeys(text for text in group.positives if text != group.query))
         own = {cluster_of[text] for text in (group.query, *positives)}
@@ -194,19 +194,18 @@ def choose(
     return chosen, [group.negatives[i] for i in sorted(drawn)]
 
 
-def with_epochs(options: Train, groups: Sequence[Group], pairs: pd.DataFrame | None) -> Train:
-    """The options with a number of epochs: the given one, else one that follows from the number of groups.
+def default_epochs(groups: int, *, evaluates: bool) -> int:
+    """The number of epochs where the profile gives none.
 
-    Few groups take few steps an epoch and gain from more epochs, as long as dev shows when they no longer do.
+    Few groups make few steps an epoch and gain from more epochs, as long as an evaluation on dev shows when they no
+    longer do.
 
     Args:
-        pairs: dev pairs. None, or pairs of one label only: nothing shows it.
+        groups: number of training groups.
+        evaluates: whether there are dev pairs to evaluate on.
     """
-    if options.epochs is not None:
-        return options
-    judged = pairs is not None and can_be_judged(pairs)
-    wanted = -(-FULL_TRAINING // max(len(groups), 1)) if judged else LEAST_EPOCHS
-    return options.model_copy(update={"epochs": min(max(wanted, LEAST_EPOCHS), MOST_EPOCHS)})
+    wanted = -(-DEFAULT_QUERIES // max(groups, 1)) if evaluates else MIN_EPOCHS
+    return min(max(wanted, MIN_EPOCHS), MAX_EPOCHS)
 
 
 def summary(groups: Sequence[Group]) -> pd.DataFrame:

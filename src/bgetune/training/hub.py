@@ -1,4 +1,4 @@
-"""Sharing a tuned model on the Hugging Face hub or a server that speaks its protocol (HF_ENDPOINT)."""
+"""Upload of a tuned model to the Hugging Face hub or a compatible server (HF_ENDPOINT)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pathlib import Path
 from bgetune.errors import InputError
 
 TOKEN = "HF_TOKEN"
-"""The environment variable that holds the token: no file, no parameter, so that it ends in no notebook."""
+"""The environment variable of the token; it is no parameter, so that no notebook or profile contains it."""
 
 
 def require_token() -> str:
-    """The token; an `InputError` if there is none."""
+    """The token of the environment.
+
+    Raises:
+        InputError: if there is none.
+    """
     token = os.environ.get(TOKEN, "").strip()
     if not token:
         raise InputError(
@@ -26,11 +30,11 @@ def push(folder: Path, repository: str) -> str:
     """Upload a model's folder; a repository that does not exist yet is made, and is private.
 
     Args:
-        folder: of the model, card included.
+        folder: folder of the model, card included.
         repository: team/name.
 
     Returns:
-        The address of the repository.
+        The URL of the repository.
 
     Raises:
         InputError: if there is no token, or the hub refuses or cannot be reached.

@@ -1,4 +1,4 @@
-"""The losses: ranking over a batch whose false negatives are masked, spread of the scores, graded pairs."""
+"""The losses: ranking with masked false negatives, orthogonality regularisation, and losses of graded pairs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from sentence_transformers.sentence_transformer import losses
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bgetune.training.settings import LossScope
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 POSITIVE, NEGATIVE, MASKED = 1, 0, -1
-"""What the label matrix of a batch says of an anchor and a document."""
+"""Values of the label matrix of a batch: what a document is to an anchor."""
 
 PIECES = 4
-"""Into how many pieces of like length a column of a batch is cut at most."""
+"""Maximum number of pieces, of texts of similar length, that a column of a batch is split into."""
 
 MIN_PIECE = 16
-"""Texts in a piece at least: smaller ones gain nothing."""
+"""Minimum number of texts in a piece; smaller ones save no time."""
 
 NEVER = -1e9
-"""Stands for minus infinity in a softmax: with the real one, a row without any negative has no gradient but NaN."""
+"""Used instead of minus infinity in a softmax, which would make the gradient of a row without negatives NaN."""
 
 
 class RankingLoss(CachedLossMixin, nn.Module):
@@ -34,22 +36,22 @@ class RankingLoss(CachedLossMixin, nn.Module):
 
         loss(a) = mean over p in P of -log( exp(c s(a,p)) / (exp(c s(a,p)) + sum over n in N of exp(c s(a,n))) )
 
-    One positive and no masked entry make it `MultipleNegativesRankingLoss` (arXiv 1705.00652); entries masked by a
-    guide's vectors make it GISTEmbed (arXiv 2402.16829). A document is encoded once however many anchors it serves, and
-    an anchor may have any number of negatives.
+    With one positive and no masked entry it is `MultipleNegativesRankingLoss` (arXiv 1705.00652); with entries masked
+    by the vectors of a guide it is GISTEmbed (arXiv 2402.16829). A document is encoded once even if it belongs to
+    several anchors, and an anchor may have any number of negatives.
 
     Args:
-        model: what is trained.
-        scale: multiplies the cosines: 1 / temperature.
-        symmetric: rank the other way as well: each positive must find its anchor among all anchors (the mean of both).
+        model: the model to train.
+        scale: factor of the cosines, 1 / temperature.
+        symmetric: whether to add the loss in the other direction, from each positive to all anchors (the mean of both).
         scope: "per_query" ranks a positive against the negatives of its own anchor; "across_queries" ranks it against
             the negatives of all anchors of the batch, so that one threshold suits all queries (the comparison of
             CoSENT, doi 10.1109/TASLP.2024.3402087).
-        orthogonality_weight: weight of `spread_out` of the anchors and of the positives.
-        dimensions: lengths that a vector is to be useful at when cut (Matryoshka, arXiv 2205.13147): the loss is the
+        orthogonality_weight: weight of `orthogonality`, of the anchors and of the positives.
+        dimensions: shorter lengths at which vectors are trained as well (Matryoshka, arXiv 2205.13147): the loss is the
             mean over them and the full length.
-        mini_batch_size: None encodes the batch at once; a number encodes it in such pieces and keeps only the gradients
-            of the vectors in between (GradCache, arXiv 2101.06983): more time, far less memory.
+        mini_batch_size: number of texts encoded at a time with GradCache (arXiv 2101.06983), which needs more time and
+            far less memory; None encodes the batch at once.
 
     Inputs: two columns, anchors (b texts) and documents (m texts), and labels (b, m) of POSITIVE, NEGATIVE and MASKED.
     """
@@ -59,7 +61,7 @@ class RankingLoss(CachedLossMixin, nn.Module):
         model: SentenceTransformer,
         scale: float = 20.0,
         symmetric: bool = False,
-        scope: str = "per_query",
+        scope: LossScope = "per_query",
         orthogonality_weight: float = 0.0,
         dimensions: Sequence[int] = (),
         mini_batch_size: int | None = None,
@@ -71,19 +73,27 @@ class RankingLoss(CachedLossMixin, nn.Module):
         self.scope = scope
         self.orthogonality_weight = orthogonality_weight
         self.dimensions = tuple(dimensions)
-        self.mini_batch_size = mini_batch_size
-
-    @property
-    def uses_gradient_cache(self) -> bool:
-        return self.mini_batch_size is not None
+        self.mini_batch_size = mini_batch_size or 0
+        self.uses_gradient_cache = mini_batch_size is not None
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor | dict[str, Tensor]:
         if self.uses_gradient_cache:
             return self.forward_cached(sentence_features, labels)
         return self.compute_loss_from_embeddings([embed(self.model, column) for column in sentence_features], labels)
 
-    def calculate_loss(self, reps: list[list[Tensor]], labels: Tensor, *, with_backward: bool = False) -> Tensor:
-        loss = sum(self.compute_loss_from_embeddings([torch.cat(pieces) for pieces in reps], labels).values())
+    def calculate_loss(
+        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
+    ) -> Tensor:
+        """The loss of a batch encoded in pieces, as `CachedLossMixin` wants it.
+
+        Args:
+            reps: vectors (texts, d) of each piece of each column.
+            labels: (b, m).
+            with_backward: whether to compute the gradients of the vectors.
+        """
+        assert labels is not None  # every batch has them
+        parts = list(self.compute_loss_from_embeddings([torch.cat(pieces) for pieces in reps], labels).values())
+        loss = sum(parts[1:], start=parts[0])
         if with_backward:
             loss.backward()
             loss = loss.detach()
@@ -93,7 +103,7 @@ class RankingLoss(CachedLossMixin, nn.Module):
         """The parts of the loss: "ranking" and, where it has a weight, "orthogonality".
 
         Args:
-            embeddings: (b, d) anchors and (m, d) documents, of any length.
+            embeddings: (b, d) anchors and (m, d) documents, not normalised.
             labels: (b, m).
         """
         full = embeddings[0].shape[1]
@@ -111,20 +121,19 @@ class RankingLoss(CachedLossMixin, nn.Module):
         if not self.orthogonality_weight:
             return {"ranking": loss}
         positives = documents[(labels == POSITIVE).int().argmax(dim=1)]
-        spread = (spread_out(anchors) + spread_out(positives)) / 2
-        return {"ranking": loss, "orthogonality": self.orthogonality_weight * spread}
+        regularisation = (orthogonality(anchors) + orthogonality(positives)) / 2
+        return {"ranking": loss, "orthogonality": self.orthogonality_weight * regularisation}
 
 
 def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
-    """Vectors of a column of a batch; texts of like length go through the model together.
-
-    Padding is most of the work where one text is long and the others are not.
+    """Encode a column of a batch, texts of similar length together, which avoids most of the padding.
 
     Args:
-        features: what the model's `preprocess` gives, `attention_mask` (n, tokens) among it.
+        model: a SentenceTransformer.
+        features: output of the model's `preprocess`, with `attention_mask` (n, tokens).
 
     Returns:
-        (n, d), in the order of the column, not normalised.
+        (n, d) vectors in the order of the column, not normalised.
     """
     mask = features["attention_mask"]
     pieces = min(PIECES, len(mask) // MIN_PIECE)
@@ -143,8 +152,8 @@ def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
     return torch.cat(vectors)[order.argsort()]
 
 
-def ranking(scores: Tensor, labels: Tensor, scope: str = "per_query") -> Tensor:
-    """Mean over rows of the mean over positives of -log softmax of the positive among itself and the negatives.
+def ranking(scores: Tensor, labels: Tensor, scope: LossScope = "per_query") -> Tensor:
+    """Cross-entropy of each positive among itself and the negatives, the mean over positives and then over rows.
 
     Args:
         scores: (b, m) scaled cosines.
@@ -159,13 +168,13 @@ def ranking(scores: Tensor, labels: Tensor, scope: str = "per_query") -> Tensor:
     return (per_pair.sum(dim=1) / positive.sum(dim=1)).mean()
 
 
-def spread_out(rows: Tensor) -> Tensor:
-    """Global orthogonal regularisation: 0 when unrelated texts are as random points of the sphere (arXiv 1708.06320).
+def orthogonality(rows: Tensor) -> Tensor:
+    """Global orthogonal regularisation: 0 when unrelated vectors are spread like random ones (arXiv 1708.06320).
 
-    The squared mean of the cosines plus what their mean square has above 1/d.
+    The squared mean of the cosines plus the excess of their mean square over 1/d.
 
     Args:
-        rows: (b, d) unit vectors of texts that do not belong together.
+        rows: (b, d) unit vectors of unrelated texts.
     """
     b, d = rows.shape
     cosines = (rows @ rows.T)[~torch.eye(b, dtype=torch.bool, device=rows.device)]
@@ -175,7 +184,13 @@ def spread_out(rows: Tensor) -> Tensor:
 
 
 def graded_loss(name: str, model: SentenceTransformer) -> nn.Module:
-    """The loss for pairs with a grade: CoSENT, AnglE (arXiv 2309.12871) or plain regression of the cosine."""
+    """The loss for pairs with a grade.
+
+    Args:
+        name: "cosent" (doi 10.1109/TASLP.2024.3402087), "angle" (AnglE, arXiv 2309.12871), or else the squared error
+            of the cosine.
+        model: the model to train.
+    """
     if name == "cosent":
         return losses.CoSENTLoss(model)
     if name == "angle":

@@ -65,7 +65,9 @@ class ClusterBatchSampler:
         ValueError: if there are too few rows for the processes.
     """
 
-    def __init__(self, blocks: Sequence[int], batch_size: int, seed: int, processes: int = 1, renumber: bool = False):
+    def __init__(
+        self, blocks: Sequence[int] | np.ndarray, batch_size: int, seed: int, processes: int = 1, renumber: bool = False
+    ):
         self.blocks = np.asarray(blocks, dtype=np.int64)
         self.seed = seed
         self.renumber = renumber

@@ -1,17 +1,16 @@
-"""The folder that a training leaves, the same for every backend and every reader."""
+"""Saving a tuned model: one folder for every loader of embedding models, and its model card."""
 
 from __future__ import annotations
 
 import copy
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bgetune.config.stages import Train
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import NO_PROMPTS, Prompts
@@ -20,6 +19,9 @@ from bgetune.paths import is_hub_name
 if TYPE_CHECKING:
     import pandas as pd
     from sentence_transformers import SentenceTransformer
+
+PRIVATE = ("model", "device", "general", "push_to_hub", "query_instruction", "document_instruction")
+"""Parameters that a model card does not list: they name files and servers, or stand elsewhere in the card."""
 
 
 def save(model: SentenceTransformer, folder: str | Path, prompts: Prompts = NO_PROMPTS, dtype: str = "float32") -> None:
@@ -31,8 +33,8 @@ def save(model: SentenceTransformer, folder: str | Path, prompts: Prompts = NO_P
     Args:
         model: a transformer and its pooling.
         folder: made if missing.
-        prompts: what was put before texts in training.
-        dtype: of the saved weights; the model itself stays as it is.
+        prompts: the prompts that the model was trained with.
+        dtype: type of the saved weights, a name of torch; the model itself is not changed.
     """
     from sentence_transformers.sentence_transformer import modules
 
@@ -49,14 +51,15 @@ def save(model: SentenceTransformer, folder: str | Path, prompts: Prompts = NO_P
             model.save_pretrained(str(folder), create_model_card=False)
     finally:
         model.prompts, model.default_prompt_name = {}, None  # in memory, texts have their prompts already
-    limits = (model.max_seq_length, getattr(model[0].auto_model.config, "max_position_embeddings", None))
+    config = model.transformers_model.config if model.transformers_model is not None else None
+    limits = (model.max_seq_length, getattr(config, "max_position_embeddings", None))
     length = min((limit for limit in limits if limit), default=512)
     lower_case = bool(getattr(model[0], "do_lower_case", False))
     layout.make_classic(Path(folder), max_length=int(length), lower_case=lower_case)
 
 
 def agreement(folder: Path, model: SentenceTransformer, texts: Sequence[str]) -> dict[str, float]:
-    """How well a saved model agrees with the one in memory.
+    """Compare the vectors of a saved model with those of the model in memory.
 
     Args:
         folder: as `save` leaves it.
@@ -68,7 +71,7 @@ def agreement(folder: Path, model: SentenceTransformer, texts: Sequence[str]) ->
         the weights).
     """
     vectors = model.encode(list(texts), prompt="", normalize_embeddings=True, show_progress_bar=False)
-    saved = Encoder(folder, max_length=model.max_seq_length, device="cpu", cache_dir=None)
+    saved = Encoder(folder, max_length=model.max_seq_length or 512, device="cpu", cache_dir=None)
     rows = saved.encode(texts, prompt="", progress=False)
     cosine = (rows * vectors).sum(axis=1)
     return {
@@ -79,29 +82,36 @@ def agreement(folder: Path, model: SentenceTransformer, texts: Sequence[str]) ->
     }
 
 
-def write_card(folder: Path, options: Train, counts: Mapping[str, int], result: pd.DataFrame, run_name: str) -> None:
-    """Write the README.md of a saved model. It names no file or server of the team's: it may be published.
+def model_card(
+    folder: Path,
+    base_model: str,
+    *,
+    parameters: Mapping[str, Any],
+    counts: Mapping[str, int],
+    result: pd.DataFrame,
+    run_name: str,
+    dtype: str = "float32",
+    matryoshka: Sequence[int] = (),
+) -> str:
+    """The text of the README.md of a saved model. It names no file or server of the team's: it may be published.
 
     Args:
-        folder: as `save` leaves it; what the card says of the model is read from there.
-        options: the parameters of 04_train.
-        counts: of the training data.
+        folder: as `save` leaves it; pooling, prompts and maximum length are read from there.
+        base_model: folder, hub name or demo:// of the model before training; of a folder, only its name is shown.
+        parameters: the values of 04_train to list; those of `PRIVATE` names are left out.
+        counts: what the model was trained on -> how many.
         result: as `forgetting.compare` returns it; its last column is this model.
-        run_name: of the run, whose 05_calibrate writes the thresholds.
+        run_name: name of the run, whose 05_calibrate writes the thresholds.
+        dtype: type of the saved weights.
+        matryoshka: lengths to which vectors may be cut.
     """
-    (folder / "README.md").write_text(model_card(folder, options, counts, result, run_name), encoding="utf-8")
-
-
-def model_card(folder: Path, options: Train, counts: Mapping[str, int], result: pd.DataFrame, run_name: str) -> str:
-    """The text of the card that `write_card` writes."""
-    base = options.model if is_hub_name(options.model) or "://" in options.model else Path(options.model).name
-    hidden = {"model", "device", "general", "push_to_hub", "query_instruction", "document_instruction"}
-    changed = options.model_dump(exclude_defaults=True, exclude=hidden)
-    shown = {"epochs": options.epochs, "learning_rate": options.learning_rate, "seed": options.seed} | changed
-    origin = f"\nbase_model: {base}" if is_hub_name(options.model) else ""
+    base = base_model if is_hub_name(base_model) or "://" in base_model else Path(base_model).name
+    shown = {name: value for name, value in parameters.items() if name not in PRIVATE}
+    origin = f"\nbase_model: {base}" if is_hub_name(base_model) else ""
     run = _escape(f"runs/{run_name}")
     measures = ((name, *(f"{value:.4f}" for value in row)) for name, *row in result.itertuples())
     prompts, pooling = Prompts.of(folder), layout.pooling(folder)
+    pooled = _POOLED.get(pooling or "", "its base model's pooling")
     length = json.loads((folder / layout.TRANSFORMER).read_text(encoding="utf-8"))["max_seq_length"]
     return f"""---
 library_name: sentence-transformers
@@ -111,8 +121,8 @@ tags: [sentence-transformers, sentence-similarity, feature-extraction, bgetune]{
 
 # {_escape(base)}, fine-tuned by bgetune
 
-A sentence embedding model with {_POOLED.get(pooling, "its base model's pooling")} and vectors of length 1: the dot
-product of two is their cosine. It reads the first {length} tokens of a text.{_stored(options.dtype)}
+A sentence embedding model with {pooled} and vectors of length 1: the dot
+product of two is their cosine. It reads the first {length} tokens of a text.{_stored(dtype)}
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -122,7 +132,7 @@ model = SentenceTransformer("path/to/this/folder")
 ```
 
 {_other_loaders(pooling, prompts, length)}
-{_prompts(prompts)}{_lengths(options.matryoshka)}
+{_prompts(prompts)}{_lengths(matryoshka)}
 ## Thresholds
 
 Scores of this model lie elsewhere than those of its base: a threshold that was chosen for the base does not hold here.
@@ -229,8 +239,8 @@ def _lengths(lengths: Sequence[int]) -> str:
     return f"\nVectors may be cut to these lengths: {shown} (`SentenceTransformer(..., truncate_dim={lengths[0]})`).\n"
 
 
-def _table(head: tuple[str, ...], rows) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+def _table(head: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> str:
+    lines: list[Iterable[Any]] = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(_escape(str(cell)) for cell in line) + " |" for line in lines)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
-from bgetune.config.base import POSITIVE_GRADE, Embeds, Grade, Reranks, Section, Seeded, Truth
+from bgetune.config.base import POSITIVE_GRADE, Embeds, Grade, Reranks, Seeded, Truth
 from bgetune.config.stages.backtranslate import Backtranslate
 from bgetune.config.stages.calibrate import Calibrate
 from bgetune.config.stages.hard_negatives import HardNegatives
@@ -23,7 +23,7 @@ RENAMED = {
 RENAMED_VALUES = {("04_train", "compare"): {"query": "per_query", "batch": "across_queries"}}
 """Section and old name of a parameter -> its old values, and how they are called now."""
 
-STAGES: dict[str, type[Section]] = {
+STAGES: dict[str, type[Embeds]] = {
     "01_positives": Positives,
     "02_backtranslate": Backtranslate,
     "03_hard_negatives": HardNegatives,

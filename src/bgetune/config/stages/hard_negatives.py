@@ -112,9 +112,10 @@ class HardNegatives(Reranks, Embeds, Seeded):
     def _agree(self) -> HardNegatives:
         if self.rank_min > self.rank_max:
             raise ValueError("rank_min is above rank_max: no candidate would be left; 1 is the top rank")
-        if None not in (self.window_low, self.window_high) and self.window_low >= self.window_high:
+        low, high, veto, promote = self.window_low, self.window_high, self.veto_score, self.promote_score
+        if low is not None and high is not None and low >= high:
             raise ValueError("window_low is not below window_high: no candidate would be left; null lifts a bound")
-        if None not in (self.veto_score, self.promote_score) and self.promote_score < self.veto_score:
+        if veto is not None and promote is not None and promote < veto:
             raise ValueError(
                 "promote_score is below veto_score: what may still be a negative would become a positive; raise it"
             )

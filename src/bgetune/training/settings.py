@@ -1,0 +1,81 @@
+"""The settings of a training: how a model learns, apart from its data and folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, Self
+
+from bgetune.models import hub
+
+if TYPE_CHECKING:
+    from bgetune.config.stages import Train
+
+LossScope = Literal["per_query", "across_queries"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train. The parameters of 04_train with the same names say what each one means, and its range.
+
+    Attributes:
+        epochs: passes over all groups; always a number, see `groups.default_epochs`.
+    """
+
+    backend: Literal["sentence_transformers", "flagembedding"]
+    max_length: int
+    device: str
+    precision: Literal["auto", "float32", "bfloat16"]
+    seed: int
+    loss: Literal["ranking", "gist"]
+    scale: float
+    loss_scope: LossScope
+    symmetric: bool
+    orthogonality_weight: float
+    matryoshka: Sequence[int]
+    guide: str | None
+    guide_margin: float
+    graded_loss: Literal["none", "cosent", "angle", "cosine"]
+    mixing: Literal["proportional", "round_robin"]
+    positives: int | None
+    negatives: int
+    epochs: int
+    batch_size: int
+    mini_batch_size: int | None
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    lora_rank: int | None
+    gradient_checkpointing: bool
+    eval_steps: int | None
+    metric: Literal["auc", "average_precision", "labelled_auc", "mrr@10"]
+    drift_penalty: float
+    patience: int | None
+
+    @classmethod
+    def of(cls, parameters: Train, *, epochs: int) -> Self:
+        """The settings that the parameters of 04_train ask for.
+
+        Args:
+            parameters: with an attribute of the same name for each setting.
+            epochs: the number of epochs; the parameter may leave it open.
+        """
+        given = {field.name: getattr(parameters, field.name) for field in fields(cls)}
+        return cls(**(given | {"epochs": epochs}))
+
+
+def uses_bfloat16(precision: str, device: str) -> bool:
+    """Whether to compute in bfloat16 by autocast: weights, gradients, AdamW and the loss stay in float32.
+
+    Args:
+        precision: "auto" (where the device supports it), "float32" or "bfloat16".
+        device: see `hub.torch_device`.
+    """
+    import torch
+
+    if precision != "auto":
+        return precision == "bfloat16"
+    place = hub.torch_device(device)
+    if place.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    return place == "cpu" and hub.precision("auto", place) == "bfloat16"

@@ -1,0 +1,44 @@
+"""Names of rows and columns in the language in use; what the data say stays as it is."""
+
+import pandas as pd
+import pytest
+
+from bgetune import locale
+from bgetune.reports import tables
+from bgetune.reports.words import said
+
+
+@pytest.fixture(autouse=True)
+def chinese():
+    with locale.using("zh"):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("raw log", "原始日志"),
+        ("an answer to more than 100 questions", "超过 100 个问题共用的答案"),
+        ("grade outside 0 to 4", "等级不在 0 到 4 之间"),
+        ("junk query: numbers only", "无效查询: 只有数字"),
+        ("no such word of 3", "no such word of 3"),
+        ("7", "7"),
+        ("{} and {x}: 5", "{} and {x}: 5"),
+    ],
+)
+def test_words_are_looked_up_whole_then_without_numbers_then_in_parts(text, expected):
+    assert said(text) == expected
+
+
+def test_english_stays_as_it_is():
+    with locale.using("en"):
+        assert said("junk query: numbers only") == "junk query: numbers only"
+
+
+def test_tables_translate_what_is_ours_and_no_text_of_the_data():
+    rows = pd.DataFrame({"reason": ["no text", "odd"], "query": ["no text", "raw log"], "example": ["missed", ""]})
+    shown = tables.table(rows.set_index(pd.Index(["raw log", "mine"]))).text.splitlines()
+    assert [line.split() for line in shown[1:]] == [
+        ["原始日志", "没有文本", "no", "text", "missed"],
+        ["mine", "odd", "raw", "log"],
+    ]
