@@ -57,9 +57,9 @@ def code(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
     means = (
         _("no precision is guaranteed here: the threshold with the best F1")
         if precision is None
-        else _("of what is True, {precision} or more is right").format(precision=f"{precision:.0%}")
+        else _("of what is True, {precision:.0%} or more is right").format(precision=precision)
     )
-    searched, reordered = _("of the texts of this run"), _("the reranker orders, too")
+    searched, reranked = _("of the texts of this run"), _("the reranker orders, too")
     scores = np.round(scorer.score(query, texts), 2).tolist()
     lines = [
         "from bgetune.scoring import Scorer",
@@ -70,10 +70,10 @@ def code(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
         "",
         f"print(scorer.score(query, texts).round(2).tolist())  # {scores}",
         f"print(scorer.is_match(query, texts, precision={precision}).tolist())  # {matches}: {means}",
-        f"print([hit.text for hit in scorer.search(query, k=3)])  # {searched}",
+        "print([hit.text for hit in scorer.search(query, k=3)])  # " + searched,
     ]
     if scorer.settings["reranker"] is not None:
-        lines.append(f"print([hit.text for hit in scorer.search(query, k=3, rerank=True)])  # {reordered}")
+        lines.append("print([hit.text for hit in scorer.search(query, k=3, rerank=True)])  # " + reranked)
     return "\n".join(lines)
 
 
@@ -85,13 +85,13 @@ def how_to_use(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
         f"python -m bgetune.scoring --run {shlex.quote(run)}{option} pairs.csv",
         f"python -m bgetune.scoring.monitor --run {shlex.quote(run)} --pairs new.csv",
     ]
-    files = _(
+    what = _(
         "Scores of pairs in a file, and whether their distribution has moved (once a month, or after a change of the "
         "product):"
     )
     return f"""{_block("python", code(scorer, query, texts))}
 
-{files}
+{what}
 
 {_block("bash", chr(10).join(commands))}
 """
