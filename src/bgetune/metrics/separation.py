@@ -133,7 +133,7 @@ def mean_squared_cosine(similarities: np.ndarray) -> float:
     return float(np.square(np.asarray(similarities, dtype=np.float64)).mean())
 
 
-def drift(
+def orthogonality(
     random: pd.DataFrame, models: Sequence[str], clusters: ArrayLike, *, count: int = 500, seed: int = 42
 ) -> dict[str, dict[str, Any]]:
     """`mean_squared_cosine` of random pairs for two models, and the difference (second minus first), with intervals.
