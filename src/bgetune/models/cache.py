@@ -155,7 +155,7 @@ class RowCache:
         return self._rows[file]
 
     def _remove(self, file: Path) -> None:
-        warnings.warn(f"{file}: a damaged file of the cache; what it held is computed again", stacklevel=2)
+        warnings.warn(f"{file}: a damaged file of the cache was removed; its contents are computed again", stacklevel=2)
         self._keys.pop(file, None)
         for part in (file, _rows_file(file)):
             part.unlink(missing_ok=True)
