@@ -2,12 +2,13 @@
 
 import json
 import random
+import re
 import sqlite3
 
 import pandas as pd
 import pytest
 
-from bgetune import checks, new, pipeline, runs
+from bgetune import checks, locale, new, pipeline, runs
 from bgetune.config.profile import load_profile, resolve
 from bgetune.config.sources import PairSource, Sources
 from bgetune.data import recognise
@@ -197,6 +198,19 @@ def command(folder, *arguments):
     return new.main(["shop", "--folder", str(folder), *arguments])
 
 
+def test_comments_are_in_the_language_in_use(folder, capsys):
+    with locale.using("zh"):
+        assert command(folder, "log.csv", "faq.xlsx") == 0
+    written = (folder / "params" / "shop.yaml").read_text("utf-8")
+    comments = [line.split("# ")[1] for line in written.splitlines() if "# " in line]
+    assert len(comments) > 5
+    assert all(re.search(r"[\u4e00-\u9fff]", comment) for comment in comments), comments
+    assert "params/template.zh-CN.yaml" in written
+    assert "搜索词：query（按列名）；例如" in capsys.readouterr().out.replace(" (", "（").replace(")", "）")
+    profile = load_profile(folder / "params" / "shop.yaml")
+    assert resolve("01_positives", profile)[0].model == "BAAI/bge-small-zh-v1.5"
+
+
 def test_a_profile_is_short_commented_valid_and_has_nothing_of_the_demo(folder, capsys):
     assert command(folder, "log.csv", "faq.xlsx") == 0
     written = (folder / "params" / "shop.yaml").read_text("utf-8")
@@ -204,6 +218,7 @@ def test_a_profile_is_short_commented_valid_and_has_nothing_of_the_demo(folder, 
     assert "demo" not in written
     assert "model: BAAI/bge-small-zh-v1.5" in written
     assert "# by its name" in written
+    assert "params/template.yaml" in written
     profile = load_profile(folder / "params" / "shop.yaml")
     positives, _ = resolve("01_positives", profile)
     assert [source.query_column for source in positives.sources.clicks] == ["搜索词"]

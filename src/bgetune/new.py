@@ -18,12 +18,14 @@ from typing import Any
 import yaml
 
 from bgetune import files
+from bgetune.config import generate
 from bgetune.config.profile import check_name
 from bgetune.config.sources import Sources
 from bgetune.data import recognise
 from bgetune.data.recognise import Guess
 from bgetune.data.text import mask_personal_data
 from bgetune.errors import InputError
+from bgetune.locale import N_, _, language as language_of_people
 from bgetune.paths import ROOT
 
 MODELS = {
@@ -40,6 +42,11 @@ CORES = 8
 """Of a CPU, from which a reranker on it takes hours rather than days."""
 WIDTH = 44
 """Where comments begin."""
+HOW = (
+    *(N_("by its name"), N_("short texts"), N_("its values are times"), N_("ids in every row"), N_("addresses")),
+    *(N_("few numbers"), N_("a text"), N_("short expressions, separated"), N_("the only texts")),
+)
+"""How `recognise` tells a column, for the catalogues."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,8 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for guess in guesses:
         print(f"\n{told(guess)}")
     doubts = file.read_text("utf-8").count("  # ?")
-    print(f"\nwrote {file.relative_to(ROOT)}" + (f"; look at the lines with `# ?` ({doubts})" if doubts else ""))
-    print(f"next: ./run_all.sh {options.name} --until 01   (then without --until)")
+    written = _("wrote {file}").format(file=file.relative_to(ROOT))
+    print(f"\n{written}" + (_("; look at the lines with `# ?` ({number})").format(number=doubts) if doubts else ""))
+    print(_("next: {command}   (then without --until)").format(command=f"./run_all.sh {options.name} --until 01"))
     return 0
 
 
@@ -99,13 +107,15 @@ def profile(name: str, guesses: Sequence[Guess]) -> str:
     model, instruction = MODELS[language]
     length, longest = _length(guesses, language)
     reranker, why = _reranker()
-    said = {"zh": f"{share:.0%} of the letters are Chinese", "en": f"{share:.0%} of the letters are a to z"}
+    said = {"zh": _("{share:.0%} of the letters are Chinese"), "en": _("{share:.0%} of the letters are a to z")}
+    head = _("Written by ./run_all.sh new. Lines with `# ?` are guesses to look at. All parameters: {file}")
+    most = _("95 % of the texts have at most {longest} characters")
     lines = [
-        "# Written by ./run_all.sh new. Lines with `# ?` are guesses to look at. All parameters: params/template.yaml",
+        f"# {head.format(file=template())}",
         _line("name", name),
-        _line("model", model, said.get(language, "texts of several languages")),
-        *([_line("query_instruction", instruction, "of this model")] if instruction else []),
-        _line("max_length", length, f"95 % of the texts have at most {longest} characters"),
+        _line("model", model, said.get(language, _("texts of several languages")).format(share=share)),
+        *([_line("query_instruction", instruction, _("of this model"))] if instruction else []),
+        _line("max_length", length, most.format(longest=longest)),
         _line("reranker", reranker, why),
         "",
         "01_positives:",
@@ -117,7 +127,8 @@ def profile(name: str, guesses: Sequence[Guess]) -> str:
             lines += [f"    {kind}:", *(line for guess in of_kind for line in _source(guess))]
     unknown = [line for guess in guesses if guess.kind is None for line in _unknown(guess)]
     if not any(guess.kind for guess in guesses):
-        lines[-1] = "  sources: {}" + " " * 10 + "# ? what the tables hold could not be told; name the columns below"
+        doubt = _("what the tables hold could not be told; name the columns below")
+        lines[-1] = "  sources: {}" + " " * 10 + f"# ? {doubt}"
     return "\n".join([*lines, *unknown]) + "\n"
 
 
@@ -125,21 +136,32 @@ def _source(guess: Guess) -> list[str]:
     """The lines of a source."""
     lines: list[str] = []
     for key, value in {**guess.place, **guess.parameters}.items():
-        comment = guess.why.get(key, "") if lines else f"{guess.rows:,} rows looked at"
+        comment = _how(guess, key) if lines else _("{rows:,} rows looked at").format(rows=guess.rows)
         if choices := guess.choices.get(key):
-            comment = f"? {comment + ', ' if comment else ''}or: {', '.join(choices)}"
+            others = _("or: {names}").format(names=", ".join(choices))
+            comment = f"? {comment + ', ' if comment else ''}{others}"
         elif value is None:
-            comment = f"? no column was recognised; it has {', '.join(c.name for c in guess.columns)}"
+            none = _("no column was recognised; it has {names}")
+            comment = f"? {none.format(names=', '.join(c.name for c in guess.columns))}"
         lines.append(_line(f"{'- ' if not lines else '  '}{key}", value, comment, indent=6))
     return lines
 
 
+def _how(guess: Guess, parameter: str) -> str:
+    """How a column was recognised, "" where it was not."""
+    return _(guess.why.get(parameter, ""))
+
+
+def template() -> str:
+    """The file that explains every parameter in the language in use."""
+    return generate.TEMPLATES.get(language_of_people(), generate.TEMPLATES["en"])
+
+
 def _unknown(guess: Guess) -> list[str]:
     """A table whose kind cannot be told, as lines to uncomment."""
-    columns = ", ".join(column.name for column in guess.columns)
-    text = (
-        f"? {label(guess)}: columns {columns}. What is it: {', '.join(Sources.model_fields)}? See params/template.yaml"
-    )
+    columns, kinds = ", ".join(column.name for column in guess.columns), ", ".join(Sources.model_fields)
+    unknown = _("{place}: columns {columns}. What is it: {kinds}? See {file}")
+    text = "? " + unknown.format(place=label(guess), columns=columns, kinds=kinds, file=template())
     lines = [f"    # {line}" for line in textwrap.wrap(_plain(text), 110)]
     example = _scalar(dict(guess.place))
     return [*lines, f"    # qa: [{example}]"]
@@ -176,13 +198,11 @@ def _reranker() -> tuple[str | None, str]:
     device = torch_device()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if device == "cuda":
-        return "BAAI/bge-reranker-v2-m3", "there is a GPU"
+        return "BAAI/bge-reranker-v2-m3", _("there is a GPU")
     if device == "mps" or cores >= CORES:
-        return (
-            "BAAI/bge-reranker-base",
-            f"{'a Mac' if device == 'mps' else f'{cores} cores'} and no GPU; null is faster",
-        )
-    return None, f"? {cores} cores and no GPU; BAAI/bge-reranker-base confirms more pairs, and takes hours"
+        return "BAAI/bge-reranker-base", _("{cores} cores and no GPU; null is faster").format(cores=cores)
+    slow = _("{cores} cores and no GPU; BAAI/bge-reranker-base confirms more pairs, and takes hours")
+    return None, f"? {slow.format(cores=cores)}"
 
 
 # --- the terminal -------------------------------------------------------------------------------------------------
@@ -196,12 +216,16 @@ def label(guess: Guess) -> str:
 def told(guess: Guess) -> str:
     """What a table was taken for, for the terminal; personal data in the examples are masked."""
     named = {value: key for key, value in guess.parameters.items() if isinstance(value, str)}
-    lines = [f"{label(guess)}: {guess.kind or 'cannot be told'}"]
+    kind = guess.kind or _("cannot be told")
+    lines = [f"{label(guess)}: {kind}"]
     for column in guess.columns:
         role = named.get(column.name, "")
-        why = f" ({guess.why[role]})" if role in guess.why else ""
-        example = mask_personal_data(_plain(column.values[0]))[0][:40] if column.values else "nothing"
-        lines.append(f"  {column.name}: {role.removesuffix('_column') or 'not used'}{why}; such as {example}")
+        why = f" ({_how(guess, role)})" if role in guess.why else ""
+        example = mask_personal_data(_plain(column.values[0]))[0][:40] if column.values else _("nothing")
+        what = (role.removesuffix("_column") or _("not used")) + why
+        lines.append(
+            "  " + _("{column}: {what}; such as {example}").format(column=column.name, what=what, example=example)
+        )
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Measures calibration, promised thresholds and the scorer; prints tables, and one JSON object on the last line.
+"""Measures calibration, guaranteed precision and the scorer; prints tables, and one JSON object on the last line.
 
     python tests/benchmarks/bench_calibration.py [--quick] [--model FOLDER]
 
@@ -35,7 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     results = {"quick": options.quick}
     results["small_samples"] = small_samples(50 if options.quick else 100)
-    results["promise"] = promises(100 if options.quick else 1000)
+    results["guarantee"] = guarantees(100 if options.quick else 1000)
     results["clusters"] = clustered(60 if options.quick else 300)
     results["one_half"] = one_half()
     results["million_pairs_seconds"] = a_million_pairs()
@@ -85,9 +85,9 @@ def small_samples(trials: int) -> dict[str, dict[int, float]]:
     return rows
 
 
-def promises(trials: int) -> list[dict]:
-    """Is the promise kept, what recall does it cost, and what does the threshold picked on the sample do?"""
-    print(f"\nPromised precision over {trials} calibration sets, beside the threshold picked on the sample")
+def guarantees(trials: int) -> list[dict]:
+    """Does the guarantee hold, what recall does it cost, and what does the threshold picked on the sample do?"""
+    print(f"\nGuaranteed precision over {trials} calibration sets, beside the threshold picked on the sample")
     rng = np.random.default_rng(0)
     rows = []
     for precision in (0.90, 0.95, 0.99):
@@ -96,7 +96,7 @@ def promises(trials: int) -> list[dict]:
             kept, picked, recall, picked_recall, given = [], [], [], [], 0
             for _ in range(trials):
                 scores, labels = bunched(count, rng)
-                threshold = thresholds.promise(scores, labels, precision).threshold
+                threshold = thresholds.precision_guarantee(scores, labels, precision).threshold
                 given += threshold is not None
                 kept.append(threshold is None or true_precision(threshold) >= precision)
                 recall.append(0 if threshold is None else true_recall(threshold))
@@ -126,7 +126,7 @@ def promises(trials: int) -> list[dict]:
 
 def clustered(trials: int) -> list[dict]:
     """The same where pairs of a cluster err together, with and without counting clusters."""
-    print(f"\nPromised precision 0.90 over {trials} calibration sets of clustered pairs (gap 2.2)")
+    print(f"\nGuaranteed precision 0.90 over {trials} calibration sets of clustered pairs (gap 2.2)")
     rng = np.random.default_rng(1)
     rows = []
     for size in (3, 10):
@@ -141,7 +141,7 @@ def clustered(trials: int) -> list[dict]:
                     noise = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * rng.normal(size=count)
                     scores = 0.68 + 0.05 * (noise + 2.2 * labels)
                     for name, given in (("pairs", None), ("clusters", groups)):
-                        threshold = thresholds.promise(scores, labels, 0.9, clusters=given).threshold
+                        threshold = thresholds.precision_guarantee(scores, labels, 0.9, clusters=given).threshold
                         kept[name].append(threshold is None or true_precision(threshold) >= 0.9)
                         recall[name].append(0 if threshold is None else true_recall(threshold))
                 rows.append(

@@ -77,7 +77,7 @@ def test_runs_and_their_base_are_ranked_on_dev(compared):
     assert re.search(r'class="number good"[^>]*data-label="Average precision', page)
     high = float(text.splitlines()[1].split()[2])
     assert high == pytest.approx(average_precision_score(*judged(0.4)[:200][["label", "after"]].to_numpy().T), abs=5e-4)
-    assert "0.375" in page, "recall at the promise, on dev"
+    assert "0.375" in page, "recall at the guaranteed precision, on dev"
 
 
 def test_a_base_that_is_better_than_all_runs_is_first(compared):

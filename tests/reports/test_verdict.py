@@ -88,10 +88,10 @@ def test_failed_calibration_is_said():
     assert "Calibration failed" not in said(results(ece=(0.06, 0.01, 0.1))), "that may be chance"
 
 
-def test_a_promise_of_one_model_alone():
-    assert "before, no threshold kept that promise" in said(results(recalls=[{"before": None}]))
+def test_a_guarantee_of_one_model_alone():
+    assert "before, no threshold guaranteed that" in said(results(recalls=[{"before": None}]))
     nothing = {"before": None, "after": None}
-    assert "No threshold keeps a promise of precision yet." in said(results(recalls=[nothing]))
+    assert "No threshold guarantees any of the wanted precisions yet." in said(results(recalls=[nothing]))
     ninety = results(recalls=[{"precision": 0.9}, nothing])
     assert "At 90 % precision" in said(ninety), "the kept one that is nearest to 95 %"
     assert "may be chance" in said(results(recalls=[{"difference_low": -0.1}]))
@@ -121,7 +121,7 @@ def test_starved_queries_name_the_rule():
     assert "rule margin" in text
 
 
-def test_pairs_for_a_promise_are_counted():
+def test_pairs_for_a_guarantee_are_counted():
     text = step(results(recalls=[{}, {"precision": 0.99, "after": None, "needed": 1806}]))
     assert "Label about 630 more pairs" in text
     assert "99 % precision takes 1,806 pairs" in text

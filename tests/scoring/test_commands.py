@@ -70,7 +70,7 @@ def test_missing_run_and_precision(world, tmp_path, capsys):
     assert main(["--run", str(tmp_path / "none")]) == 2
     assert "scoring.json" in capsys.readouterr().err
     assert main(["--run", str(world.run), "--precision", "0.77"]) == 2
-    assert "was not promised" in capsys.readouterr().err
+    assert "is not guaranteed" in capsys.readouterr().err
 
 
 def test_formats_and_labels(tmp_path, table):

@@ -25,18 +25,18 @@ def pairs():
 
 
 def recalls(pairs, precisions=(0.9, 0.95)):
-    promises = {
-        name: [thresholds.promise(pairs[name], pairs["label"], wanted) for wanted in precisions]
+    guarantees = {
+        name: [thresholds.precision_guarantee(pairs[name], pairs["label"], wanted) for wanted in precisions]
         for name in ("before", "after")
     }
-    scores = {name: pairs[name].to_numpy() for name in promises}
-    return gain.recall_at_promises(promises, scores, pairs["label"], pairs["cluster_id"], count=100)
+    scores = {name: pairs[name].to_numpy() for name in guarantees}
+    return gain.recall_at_guarantees(guarantees, scores, pairs["label"], pairs["cluster_id"], count=100)
 
 
-def test_recall_at_a_promise_before_and_after(pairs):
+def test_recall_at_a_guarantee_before_and_after(pairs):
     table = recalls(pairs)
     assert table["precision"].tolist() == [0.9, 0.95]
-    assert table[["before", "before_low", "before_high"]].isna().all(axis=None), "no threshold keeps the promise"
+    assert table[["before", "before_low", "before_high"]].isna().all(axis=None), "no threshold guarantees it"
     assert (table["after"] > 0.8).all()
     assert (table["difference"] == table["after"]).all(), "without a threshold nothing is found"
     assert (table["difference_low"] > 0.7).all()

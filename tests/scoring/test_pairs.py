@@ -40,7 +40,7 @@ def heldout_pairs(kinds=("positive", "hard_negative", "random")):
 
 
 def test_enough_labels_of_people_are_preferred():
-    found, origin = pairs.judged_pairs(heldout_pairs(), graded_pairs(10), min_labelled=20)
+    found, origin = pairs.evaluation_pairs(heldout_pairs(), graded_pairs(10), min_labelled=20)
     assert origin == "labelled"
     assert set(found["split"]) == {"dev", "test"}
     # 0.75 and 1 count as positive, 0 and 0.5 do not
@@ -49,7 +49,7 @@ def test_enough_labels_of_people_are_preferred():
 
 def test_otherwise_the_heldout_pairs_serve_without_random_ones():
     for graded in (graded_pairs(10), None):
-        found, origin = pairs.judged_pairs(heldout_pairs(), graded, min_labelled=21)
+        found, origin = pairs.evaluation_pairs(heldout_pairs(), graded, min_labelled=21)
         assert origin == "held out"
         assert set(found["kind"]) == {"positive", "hard_negative"}
         assert len(found) == 16
@@ -59,20 +59,20 @@ def test_otherwise_the_heldout_pairs_serve_without_random_ones():
 def test_a_pair_in_both_directions_counts_once():
     heldout = heldout_pairs()
     back = heldout.rename(columns={"query_id": "text_id", "text_id": "query_id"})[heldout.columns]
-    found, _ = pairs.judged_pairs(pd.concat([heldout, back.head(3)]), None)
+    found, _ = pairs.evaluation_pairs(pd.concat([heldout, back.head(3)]), None)
     assert len(found) == 16
     assert len(pairs.random_pairs(pd.concat([heldout, back]))) == 8
 
 
 def test_pairs_of_one_kind_are_an_error_with_a_remedy():
     with pytest.raises(InputError, match=r"each need two positive and two negative pairs.*Give labelled pairs"):
-        pairs.judged_pairs(heldout_pairs(("positive", "random")), None)
+        pairs.evaluation_pairs(heldout_pairs(("positive", "random")), None)
 
 
 def test_the_order_of_the_tables_does_not_matter():
     heldout = heldout_pairs()
     shuffled = heldout.sample(frac=1, random_state=3)
-    pd.testing.assert_frame_equal(pairs.judged_pairs(heldout, None)[0], pairs.judged_pairs(shuffled, None)[0])
+    pd.testing.assert_frame_equal(pairs.evaluation_pairs(heldout, None)[0], pairs.evaluation_pairs(shuffled, None)[0])
 
 
 @pytest.fixture

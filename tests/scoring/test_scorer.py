@@ -53,7 +53,7 @@ def test_one_text_is_paired_with_many(scorer, world):
         scorer.score(queries[:2], documents[:3])
 
 
-def test_matches_are_those_above_the_promised_threshold(scorer, world):
+def test_matches_are_those_above_the_threshold(scorer, world):
     queries, documents = pairs_of(world)
     threshold = scorer.settings["thresholds"]["precision"][0]["threshold"]
     matches = scorer.is_match(queries, documents, precision=0.8)
@@ -65,9 +65,9 @@ def test_matches_are_those_above_the_promised_threshold(scorer, world):
     np.testing.assert_array_equal(
         scorer.is_match(queries, documents, precision=None), scorer.similarity(queries, documents) >= best
     )
-    with pytest.raises(InputError, match=r"0\.95 was not promised; name it in `precisions`.*promised: 0\.8"):
+    with pytest.raises(InputError, match=r"0\.95 is not guaranteed; name it in `precisions`.*guaranteed: 0\.8"):
         scorer.is_match(queries, documents, precision=0.95)
-    with pytest.raises(InputError, match=r"0\.9999 was not promised \(.*pairs"):
+    with pytest.raises(InputError, match=r"0\.9999 is not guaranteed \(.*pairs"):
         scorer.is_match(queries, documents, precision=0.9999)
 
 

@@ -51,7 +51,7 @@ def test_a_better_order_is_seen(calibrator):
     combination, orders = search.rerank(CrossEncoder(dev, test), calibrator, dev, test, relevance)
     assert combination.similarity > 0
     assert combination.reranker > 0
-    table = search.judge({"after": (test, "similarity"), **orders}, relevance, 10, count=100)
+    table = search.evaluate_orders({"after": (test, "similarity"), **orders}, relevance, 10, count=100)
     assert list(table.index) == ["after", "after, reranker", "after, both"]
     assert table["mrr"].is_monotonic_increasing
     assert table["auc"].is_monotonic_increasing
@@ -76,7 +76,7 @@ def test_no_reranker_and_nothing_to_learn_from(calibrator):
     assert combination is None
     assert list(orders) == ["after, reranker"]
     empty = dev.iloc[:0]
-    assert search.judge({"after": (empty, "similarity")}, relevance, 10, count=100).empty
+    assert search.evaluate_orders({"after": (empty, "similarity")}, relevance, 10, count=100).empty
 
 
 def test_queries_are_a_seeded_sample_of_those_with_something_to_find():

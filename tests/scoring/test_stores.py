@@ -78,12 +78,12 @@ def test_qdrant_itself(threshold):
 
 @pytest.fixture
 def rows(scorer):
-    return stores.travelling(scorer.settings["thresholds"]["precision"])
+    return stores.bounds(scorer.settings["thresholds"]["precision"])
 
 
-def test_kept_promises_travel_with_their_meaning(scorer, rows):
+def test_guarantees_travel_with_their_meaning(scorer, rows):
     assert rows == scorer.settings["stores"]
-    [row] = rows  # 0.9999 could not be promised
+    [row] = rows  # 0.9999 could not be guaranteed
     assert row["cosine"] == scorer.threshold(0.8)
     assert "at least 80% mean the same (with 95% confidence)" in row["meaning"]
     assert row["bounds"].keys() == stores.STORES.keys()
@@ -106,4 +106,4 @@ def test_the_card_gets_the_numbers(rows, tmp_path):
     assert json.dumps(round(rows[0]["bounds"]["elasticsearch_min_score"], 6)) in complete
     assert complete.count("## Thresholds") == 1
     assert complete.replace(stores.section(rows) + "\n", "") == card
-    assert "No precision could be promised" in stores.complete(card, [])
+    assert "The calibration pairs guarantee no precision" in stores.complete(card, [])

@@ -34,12 +34,12 @@ def test_fewest_pairs_are_the_fewest():
 
 
 @pytest.mark.parametrize("count", [300, 1500])
-def test_the_promise_is_kept_and_the_sample_precision_is_not(count):
+def test_the_guarantee_holds_and_the_sample_precision_does_not(count):
     rng = np.random.default_rng(0)
     kept = naive = given = 0
     for _ in range(250):
         scores, labels = normal(count, rng)
-        made = thresholds.promise(scores, labels, 0.9)
+        made = thresholds.precision_guarantee(scores, labels, 0.9)
         given += made.threshold is not None
         kept += made.threshold is None or true_precision(made.threshold) >= 0.9
         curve = thresholds.curve(scores, labels)
@@ -49,9 +49,9 @@ def test_the_promise_is_kept_and_the_sample_precision_is_not(count):
     assert given > 0.5 * 250  # not kept by never giving any
 
 
-def test_what_a_promise_says_is_true_of_its_pairs():
+def test_what_a_guarantee_says_is_true_of_its_pairs():
     scores, labels = normal(3000, np.random.default_rng(1))
-    made = thresholds.promise(scores, labels, 0.95)
+    made = thresholds.precision_guarantee(scores, labels, 0.95)
     above = scores >= made.threshold
     assert made.predicted == above.sum()
     assert made.correct == labels[above].sum()
@@ -66,7 +66,7 @@ def test_the_first_failure_ends_the_sequence():
     # 200 right, 60 wrong, 2,000 right: below the wrong ones the precision is high again, but by luck of the sequence
     labels = np.repeat([1, 0, 1], [200, 60, 2000])
     scores = np.linspace(1, 0, len(labels))
-    made = thresholds.promise(scores, labels, 0.9)
+    made = thresholds.precision_guarantee(scores, labels, 0.9)
     assert 200 <= made.predicted < 230
     assert labels.mean() > 0.97
 
@@ -75,29 +75,29 @@ def test_equal_scores_are_never_parted():
     rng = np.random.default_rng(0)
     scores, labels = normal(2000, rng, gap=3)
     scores = scores.round(2)
-    made = thresholds.promise(scores, labels, 0.9)
+    made = thresholds.precision_guarantee(scores, labels, 0.9)
     assert made.predicted == (scores >= made.threshold).sum()
     shuffled = rng.permutation(2000)
-    assert thresholds.promise(scores[shuffled], labels[shuffled], 0.9) == made
+    assert thresholds.precision_guarantee(scores[shuffled], labels[shuffled], 0.9) == made
 
 
 def test_too_few_pairs_are_told_how_many_it_takes():
     rng = np.random.default_rng(0)
     scores, labels = normal(40, rng, gap=3)
-    made = thresholds.promise(scores, labels, 0.95)
+    made = thresholds.precision_guarantee(scores, labels, 0.95)
     assert made.threshold is None
     assert made.needed > 40
     assert "too few pairs" in made.note
     # with as many as it takes of the same kind there is a threshold, with far fewer there is none
     enough = normal(4 * made.needed, rng, gap=3)
-    assert thresholds.promise(*enough, 0.95).threshold is not None
-    few = thresholds.promise(np.linspace(0, 1, 10), np.ones(10, int), 0.95)
+    assert thresholds.precision_guarantee(*enough, 0.95).threshold is not None
+    few = thresholds.precision_guarantee(np.linspace(0, 1, 10), np.ones(10, int), 0.95)
     assert (few.threshold, few.needed) == (None, 59)
 
 
 def test_a_model_that_knows_nothing_is_not_helped_by_pairs():
     rng = np.random.default_rng(0)
-    made = thresholds.promise(rng.random(3000), rng.integers(0, 2, 3000), 0.95)
+    made = thresholds.precision_guarantee(rng.random(3000), rng.integers(0, 2, 3000), 0.95)
     assert made.threshold is None
     assert made.needed is None
     assert "more pairs will not help" in made.note
@@ -118,7 +118,7 @@ def test_clusters_that_err_together_count_for_less():
     for _ in range(150):
         scores, labels, clusters = clustered(1500, rng)
         for name, given in (("alone", None), ("clusters", clusters)):
-            made = thresholds.promise(scores, labels, 0.9, clusters=given)
+            made = thresholds.precision_guarantee(scores, labels, 0.9, clusters=given)
             kept[name] += made.threshold is None or true_precision(made.threshold, gap=2.2) >= 0.9
     assert kept["clusters"] >= 0.95 * 150 - 2 * np.sqrt(150 * 0.05 * 0.95)
     assert kept["alone"] < 0.93 * 150
@@ -139,9 +139,9 @@ def test_a_prior_asks_for_the_precision_of_production():
     kept = plain = 0
     for _ in range(150):
         scores, labels = normal(2000, rng, gap=2.6)
-        made = thresholds.promise(scores, labels, 0.9, prior=0.2)
+        made = thresholds.precision_guarantee(scores, labels, 0.9, prior=0.2)
         kept += made.threshold is None or true_precision(made.threshold, gap=2.6, share=0.2) >= 0.9
-        threshold = thresholds.promise(scores, labels, 0.9).threshold
+        threshold = thresholds.precision_guarantee(scores, labels, 0.9).threshold
         plain += true_precision(threshold, gap=2.6, share=0.2) >= 0.9
     assert kept >= 0.95 * 150 - 2 * np.sqrt(150 * 0.05 * 0.95)
     assert plain < 0.2 * 150
@@ -183,7 +183,7 @@ def test_curve_point_and_best_f1_agree():
     assert best["threshold"] == pytest.approx(best["f1"] / 2, abs=0.03)
 
 
-def test_the_table_shows_promises_beside_test_pairs():
+def test_the_table_shows_guarantees_beside_test_pairs():
     rng = np.random.default_rng(0)
     scores, labels = normal(2000, rng)
     chosen = thresholds.choose(scores, labels, precisions=[0.9, 0.999], recalls=[0.95])
@@ -191,30 +191,30 @@ def test_the_table_shows_promises_beside_test_pairs():
     assert chosen.to_dict()["precision"][0]["threshold"] == chosen.named["precision 90%"]
     new, new_labels = normal(2000, rng)
     calibrator = calibrators.fit("platt", scores, labels)
-    table = thresholds.promise_table(chosen.promises, new, new_labels, calibrator, None)
+    table = thresholds.guarantee_table(chosen.precisions, new, new_labels, calibrator, None)
     first, second = table.iloc[0], table.iloc[1]
     above = new >= first["cosine"]
     assert first["test_precision"] == pytest.approx(new_labels[above].mean())
     assert first["test_interval"].endswith(f"({above.sum():,} pairs)")
     assert first["probability"] == calibrator.predict(np.array([first["cosine"]]))[0]
     assert np.isnan(second["cosine"])
-    assert second["promise"]
+    assert second["guarantee"]
 
 
 def test_more_pairs_are_not_asked_for_where_there_are_enough():
     """Wrong labels among the most similar pairs end the test: 501 pairs instead of 500 would change nothing."""
     scores = np.linspace(1, 0, 500)
     labels = np.where(np.arange(500) < 30, np.arange(500) % 3 > 0, np.arange(500) < 250).astype(float)
-    made = thresholds.promise(scores, labels, 0.9)
+    made = thresholds.precision_guarantee(scores, labels, 0.9)
     assert (made.threshold, made.needed) == (None, None)
     assert "10 of the first 29 have the label 0" in made.note
     assert "check their labels" in made.note
-    assert thresholds.promise(scores[30:], labels[30:], 0.9).threshold is not None
+    assert thresholds.precision_guarantee(scores[30:], labels[30:], 0.9).threshold is not None
 
 
 def test_where_pairs_are_missing_the_recall_they_would_bring_is_said():
     scores = np.linspace(1, 0, 120)
     labels = np.where(np.arange(120) < 40, np.arange(120) % 20 > 0, np.arange(120) < 60).astype(float)
-    made = thresholds.promise(scores, labels, 0.95)
+    made = thresholds.precision_guarantee(scores, labels, 0.95)
     assert made.needed > 120
     assert "would then find about" in made.note

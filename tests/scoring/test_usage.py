@@ -30,12 +30,12 @@ def pairs(world):
     return pd.DataFrame({"query_id": ids[world.left], "text_id": ids[world.right], "label": world.labels})
 
 
-@pytest.mark.parametrize("kind", ["promised", "none promised", "no reranker"])
+@pytest.mark.parametrize("kind", ["guaranteed", "none guaranteed", "no reranker"])
 def test_the_code_runs_as_it_is_printed(world, scorer, pairs, tmp_path, kind):
     settings = json.loads(json.dumps(scorer.settings))
-    if kind == "none promised":
-        for promise in settings["thresholds"]["precision"]:
-            promise["threshold"] = None
+    if kind == "none guaranteed":
+        for row in settings["thresholds"]["precision"]:
+            row["threshold"] = None
     if kind == "no reranker":
         settings["reranker"] = None
     shown = Scorer(settings, scorer.encoder, scorer.run_dir)
@@ -47,8 +47,8 @@ def test_the_code_runs_as_it_is_printed(world, scorer, pairs, tmp_path, kind):
     assert expected[0] == printed[0]
     assert expected[1].startswith(printed[1])
     assert ("rerank=True" in code) == (kind != "no reranker")
-    assert ("precision=None" in code) == (kind == "none promised")
-    assert ("no precision is promised" in code) == (kind == "none promised")
+    assert ("precision=None" in code) == (kind == "none guaranteed")
+    assert ("no precision is guaranteed" in code) == (kind == "none guaranteed")
     assert len(printed) == len(expected)
     assert eval(printed[2])[0] in set(world.texts["text"])
     assert eval(printed[0]) == np.round(scorer.score(query, texts), 2).tolist()

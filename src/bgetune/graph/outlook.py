@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from bgetune.config.profile import load_profile, resolve
+from bgetune.locale import N_, _
 from bgetune.metrics.statistics import fewest_pairs
 
 FEWEST = 2
@@ -15,7 +16,7 @@ FEWEST = 2
 FEW = 50
 """Positive pairs of test below which only large differences are more than chance."""
 JUDGED = ("dev", "test")
-REMEDY = (
+REMEDY = N_(
     "give more data, a larger dev_fraction and test_fraction (01_positives), or labelled pairs for judging alone "
     "(sources: pairs with label_column and use: heldout)"
 )
@@ -55,24 +56,34 @@ def look(edges: pd.DataFrame, clusters: pd.DataFrame, graded: pd.DataFrame, prof
     people = table[["labelled same", "labelled different"]]
     labelled = bool((people >= judge.min_labelled).all(axis=None))
     if not labelled and (table[["clusters", "positive pairs"]] < FEWEST).any(axis=None):
+        part = _("{split} holds {pairs} positive pairs of {clusters} clusters")
         held = "; ".join(
-            f"{split} holds {row['positive pairs']} positive pairs of {row['clusters']} clusters"
+            part.format(split=split, pairs=row["positive pairs"], clusters=row["clusters"])
             for split, row in table.iterrows()
         )
-        sentence = (
-            f"Too few to judge a model: {held}. Each needs at least {FEWEST} pairs of {FEWEST} clusters, or "
-            f"{judge.min_labelled} labelled pairs of either label: {REMEDY}."
+        sentence = _(
+            "Too few to judge a model: {held}. Each needs at least {fewest} pairs of {fewest} clusters, or {labelled} "
+            "labelled pairs of either label: {remedy}."
         )
-        return Outlook(False, sentence, table)
-    origin, positives = ("labelled", people.iloc[:, 0]) if labelled else ("held-out", table["positive pairs"])
+        said = {"held": held, "fewest": FEWEST, "labelled": judge.min_labelled, "remedy": _(REMEDY)}
+        return Outlook(False, sentence.format(**said), table)
+    positives = people.iloc[:, 0] if labelled else table["positive pairs"]
     dev, test = (int(positives[split]) for split in JUDGED)
-    sentences = [f"Models will be judged on {test:,} {origin} positive pairs of test and calibrated on {dev:,} of dev."]
+    judging = _("Models will be judged on {test:,} held-out positive pairs of test and calibrated on {dev:,} of dev.")
+    if labelled:
+        judging = _(
+            "Models will be judged on {test:,} labelled positive pairs of test and calibrated on {dev:,} of dev."
+        )
+    sentences = [judging.format(test=test, dev=dev)]
     needed = {precision: fewest_pairs(precision, judge.confidence) for precision in sorted(judge.precisions)}
     if short := {precision: count for precision, count in needed.items() if count > dev}:
-        promises = ", ".join(f"{precision:.0%} needs {count:,}" for precision, count in short.items())
-        sentences.append(f"Too few in dev to promise a precision: {promises} at least; {REMEDY}.")
+        part = _("{precision:.0%} needs {count:,}")
+        promises = ", ".join(part.format(precision=precision, count=count) for precision, count in short.items())
+        few = _("Too few in dev to promise a precision: {promises} at least; {remedy}.")
+        sentences.append(few.format(promises=promises, remedy=_(REMEDY)))
     if test < FEW:
-        sentences.append(f"With fewer than {FEW} in test only large differences are more than chance; {REMEDY}.")
+        few = _("With fewer than {few} in test only large differences are more than chance; {remedy}.")
+        sentences.append(few.format(few=FEW, remedy=_(REMEDY)))
     return Outlook(True, " ".join(sentences), table)
 
 

@@ -61,6 +61,7 @@ def _of_cell(kind: str, source: str) -> Iterator[str]:
         yield from prose.pieces(source)
     else:
         for _line, message, *_rest in extract("python", io.BytesIO(source.encode()), keywords={"_": None}):
+            assert isinstance(message, str), "no plural forms here: `_` marks one text"
             yield message
 
 

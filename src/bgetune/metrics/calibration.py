@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.metrics.calibrators import METHODS, make
 from bgetune.metrics.statistics import bootstrap, clopper_pearson, prior_weights
 
@@ -256,13 +257,15 @@ def cost(table: pd.DataFrame, chosen: str, automatic: str) -> str:
     """
     if chosen == automatic:
         return ""
-    names = {"log_loss": "log loss", "ece": "calibration error"}
+    names = {"log_loss": _("log loss"), "ece": _("calibration error")}
+    part = _("{measure} {chosen:.4f} instead of {best:.4f}")
     parts = [
-        f"{names[key]} {table.loc[chosen, key]:.4f} instead of {table.loc[automatic, key]:.4f}"
+        part.format(measure=names[key], chosen=table.loc[chosen, key], best=table.loc[automatic, key])
         for key in names
         if key in table
     ]
-    return f"calibration: {chosen} was asked for; auto would take {automatic}: {', '.join(parts)}."
+    sentence = _("calibration: {chosen} was asked for; auto would take {automatic}: {costs}.")
+    return sentence.format(chosen=chosen, automatic=automatic, costs=", ".join(parts))
 
 
 def evaluate(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bgetune.locale import _
 from bgetune.metrics.truth import same_meaning
 from bgetune.models.encoder import Encoder
 from bgetune.models.index import recall
@@ -16,6 +17,7 @@ from bgetune.negatives.corpus import Corpus
 from bgetune.negatives.mining import Mined, mine, score_pairs
 from bgetune.negatives.risk import Risk
 from bgetune.negatives.rules import REASONS, Rules, Search
+from bgetune.reports.words import said
 
 EXPECTED = ("expected_false_negatives", "expected_false_negatives_low", "expected_false_negatives_high")
 
@@ -82,20 +84,22 @@ def risk_sentence(mined: Mined) -> str:
     """A sentence with the expected share of false negatives, or why it cannot be estimated."""
     if mined.expected is not None:
         share, low, high = mined.expected
+        part = _("of the positives among {kind} texts about {share:.0%} are known ({low:.0%} to {high:.0%})")
         known = "; ".join(
-            f"of the positives among {kind} texts about {risk.known_share:.0%} are known "
-            f"({risk.interval[0]:.0%} to {risk.interval[1]:.0%})"
+            part.format(kind=_(kind), share=risk.known_share, low=risk.interval[0], high=risk.interval[1])
             for kind, risk in mined.risks.by_kind.items()
             if isinstance(risk, Risk)
         )
         served = coverage(mined)["with_negatives"]
-        none = "" if served else " No text was safe enough: training goes without hard negatives."
-        return f"Expected false negatives: {share:.1%} of the negatives ({low:.1%} to {high:.1%}); {known}.{none}"
-    reasons = "; ".join(f"{kind}: {reason}" for kind, reason in mined.risks.reasons.items())
-    return (
-        f"The share of false negatives cannot be estimated ({reasons or 'no candidates'}). "
-        f"Where no reranker vetoes, a margin below the known positives decides instead."
+        none = "" if served else _(" No text was safe enough: training goes without hard negatives.")
+        sentence = _("Expected false negatives: {share:.1%} of the negatives ({low:.1%} to {high:.1%}); {known}.{none}")
+        return sentence.format(share=share, low=low, high=high, known=known, none=none)
+    reasons = "; ".join(f"{_(kind)}: {said(reason)}" for kind, reason in mined.risks.reasons.items())
+    sentence = _(
+        "The share of false negatives cannot be estimated ({reasons}). "
+        "Where no reranker vetoes, a margin below the known positives decides instead."
     )
+    return sentence.format(reasons=reasons or _("no candidates"))
 
 
 def as_row(values: Mapping[str, float]) -> pd.DataFrame:
@@ -111,21 +115,30 @@ def advice(mined: Mined, least: float = 0.8) -> str:
     starved = mined.candidates[~mined.candidates["query"].isin(mined.negatives["query"])]
     counts = starved.loc[starved["rule"].ne(""), "rule"].value_counts()
     remedies = {
-        "known_positive": "search deeper (rank_max)",
-        "same_cluster": "search deeper (rank_max), or look for clusters that grew too large in 01_positives",
-        "missed_positive": "raise promote_score: the reranker may be too generous",
-        "rank": "lower rank_min",
-        "below_window": "lower window_low, or set it to null",
-        "above_window": "raise window_high, or set it to null: this model's scores bunch above it",
-        "margin": "lower margin or set it to null, or search deeper (rank_max)",
-        "unknown_positive": "raise max_false_negatives, or join more positives: a reranker, more sources, review.csv",
-        "veto": "raise veto_score, or search deeper (rank_max)",
+        "known_positive": _("search deeper (rank_max)"),
+        "same_cluster": _("search deeper (rank_max), or look for clusters that grew too large in 01_positives"),
+        "missed_positive": _("raise promote_score: the reranker may be too generous"),
+        "rank": _("lower rank_min"),
+        "below_window": _("lower window_low, or set it to null"),
+        "above_window": _("raise window_high, or set it to null: this model's scores bunch above it"),
+        "margin": _("lower margin or set it to null, or search deeper (rank_max)"),
+        "unknown_positive": _(
+            "raise max_false_negatives, or join more positives: a reranker, more sources, review.csv"
+        ),
+        "veto": _("raise veto_score, or search deeper (rank_max)"),
     }
     worst = counts.index[0] if len(counts) else "rank"
-    return (
-        f"Only {share:.0%} of the {len(mined.queries):,} queries have a hard negative; the others train by their "
-        f"positives alone. Of their candidates the rule {worst} took most ({counts.iloc[0] if len(counts) else 0:,} of "
-        f"{len(starved):,}): {remedies[worst]}; or too_few: random."
+    sentence = _(
+        "Only {share:.0%} of the {queries:,} queries have a hard negative; the others train by their positives alone. "
+        "Of their candidates the rule {rule} took most ({taken:,} of {candidates:,}): {remedy}; or too_few: random."
+    )
+    return sentence.format(
+        share=share,
+        queries=len(mined.queries),
+        rule=worst,
+        taken=counts.iloc[0] if len(counts) else 0,
+        candidates=len(starved),
+        remedy=remedies[worst],
     )
 
 

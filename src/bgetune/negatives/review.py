@@ -17,6 +17,8 @@ from bgetune.data.tabular import read_table
 from bgetune.data.text import STANDARD, Normalizer
 from bgetune.errors import InputError
 from bgetune.files import temporary_name
+from bgetune.locale import _
+from bgetune.reports.words import said
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -130,14 +132,16 @@ def widget(file: Path) -> Widget:
     place = {"row": 0}
     open_rows = table.index[table["verdict"].eq("")].tolist()
     pair, progress = widgets.HTML(), widgets.HTML()
-    key = widgets.Text(placeholder="click here, then press s, d, space or b", continuous_update=True)
+    key = widgets.Text(placeholder=_("click here, then press s, d, space or b"), continuous_update=True)
 
     def show() -> None:
-        progress.value = f"{int(table['verdict'].ne('').sum())} of {len(table)} judged, saved in {escape(file.name)}"
+        done = _("{judged} of {pairs} judged, saved in {file}")
+        judged = int(table["verdict"].ne("").sum())
+        progress.value = done.format(judged=judged, pairs=len(table), file=escape(file.name))
         if place["row"] < len(open_rows):
             pair.value = _shown(table.loc[open_rows[place["row"]]])
         else:
-            pair.value = "<b>Nothing left to judge.</b>"
+            pair.value = "<b>" + _("Nothing left to judge.") + "</b>"
 
     def record(verdict: str) -> None:
         if verdict == "back":
@@ -158,9 +162,10 @@ def widget(file: Path) -> Widget:
 
     key.observe(pressed, names="value")
     buttons = []
-    for verdict, letter in {"same": "s", "different": "d", "skip": "space", "back": "b"}.items():
-        button = widgets.Button(description=f"{verdict} ({letter})")
-        button.on_click(lambda _, verdict=verdict: record(verdict))
+    names = {"same": _("same (s)"), "different": _("different (d)"), "skip": _("skip (space)"), "back": _("back (b)")}
+    for verdict, name in names.items():
+        button = widgets.Button(description=name)
+        button.on_click(lambda _button, verdict=verdict: record(verdict))
         buttons.append(button)
     show()
     return widgets.VBox([progress, pair, widgets.HBox([*buttons, key])])
@@ -174,11 +179,12 @@ def _shown(row: pd.Series) -> str:
         texts.append(
             "".join(
                 escape(one[a:b]) if kind == "equal" else f"<u style='color:#d1495b'>{escape(one[a:b])}</u>"
-                for kind, a, b, _, _ in parts
+                for kind, a, b, *_rest in parts
             )
         )
-    facts = [f"{name} {row[name]:.3f}" for name in ("similarity", "reranker") if pd.notna(row[name])]
-    facts += [escape(row["reason"]), *([f"judged <b>{row['verdict']}</b>"] if row["verdict"] else [])]
+    facts = [f"{_(name)} {row[name]:.3f}" for name in ("similarity", "reranker") if pd.notna(row[name])]
+    judged = _("judged {verdict}").format(verdict=f"<b>{escape(row['verdict'])}</b>")
+    facts += [escape(said(row["reason"])), *([judged] if row["verdict"] else [])]
     return f"<p style='font-size:1.3em; line-height:1.6'>{'<br>'.join(texts)}</p><p>{'; '.join(facts)}</p>"
 
 

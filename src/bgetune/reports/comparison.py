@@ -35,7 +35,7 @@ DEV_MEASURES = (RANKED_BY, "auc", "best_f1", "overlap", "share_0.6_0.9")
 MEASURES = {key: verdict.MEASURES[key] for key in (*DEV_MEASURES, "mean_squared_cosine_random")} | {
     "recall_at_0.95": (
         N_("Recall at 95 %"),
-        N_("Share of the positives above the threshold that promises 95 % precision"),
+        N_("Share of the positives above the threshold that guarantees 95 % precision"),
         "up",
     ),
     "training_seconds": (N_("Training, s"), N_("Seconds that notebook 04 took, all rounds together"), "down"),
@@ -131,7 +131,7 @@ def _row(profile: Profile, folder: Path, failure: str | None, above: Path) -> di
     stages = {} if failure else manifest.read_manifest(folder)["stages"]
     calibrated = stages.get("05_calibrate", {"metrics": {}, "outputs": {}})
     results = calibrated["metrics"]
-    promised = [row["recall"] for row in results.get("thresholds", ()) if row["precision"] == 0.95]
+    guaranteed = [row["recall"] for row in results.get("thresholds", ()) if row["precision"] == 0.95]
     training = [
         stages[stage]["seconds"]
         for stage in manifest.order(profile.rounds)
@@ -145,7 +145,7 @@ def _row(profile: Profile, folder: Path, failure: str | None, above: Path) -> di
         "values": _on_dev(judged, "after")
         | {
             "mean_squared_cosine_random": results.get("after", {}).get("mean_squared_cosine_random"),
-            "recall_at_0.95": promised[0] if promised else None,
+            "recall_at_0.95": guaranteed[0] if guaranteed else None,
             "training_seconds": round(sum(training)) if training else None,
         },
         "results": results,

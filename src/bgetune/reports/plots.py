@@ -176,9 +176,8 @@ def kept_and_ungated(shares: pd.DataFrame) -> Figure:
     """
     figure, axis = subplots(width=5.0, height=2.0)
     errors = [shares["correct"] - shares["low"], shares["high"] - shares["correct"]]
-    axis.barh(
-        shares.index, shares["correct"], xerr=errors, color=[COLORS["base"], COLORS["tuned"]][: len(shares)], capsize=3
-    )
+    names = [_(name) for name in shares.index]
+    axis.barh(names, shares["correct"], xerr=errors, color=[COLORS["base"], COLORS["tuned"]][: len(shares)], capsize=3)
     said = []
     for row, (name, correct, made) in enumerate(shares[["correct", "paraphrases"]].itertuples(name=None)):
         text = _("{share} of {count}").format(share=share(correct, 1), count=count(made))

@@ -60,10 +60,10 @@ def headline(results: Mapping[str, Any]) -> Table | None:
 
 
 def recalls(recorded: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Recall on test at each promised precision, before and after.
+    """Recall on test at each guaranteed precision, before and after.
 
     Args:
-        recorded: rows of `scoring.gain.recall_at_promises`, None for NaN.
+        recorded: rows of `scoring.gain.recall_at_guarantees`, None for NaN.
     """
     rows = []
     for row in recorded:
@@ -71,7 +71,7 @@ def recalls(recorded: Sequence[Mapping[str, Any]]) -> Table | None:
         missing = row["before"] is None and row["after"] is None
         rows.append(
             {
-                N_("precision promised"): numbers.share(row["precision"]),
+                N_("guaranteed precision"): numbers.share(row["precision"]),
                 N_("recall before"): both[0],
                 N_("recall after"): both[1],
                 N_("difference"): "" if missing else numbers.signed(row["difference"]),
@@ -85,7 +85,7 @@ def recalls(recorded: Sequence[Mapping[str, Any]]) -> Table | None:
     better = [("good" if (row["difference_low"] or 0) > 0 else "") for row in recorded]
     columns = ("recall before", "difference", "95 % interval of the difference")
     looks = {name: ["number"] * len(rows) for name in columns} | {"recall after": [f"number {look}" for look in better]}
-    return tables.table(pd.DataFrame(rows).set_index("precision promised"), looks=looks)
+    return tables.table(pd.DataFrame(rows).set_index("guaranteed precision"), looks=looks)
 
 
 def _of_model(row: Mapping[str, Any], name: str) -> str:
@@ -95,28 +95,28 @@ def _of_model(row: Mapping[str, Any], name: str) -> str:
 
 
 def thresholds(results: Mapping[str, Any], confidence: float) -> Table | None:
-    """The threshold of each promise, and what test pairs, which had no part in it, show."""
+    """The threshold of each guaranteed precision, and what it reaches on test."""
     needed = {row["precision"]: row.get("needed") for row in results.get("recalls", ())}
     rows = []
     for row in results.get("thresholds", ()):
         kept = row["cosine"] is not None
         if kept:
-            promise = _("kept with {confidence} confidence").format(confidence=numbers.share(confidence))
+            guarantee = _("holds with {confidence} confidence").format(confidence=numbers.share(confidence))
         elif needed.get(row["precision"]):
-            promise = _("too few pairs: {needed} are needed").format(needed=numbers.count(needed[row["precision"]]))
+            guarantee = _("too few pairs: {needed} are needed").format(needed=numbers.count(needed[row["precision"]]))
         else:
-            promise = _("no threshold is that precise")
+            guarantee = _("no threshold is that precise")
         rows.append(
             {
-                N_("precision promised"): numbers.share(row["precision"]),
+                N_("guaranteed precision"): numbers.share(row["precision"]),
                 N_("cosine from"): numbers.number(row["cosine"]),
                 N_("calibrated score from"): numbers.number(row["probability"]),
                 N_("precision on test"): numbers.number(row["test_precision"]),
                 N_("recall on test"): numbers.number(row["test_recall"]),
-                N_("promise"): promise,
+                N_("guarantee"): guarantee,
             }
         )
-    return tables.table(pd.DataFrame(rows).set_index("precision promised")) if rows else None
+    return tables.table(pd.DataFrame(rows).set_index("guaranteed precision")) if rows else None
 
 
 def search(results: Mapping[str, Any]) -> Table | None:

@@ -91,8 +91,8 @@ def calibration_failed(results: Mapping[str, Any]) -> bool:
 def sentences(results: Mapping[str, Any]) -> list[str]:
     """The verdict: the outcome, what it means for those who use the scores, and the evidence it stands on."""
     said = [_outcome_in_words(results)]
-    promise = _promise_in_words(results) if outcome(results) in ("helped", "same", "unclear") else None
-    said += [promise] if promise else []
+    guarantee = _guarantee_in_words(results) if outcome(results) in ("helped", "same", "unclear") else None
+    said += [guarantee] if guarantee else []
     said.append(evidence(results))
     if calibration_failed(results):
         error = results["calibration"]
@@ -135,17 +135,17 @@ def _outcome_in_words(results: Mapping[str, Any]) -> str:
     )
 
 
-def _promise_in_words(results: Mapping[str, Any]) -> str | None:
-    """Recall at the promise that people ask for most, 95 %; of those that are kept, the one nearest to it."""
+def _guarantee_in_words(results: Mapping[str, Any]) -> str | None:
+    """Recall at the precision that people ask for most, 95 %; where that is not guaranteed, at the nearest that is."""
     kept = [row for row in results.get("recalls", ()) if row["after"] is not None]
     if not kept:
-        return _("No threshold keeps a promise of precision yet.") if results.get("recalls") else None
+        return _("No threshold guarantees any of the wanted precisions yet.") if results.get("recalls") else None
     row = min(kept, key=lambda row: abs(row["precision"] - 0.95))
     values = {"precision": share(row["precision"]), "after": share(row["after"])}
     if row["before"] is None:
         text = _(
-            "At {precision} precision the model now finds {after} of the paraphrases; before, no threshold kept that "
-            "promise."
+            "At {precision} precision the model now finds {after} of the paraphrases; before, no threshold "
+            "guaranteed that."
         )
         return text.format(**values)
     text = _("At {precision} precision the model now finds {after} of the paraphrases; before, {before}.")
@@ -223,7 +223,7 @@ def _steps(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) 
             dev = results["pairs"]["balance"]["dev"]
             there = dev["positives"] + dev["negatives"]
             yield _(
-                "Label about {more} more pairs for dev (sources: pairs): a promise of {precision} precision takes "
+                "Label about {more} more pairs for dev (sources: pairs): to guarantee {precision} precision takes "
                 "{needed} pairs like these at least, and there are {there}."
             ).format(
                 more=count(rounded_up(row["needed"] - there)),

@@ -78,7 +78,7 @@ COLUMNS = (
     # 05
     *(N_("negatives"), N_("share of positives"), N_("difference"), N_("method"), N_("log_loss"), N_("offered")),
     *(N_("cosine"), N_("probability"), N_("lower_bound"), N_("test_precision"), N_("test_interval"), N_("test_recall")),
-    *(N_("promise"), N_("threshold"), N_("coverage"), N_("side"), N_("gain"), N_("accepted"), N_("same")),
+    *(N_("guarantee"), N_("threshold"), N_("coverage"), N_("side"), N_("gain"), N_("accepted"), N_("same")),
     *(N_("document"), N_("whole_sphere"), N_("dimension"), N_("slice")),
 )
 
@@ -245,6 +245,9 @@ REASONS = (
     N_("the reranker is not sure"),
     N_("a positive with probability {number}"),
     N_("as similar as the typical positive"),
+    N_("{low} known positives among the nearest texts of the queries; {high} are needed"),
+    N_("all near texts are known positives: there is nothing to choose from"),
+    N_("all known positives are in {low} clusters; {high} are needed"),
     N_("in different splits"),
     N_("people called texts of the two clusters different"),
     N_("neighbours of neighbours"),

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import unicodedata
+from collections.abc import Sequence
 from typing import IO, Any
 
 from bgetune.locale import _
@@ -42,14 +43,17 @@ class Progress:
         stream: where the line is shown; default: stderr.
     """
 
-    def __init__(self, label: str, expected: float | None = None, cells: list[Any] = (), stream: IO[str] | None = None):
+    def __init__(
+        self, label: str, expected: float | None = None, cells: Sequence[Any] = (), stream: IO[str] | None = None
+    ):
         self.label = label
         self.expected = expected
         self.stream = sys.stderr if stream is None else stream
         self.watched = self.stream.isatty()
         self.started = time.monotonic()
         self._steps = _headings(cells)
-        self._step, self._bar, self._shown = "", None, ""
+        self._step, self._shown = "", ""
+        self._bar: re.Match[str] | None = None
         self._ended, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._show_on_and_on, daemon=True)
 
@@ -115,7 +119,7 @@ class Progress:
             self._shown = ""
 
 
-def _headings(cells: list[Any]) -> list[str]:
+def _headings(cells: Sequence[Any]) -> list[str]:
     """Of each cell, the heading that it stands under."""
     found, headings = "", []
     for cell in cells:

@@ -1,4 +1,4 @@
-"""Scores one can put a threshold on: drift measured, similarities calibrated, thresholds with a promise, a scorer.
+"""Scores that a threshold can be put on: calibrated similarities, thresholds with a guarantee, and the scorer.
 
 from bgetune.scoring import Scorer
 

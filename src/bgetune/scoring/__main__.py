@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("pairs", nargs="?", default="-", help="csv, tsv or jsonl file; - (default) is csv on stdin")
     parser.add_argument("--run", required=True, help="folder of a finished run, for example runs/demo")
     parser.add_argument("--columns", default="query,document", help="the two text columns (default: %(default)s)")
-    parser.add_argument("--precision", type=float, help="also say which pairs match at this promised precision")
+    parser.add_argument("--precision", type=float, help="also say which pairs match at this guaranteed precision")
     task = parser.add_mutually_exclusive_group()
     task.add_argument(
         "--query-to-query", action="store_true", help="both texts are of one kind, two queries for example"
@@ -53,7 +53,7 @@ def _score(options: argparse.Namespace) -> None:
     pairs = read_pairs(options.pairs, options.columns)
     empty = without_text(pairs, scorer.normal)
     symmetric = True if options.query_to_query else False if options.query_to_document else None
-    target = sys.stdout if options.output == "-" else temporary_name(Path(options.output))
+    written = None if options.output == "-" else temporary_name(Path(options.output))
     for start in tqdm(range(0, max(len(pairs), 1), BLOCK), desc="scoring", disable=len(pairs) <= BLOCK):
         block = pairs.iloc[start : start + BLOCK].copy()
         scored = block[~empty[start : start + BLOCK]]
@@ -63,9 +63,9 @@ def _score(options: argparse.Namespace) -> None:
         if threshold is not None:
             block["match"] = 0
             block.loc[scored.index, "match"] = (similarities >= threshold).astype(int)
-        block.to_csv(target, index=False, header=start == 0, mode="w" if start == 0 else "a")
-    if target is not sys.stdout:
-        target.replace(options.output)
+        block.to_csv(written or sys.stdout, index=False, header=start == 0, mode="w" if start == 0 else "a")
+    if written is not None:
+        written.replace(options.output)
 
 
 if __name__ == "__main__":

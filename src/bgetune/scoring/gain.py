@@ -1,22 +1,23 @@
-"""What tuning changed: recall at a promised precision before and after, and the mistakes that remain."""
+"""What tuning changed: recall at a guaranteed precision before and after, and the mistakes that remain."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from bgetune.metrics.calibrators import Calibrator
 from bgetune.metrics.statistics import bootstrap, interval
-from bgetune.scoring.thresholds import Promise
+from bgetune.scoring.thresholds import PrecisionGuarantee
 
 MISTAKES = 10
 """Mistakes shown of either side."""
 
 
-def recall_at_promises(
-    promises: Mapping[str, Sequence[Promise]],
+def recall_at_guarantees(
+    guarantees: Mapping[str, Sequence[PrecisionGuarantee]],
     scores: Mapping[str, np.ndarray],
     labels: np.ndarray,
     clusters: Sequence,
@@ -24,39 +25,43 @@ def recall_at_promises(
     count: int = 500,
     seed: int = 42,
 ) -> pd.DataFrame:
-    """Recall on test at each model's own threshold for a promised precision. A model without one finds nothing there.
+    """Recall on test at each model's own threshold for a guaranteed precision. A model without one finds nothing there.
 
     Args:
-        promises: two models, the base first -> what `thresholds.promise` gave on dev, the same precisions in one order.
+        guarantees: two models, the base first -> what `thresholds.precision_guarantee` gave on dev; the same precisions
+            in the same order.
         scores: model -> (n,) cosines of the test pairs.
         labels: (n,) 0 or 1.
         clusters: (n,) what is resampled.
 
     Returns:
         ``precision`` and, a model each, ``NAME, NAME_low, NAME_high`` (NaN where it has no threshold), then
-        ``difference, difference_low, difference_high`` on the same resamples, and ``needed``: the dev pairs that the
-        second model's promise takes at least (NaN where it is kept, or more pairs would not help).
+        ``difference, difference_low, difference_high`` on the same resamples, and ``needed``: the least
+        number of dev pairs for the second model's guarantee (NaN where it has one, or more pairs would not help).
     """
     positive = np.asarray(labels) == 1
     rows = []
-    for asked in zip(*promises.values(), strict=True):
+    for asked in zip(*guarantees.values(), strict=True):
         row: dict[str, float] = {"precision": asked[0].precision}
         draws, values = {}, {}
-        for name, made in zip(promises, asked, strict=True):
+        for name, made in zip(guarantees, asked, strict=True):
             threshold = np.inf if made.threshold is None else made.threshold
             found = positive & (np.asarray(scores[name]) >= threshold)
-            measured = bootstrap(
-                lambda w, f=found: {"recall": (w @ f) / np.maximum(w @ positive, 1e-12)}, clusters, count, seed
-            )
-            draws[name], values[name] = measured["recall"], found.sum() / positive.sum()
+            draws[name] = bootstrap(partial(_recalls, found, positive), clusters, count, seed)["recall"]
+            values[name] = found.sum() / positive.sum()
             shown = [values[name], *interval(draws[name])] if made.threshold is not None else [np.nan] * 3
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), shown, strict=True))
-        first, second = promises
+        first, second = guarantees
         row["difference"] = values[second] - values[first]
         row["difference_low"], row["difference_high"] = interval(draws[second] - draws[first])
         row["needed"] = np.nan if asked[1].needed is None else asked[1].needed
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _recalls(found: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """The recall of each resample: (r,) from (r, n) weights."""
+    return {"recall": (weights @ found) / np.maximum(weights @ positive, 1e-12)}
 
 
 def mistakes(

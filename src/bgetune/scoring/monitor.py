@@ -125,7 +125,7 @@ def compare(
     edges = np.unique(np.interp(np.linspace(0, 1, bins + 1)[1:-1], cdf(points, balance), points))
     seen = np.bincount(np.searchsorted(edges, new), minlength=len(edges) + 1) / len(new)
     prior = _best_balance(shares(1), shares(0), seen)
-    facts = {
+    facts: dict[str, Any] = {
         "pairs": len(new),
         "psi": psi(shares(balance), seen),
         "psi_band": psi_band(int(sizes.sum()), len(new), len(edges) + 1),
@@ -155,7 +155,7 @@ def _with_labels(similarities: np.ndarray, labels: np.ndarray, probabilities: np
     from bgetune.metrics.separation import separation
     from bgetune.metrics.statistics import bootstrap, interval
 
-    pairs = np.arange(len(labels))
+    pairs = range(len(labels))
     auc = bootstrap(lambda weights: separation(similarities, labels, weights), pairs, 200, seed)["auc"]
     error = calibration_error(probabilities, labels, pairs, seed=seed)
     return {
@@ -256,7 +256,7 @@ def describe(found: Comparison) -> str:
         f"KS  {found.ks:.3f} (chance stays below {found.ks_band:.3f})",
         f"with {found.prior:.0%} positives: PSI {found.psi_after_prior:.3f}, KS {found.ks_after_prior:.3f}",
     ]
-    if found.auc is not None:
+    if found.auc_interval is not None and found.ece_interval is not None:
         lines.append(
             f"labels: AUC {found.auc:.3f} [{found.auc_interval[0]:.3f}, {found.auc_interval[1]:.3f}], "
             f"calibration error {found.ece:.3f} [{found.ece_interval[0]:.3f}, {found.ece_interval[1]:.3f}]"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLUMNS = ["query_id", "text_id", "label", "kind", "split"]
 
 
-def judged_pairs(
+def evaluation_pairs(
     heldout: pd.DataFrame, graded: pd.DataFrame | None, *, min_labelled: int = 100
 ) -> tuple[pd.DataFrame, str]:
     """The pairs of dev and test that calibration trusts: those labelled by people where there are enough.

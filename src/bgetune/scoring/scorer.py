@@ -1,4 +1,4 @@
-"""The scorer of production: similarities of the tuned model as probabilities, matches that keep a promise, search."""
+"""The scorer of production: similarities as probabilities, matches of a guaranteed precision, search."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,9 @@ from bgetune.models.prompts import Prompts
 from bgetune.paths import ROOT
 from bgetune.runs.manifest import artifact_path, verify
 from bgetune.scoring.settings import read_settings
+
+if TYPE_CHECKING:
+    from bgetune.models.reranker import Reranker
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Scorer:
         settings: the content of `scoring.json`.
         encoder: the tuned model. It caches no vector on disk: what users ask is nobody's to keep.
 
-    Example (the report of 05_calibrate shows one with the run's own path, texts, promises and results):
+    Example (the report of 05_calibrate shows one with the run's own path, texts, precisions and results):
         >>> scorer = Scorer.load("runs/mine")
         >>> probabilities = scorer.score(["忘记支付密码"], ["支付密码怎么找回"])
         >>> matches = scorer.is_match("忘记支付密码", ["支付密码怎么找回", "怎么修改登录密码"], precision=None)
@@ -124,36 +127,36 @@ class Scorer:
         """Which pairs to accept so that at least the given share of them is right.
 
         Args:
-            precision: one of the profile's `precisions`; None takes the threshold with the best F1, which promises
-                nothing.
+            precision: one of the profile's `precisions`; None takes the threshold with the best F1, which
+                guarantees no precision.
             symmetric: as for `similarity`.
 
         Returns:
             (n,) bool.
 
         Raises:
-            InputError: if this precision was not promised (says why, and which were), or something is no text.
+            InputError: if this precision is not guaranteed (says why, and which are), or something is no text.
         """
         return self.similarity(queries, documents, symmetric=symmetric) >= self.threshold(precision)
 
     def threshold(self, precision: float | None = None) -> float:
-        """The similarity from which on a precision is promised; None: with the best F1 on the calibration pairs.
+        """The similarity from which on a precision is guaranteed; None: that of the best F1 on the calibration pairs.
 
         Raises:
-            InputError: if it was not promised.
+            InputError: if it is not guaranteed.
         """
         if precision is None:
             return self.settings["thresholds"]["best_f1"]["threshold"]
-        promises = self.settings["thresholds"]["precision"]
-        for promise in promises:
-            if np.isclose(promise["precision"], precision, rtol=0, atol=1e-9) and promise["threshold"] is not None:
-                return promise["threshold"]
-        kept = [f"{promise['precision']:g}" for promise in promises if promise["threshold"] is not None]
-        why = [promise["note"] for promise in promises if np.isclose(promise["precision"], precision)]
+        rows = self.settings["thresholds"]["precision"]
+        for row in rows:
+            if np.isclose(row["precision"], precision, rtol=0, atol=1e-9) and row["threshold"] is not None:
+                return row["threshold"]
+        guaranteed = [f"{row['precision']:g}" for row in rows if row["threshold"] is not None]
+        why = [row["note"] for row in rows if np.isclose(row["precision"], precision)]
         raise InputError(
-            f"{self.run_dir}: precision {precision:g} was not promised"
+            f"{self.run_dir}: precision {precision:g} is not guaranteed"
             + (f" ({why[0]})" if why else "; name it in `precisions` of 05_calibrate")
-            + f"; promised: {', '.join(kept) or 'none'}"
+            + f"; guaranteed: {', '.join(guaranteed) or 'none'}"
         )
 
     def similarity(
@@ -207,20 +210,19 @@ class Scorer:
         found = positions[0][positions[0] >= 0]
         similar = similarities[0][: len(found)].astype(np.float64)
         probability = self.calibrate(similar)
-        cross = [None] * len(found)
+        rows = texts.iloc[found]
+        reranked: np.ndarray | None = None
         order = np.arange(len(found))
         if rerank and len(found):
-            candidates = texts["text"].iloc[found]
-            cross = self._reranker.score([(text, candidate) for candidate in candidates], progress=False)
-            order = np.argsort(-self._combination.predict(probability, cross), kind="stable")
-        rows = texts.iloc[found]
+            reranked = self._reranker.score([(text, candidate) for candidate in rows["text"]], progress=False)
+            order = np.argsort(-self._combination.predict(probability, reranked), kind="stable")
         return [
             Hit(
                 rows["text_id"].iloc[i],
                 rows["text"].iloc[i],
                 float(similar[i]),
                 float(probability[i]),
-                None if cross[i] is None else float(cross[i]),
+                None if reranked is None else float(reranked[i]),
             )
             for i in order
         ]
@@ -238,7 +240,7 @@ class Scorer:
             return self._corpus
 
     @cached_property
-    def _reranker(self):
+    def _reranker(self) -> Reranker:
         from bgetune.models.reranker import Reranker
 
         made_with = self.settings["reranker"]
@@ -287,7 +289,8 @@ def corpus(texts: pd.DataFrame) -> pd.DataFrame:
 def prompts_for(prompts: Prompts, searched: pd.DataFrame) -> tuple[str, str]:
     """What is put before a query, and before the texts that it searches: all of them are documents, or none."""
     kind = "document" if (searched["kind"] == "document").all() else "query"
-    return prompts.before("query", kind).item(), prompts.before(kind, "query").item()
+    before_query, before_text = prompts.before(np.array(["query", kind]), np.array([kind, "query"]))
+    return before_query, before_text
 
 
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -296,17 +299,15 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _paired(queries: str | Sequence[str], documents: str | Sequence[str]) -> tuple[list[str], list[str]]:
-    single = []
     for name, texts in (("queries", queries), ("documents", documents)):
-        single.append(isinstance(texts, str))
-        if not single[-1] and not isinstance(texts, Iterable):
+        if not isinstance(texts, Iterable):  # a text is one, too
             raise InputError(f"{name} is {texts!r:.80}; give a text, or a list of texts")
-    queries = [queries] if single[0] else list(queries)
-    documents = [documents] if single[1] else list(documents)
-    if single[0]:
-        queries *= len(documents)
-    elif single[1]:
-        documents *= len(queries)
-    if len(queries) != len(documents):
-        raise InputError(f"{len(queries)} queries and {len(documents)} documents: pairs need as many of each")
-    return queries, documents
+    left = [queries] if isinstance(queries, str) else list(queries)
+    right = [documents] if isinstance(documents, str) else list(documents)
+    if isinstance(queries, str):
+        left *= len(right)
+    elif isinstance(documents, str):
+        right *= len(left)
+    if len(left) != len(right):
+        raise InputError(f"{len(left)} queries and {len(right)} documents: pairs need as many of each")
+    return left, right

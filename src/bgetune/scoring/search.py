@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,7 +74,7 @@ def rerank(
         dev: candidates that the combination of both is fitted on.
 
     Returns:
-        The combination, None where dev has nothing to fit it on, and the orders as `judge` takes them.
+        The combination, None where dev has nothing to fit it on, and the orders as `evaluate_orders` takes them.
     """
     if reranker is None or test.empty:
         return None, {}
@@ -97,7 +98,7 @@ def relevant(found: pd.DataFrame, relevance: Relevance) -> np.ndarray:
     )
 
 
-def judge(
+def evaluate_orders(
     scored: Mapping[str, tuple[pd.DataFrame, str]],
     relevance: Relevance,
     k: int,
@@ -125,13 +126,9 @@ def judge(
         measures = retrieval.evaluate(lists, {query: relevance[query] for query in lists}, k)
         owner = found.drop_duplicates("query_id").set_index("query_id")["cluster_id"].loc[measures.index]
         values = measures.to_numpy()
-        drawn = bootstrap(
-            lambda w, v=values: dict(zip(("mrr", "ndcg", "recall"), (w @ v / w.sum(1, keepdims=True)).T, strict=True)),
-            owner,
-            count,
-            seed,
-        )
-        row, draws[name] = {}, drawn["mrr"]
+        drawn = bootstrap(partial(_means, values), owner, count, seed)
+        draws[name] = drawn["mrr"]
+        row: dict[str, float] = {}
         for measure in ("mrr", "ndcg"):
             low, high = interval(drawn[measure])
             row |= {measure: measures[measure].mean(), f"{measure}_low": low, f"{measure}_high": high}
@@ -145,13 +142,18 @@ def judge(
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def _means(values: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """The mean measures of each resample: (r,) each from (n, 3) values and (r, n) weights."""
+    return dict(zip(("mrr", "ndcg", "recall"), (weights @ values / weights.sum(1, keepdims=True)).T, strict=True))
+
+
 def milliseconds(
     encoder: Encoder, queries: pd.DataFrame, searched: pd.DataFrame, reranker: Reranker | None, k: int
 ) -> dict[str, float]:
     """Median time of one query, one at a time and without caches: to encode it and search, and to rerank its k results.
 
     Args:
-        queries: ``text``; the first of eight is a rehearsal and not counted.
+        queries: ``text``; at most eight; the first is a warm-up and not counted.
         searched: ``text``, ``kind``.
 
     Returns:
@@ -164,16 +166,19 @@ def milliseconds(
     before_query, before_text = prompts_for(encoder.prompts, searched)
     texts = searched["text"].tolist()
     vectors = encoder.encode(texts, prompt=before_text)
-    options = {"max_length": encoder.max_length, "device": encoder.device, "cache_dir": None}
-    encoder = Encoder(encoder.folder, prompts=encoder.prompts, **options)
-    reranker = reranker and Reranker(reranker.folder, **options | {"max_length": reranker.max_length})
+    device = encoder.device
+    encoder = Encoder(
+        encoder.folder, prompts=encoder.prompts, max_length=encoder.max_length, device=device, cache_dir=None
+    )
+    if reranker is not None:
+        reranker = Reranker(reranker.folder, max_length=reranker.max_length, device=device, cache_dir=None)
     spent: dict[str, list[float]] = {"search": [], "rerank": []}
     for query in queries["text"].head(8):
         started = time.perf_counter()
         _, positions = search(encoder.encode([query], prompt=before_query, progress=False), vectors, k)
         found = time.perf_counter()
         spent["search"].append(found - started)
-        if reranker:
+        if reranker is not None:
             reranker.score([(query, texts[place]) for place in positions[0] if place >= 0], progress=False)
             spent["rerank"].append(time.perf_counter() - found)
     return {name: float(np.median(times[1:])) * 1000 for name, times in spent.items() if len(times) > 1}

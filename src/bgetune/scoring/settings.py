@@ -67,7 +67,7 @@ def make_settings(
         "normalization": asdict(normalizer),
         "calibration": calibrator.to_dict(),
         "thresholds": thresholds.to_dict(),
-        "stores": stores.travelling(thresholds.to_dict()["precision"]),
+        "stores": stores.bounds(thresholds.to_dict()["precision"]),
         "reranker": reranking,
         "data": data,
         "test": test,

@@ -108,7 +108,7 @@ class ThresholdSlider:
         bundle = self.widget._repr_mimebundle_()
         bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
         encoded = base64.b64encode(figures.picture(figure)).decode()
-        message = escape(figure.get_label())
+        message = escape(str(figure.get_label()))
         # the report drops widgets and shows what else there is
         return bundle | {
             "text/html": f'<img alt="{message}" width="880" src="data:image/png;base64,{encoded}">',

@@ -86,38 +86,38 @@ STORES = {
 """What `scoring.json` calls a bound -> the store."""
 
 
-def travelling(promises: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The thresholds of the promises that are kept, with their meaning and their bounds in every store.
+def bounds(guarantees: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The thresholds of the precisions that are guaranteed, with their meaning and their bounds in every store.
 
     Args:
-        promises: with ``precision, confidence, threshold, recall``, as `Thresholds.to_dict` gives them.
+        guarantees: with ``precision, confidence, threshold, recall``, as `Thresholds.to_dict` gives them.
     """
     return [
         {
-            "precision": promise["precision"],
-            "confidence": promise["confidence"],
-            "cosine": promise["threshold"],
-            "meaning": meaning(promise),
-            "bounds": {name: store.bound(promise["threshold"]) for name, store in STORES.items()},
+            "precision": row["precision"],
+            "confidence": row["confidence"],
+            "cosine": row["threshold"],
+            "meaning": meaning(row),
+            "bounds": {name: store.bound(row["threshold"]) for name, store in STORES.items()},
         }
-        for promise in promises
-        if promise["threshold"] is not None
+        for row in guarantees
+        if row["threshold"] is not None
     ]
 
 
-def meaning(promise: Mapping[str, Any]) -> str:
-    """A promise in one sentence."""
+def meaning(guarantee: Mapping[str, Any]) -> str:
+    """A precision guarantee in one sentence."""
     return (
-        f"of the pairs with this cosine or more, at least {promise['precision']:.0%} mean the same "
-        f"(with {promise['confidence']:.0%} confidence); they are {promise['recall']:.0%} of the pairs that do"
+        f"of the pairs with this cosine or more, at least {guarantee['precision']:.0%} mean the same "
+        f"(with {guarantee['confidence']:.0%} confidence); they are {guarantee['recall']:.0%} of the pairs that do"
     )
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """A row a store, a column a promise: what to write. Empty where no precision was promised.
+    """What to write: a row for each store, a column for each guaranteed precision. Empty where none is guaranteed.
 
     Args:
-        rows: as `travelling` returns them.
+        rows: as `bounds` returns them.
     """
     if not rows:
         return pd.DataFrame(columns=["store", "compares"])
@@ -129,7 +129,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def section(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown for a model card: the thresholds as numbers, and the line of every store for the first of them."""
     if not rows:
-        return "No precision could be promised on the calibration pairs; `scoring.json` says how many more it takes.\n"
+        return "The calibration pairs guarantee no precision; `scoring.json` says how many more it takes.\n"
     numbers = "\n".join(f"| {row['cosine']:.{DIGITS}f} | {row['meaning']} |" for row in rows)
     first = rows[0]
     lines = "\n".join(

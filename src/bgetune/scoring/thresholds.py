@@ -1,10 +1,10 @@
-"""Thresholds with a promise: a precision or a recall that holds on new pairs, not only on those it was picked on.
+"""Thresholds with a guarantee: a precision or a recall that holds on new pairs, not only on those it was picked on.
 
-"The lowest threshold with 95 % precision on the sample" is an optimist's: among many thresholds it takes the one that
-was lucky. Here the thresholds are tested one after another from the top, each by an exact binomial test, until one
-fails (fixed-sequence testing, as in Learn then Test, arXiv 2110.01052). The chance that the last one that passed
-breaks the promise is at most 1 - confidence, for any sample size and any distribution of scores in which a higher
-threshold does not mean a lower precision.
+The lowest threshold that shows 95 % precision on a sample is too low more often than not: among many thresholds it is
+the one that chance favoured. Here thresholds are tested from the highest down, each by an exact binomial test, until
+one fails (fixed-sequence testing, as in Learn then Test, arXiv 2110.01052). The probability that the last threshold
+that passed has a lower precision than wanted is at most 1 - confidence, for any sample size and any distribution of
+scores in which a higher threshold does not mean a lower precision.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ TWO_STARTS = 20
 
 Measured on normal scores: from here on it gains more recall than halving the error rate costs."""
 
-PROMISE_COLUMNS = [
+GUARANTEE_COLUMNS = [
     "precision", "cosine", "probability", "lower_bound", "recall", "test_precision", "test_interval", "test_recall",
-    "promise",
+    "guarantee",
 ]  # fmt: skip
 
 FEW = 20
@@ -34,12 +34,12 @@ FEW = 20
 
 
 @dataclass(frozen=True)
-class Promise:
-    """A wanted precision and the lowest threshold that keeps it.
+class PrecisionGuarantee:
+    """A wanted precision and the lowest threshold that guarantees it.
 
     Attributes:
         precision, confidence: what was asked for.
-        threshold: same meaning when similarity >= it; None where the pairs cannot carry the promise.
+        threshold: same meaning when similarity >= it; None where there are too few pairs to prove it.
         lower_bound: of the precision at the threshold, one-sided at `confidence`.
         predicted, correct: pairs at or above the threshold, and the positives among them.
         recall, coverage: share of the positives, and of all pairs, at or above it (coverage at the balance of `prior`).
@@ -59,7 +59,7 @@ class Promise:
     note: str
 
 
-def promise(
+def precision_guarantee(
     similarities: np.ndarray,
     labels: np.ndarray,
     precision: float,
@@ -67,7 +67,7 @@ def promise(
     confidence: float = 0.95,
     clusters: Sequence | None = None,
     prior: float | None = None,
-) -> Promise:
+) -> PrecisionGuarantee:
     """The lowest threshold whose precision is at least the wanted one, with confidence.
 
     Pairs are ordered by similarity, without a look at the labels, and the precision above each is tested from the
@@ -76,10 +76,10 @@ def promise(
 
     Pairs of one cluster err together. The tests therefore count an effective number of pairs: divided by the design
     effect, the larger of the one seen above the threshold and of the one that the correlation of all residuals inside
-    clusters gives. Measured on clusters of 10 pairs with correlation 0.6: without it the promise of 95 % was kept in
-    85 to 91 % of the samples, with it in 97 % or more (`tests/benchmarks/bench_calibration.py`).
+    clusters gives. Measured on clusters of 10 pairs with correlation 0.6: without it 95 % precision was
+    reached in 85 to 91 % of the samples, with it in 97 % or more (`tests/benchmarks/bench_calibration.py`).
 
-    With `prior`, the promise is for pairs of that balance: class-wise the scores are assumed to be as here, precision
+    With `prior`, the guarantee is for pairs of that balance: class-wise the scores are assumed to be as here, precision
     is tested at the value it has at the balance of the sample, and the balance's own error costs a fifth of the error
     rate.
 
@@ -115,10 +115,10 @@ def promise(
 
     if lowest is None:
         needed, note = _needed(ranks, correct, effect[last], wanted, level)
-        return Promise(precision, confidence, None, None, 0, 0, 0.0, 0.0, needed, note)
+        return PrecisionGuarantee(precision, confidence, None, None, 0, 0, 0.0, 0.0, needed, note)
     bound = clopper_pearson(hits[lowest], effective[lowest], 1 - 2 * level)[0]
     above = np.arange(count) <= last[lowest]
-    return Promise(
+    return PrecisionGuarantee(
         precision,
         confidence,
         threshold=float(scores[last[lowest]]),
@@ -354,12 +354,12 @@ class Thresholds:
     """All thresholds of a model, chosen on the same pairs.
 
     Attributes:
-        promises: one a wanted precision.
-        recalls: one a wanted recall.
+        precisions: a guarantee for each wanted precision.
+        recalls: a guarantee for each wanted recall.
         best_f1: `point` at the threshold with the highest F1.
     """
 
-    promises: list[Promise]
+    precisions: list[PrecisionGuarantee]
     recalls: list[RecallGuarantee]
     best_f1: dict[str, float]
 
@@ -367,14 +367,14 @@ class Thresholds:
     def named(self) -> dict[str, float]:
         """What each threshold is for -> similarity; only those that exist."""
         recalls = {f"recall {made.recall:.0%}": made.threshold for made in self.recalls}
-        promises = {f"precision {made.precision:.0%}": made.threshold for made in self.promises}
-        found = {"best F1": self.best_f1["threshold"]} | recalls | promises
+        precisions = {f"precision {made.precision:.0%}": made.threshold for made in self.precisions}
+        found = {"best F1": self.best_f1["threshold"]} | recalls | precisions
         return {name: threshold for name, threshold in found.items() if threshold is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """As `scoring.json` keeps them."""
         return {
-            "precision": [asdict(made) for made in self.promises],
+            "precision": [asdict(made) for made in self.precisions],
             "recall": [asdict(made) for made in self.recalls],
             "best_f1": self.best_f1,
         }
@@ -390,10 +390,10 @@ def choose(
     clusters: Sequence | None = None,
     prior: float | None = None,
 ) -> Thresholds:
-    """`promise` for each precision, `recall_guarantee` for each recall, and `best_f1`."""
+    """`precision_guarantee` for each precision, `recall_guarantee` for each recall, and `best_f1`."""
     return Thresholds(
         [
-            promise(similarities, labels, wanted, confidence=confidence, clusters=clusters, prior=prior)
+            precision_guarantee(similarities, labels, wanted, confidence=confidence, clusters=clusters, prior=prior)
             for wanted in precisions
         ],
         [recall_guarantee(similarities, labels, wanted, prior=prior) for wanted in recalls],
@@ -401,14 +401,14 @@ def choose(
     )
 
 
-def promise_table(
-    promises: Sequence[Promise],
+def guarantee_table(
+    guarantees: Sequence[PrecisionGuarantee],
     similarities: np.ndarray,
     labels: np.ndarray,
     calibrator: Calibrator,
     prior: float | None,
 ) -> pd.DataFrame:
-    """Promises beside what test pairs, which had no part in them, show.
+    """Precision guarantees beside the precision on test pairs, on which no threshold was chosen.
 
     Args:
         similarities, labels: (n,) of the test pairs.
@@ -416,12 +416,12 @@ def promise_table(
 
     Returns:
         ``precision`` wanted, ``cosine`` and ``probability`` of the threshold, ``lower_bound`` of the precision,
-        ``recall``, ``test_precision, test_interval`` (95 %, in words), ``test_recall, promise``; empty where there is
+        ``recall``, ``test_precision, test_interval`` (95 %, in words), ``test_recall, guarantee``; empty where there is
         no threshold.
     """
     rows = []
-    for made in promises:
-        row = dict.fromkeys(PROMISE_COLUMNS) | {"precision": made.precision, "promise": made.note}
+    for made in guarantees:
+        row = dict.fromkeys(GUARANTEE_COLUMNS) | {"precision": made.precision, "guarantee": made.note}
         if made.threshold is not None:
             seen = point(similarities, labels, made.threshold, prior)
             above = np.asarray(similarities) >= made.threshold
@@ -437,4 +437,4 @@ def promise_table(
                 "test_recall": seen["recall"],
             }
         rows.append(row)
-    return pd.DataFrame(rows, columns=PROMISE_COLUMNS)
+    return pd.DataFrame(rows, columns=GUARANTEE_COLUMNS)

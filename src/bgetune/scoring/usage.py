@@ -1,4 +1,4 @@
-"""How the scorer of a finished run is called: Python and commands with this run's path, promises and texts."""
+"""How the scorer of a finished run is called: Python and commands with this run's path, precisions and texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bgetune.paths import ROOT
 from bgetune.scoring.scorer import Scorer
 
 USUAL = 0.95
-"""Of several promised precisions, the one nearest to this is shown."""
+"""Of several guaranteed precisions, the one nearest to this is shown."""
 
 
 def example(pairs: pd.DataFrame, texts: pd.DataFrame) -> tuple[str, list[str]]:
@@ -32,8 +32,8 @@ def example(pairs: pd.DataFrame, texts: pd.DataFrame) -> tuple[str, list[str]]:
     return by_id[own["query_id"].iloc[0]], by_id[shown["text_id"]].tolist()
 
 
-def promised(scorer: Scorer) -> float | None:
-    """The promised precision to show, None where the run promises none."""
+def guaranteed_precision(scorer: Scorer) -> float | None:
+    """The guaranteed precision to show, None where the run guarantees none."""
     kept = [row["precision"] for row in scorer.settings["thresholds"]["precision"] if row["threshold"] is not None]
     return min(kept, key=lambda precision: abs(precision - USUAL), default=None)
 
@@ -46,10 +46,10 @@ def code(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
         query: a text.
         texts: what it is compared with.
     """
-    precision = promised(scorer)
+    precision = guaranteed_precision(scorer)
     matches = scorer.is_match(query, texts, precision=precision).tolist()
-    promise = (
-        "no precision is promised here: the threshold with the best F1"
+    means = (
+        "no precision is guaranteed here: the threshold with the best F1"
         if precision is None
         else f"of what is True, {precision:.0%} or more is right"
     )
@@ -62,7 +62,7 @@ def code(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
         f"texts = [{', '.join(map(_literal, texts))}]",
         "",
         f"print(scorer.score(query, texts).round(2).tolist())  # {scores}",
-        f"print(scorer.is_match(query, texts, precision={precision}).tolist())  # {matches}: {promise}",
+        f"print(scorer.is_match(query, texts, precision={precision}).tolist())  # {matches}: {means}",
         "print([hit.text for hit in scorer.search(query, k=3)])  # of the texts of this run",
     ]
     if scorer.settings["reranker"] is not None:
@@ -72,7 +72,7 @@ def code(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
 
 def how_to_use(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
     """Markdown: the code, and the commands for files of pairs and for monitoring."""
-    run, precision = run_path(scorer.run_dir), promised(scorer)
+    run, precision = run_path(scorer.run_dir), guaranteed_precision(scorer)
     option = "" if precision is None else f" --precision {precision}"
     commands = [
         f"python -m bgetune.scoring --run {shlex.quote(run)}{option} pairs.csv",

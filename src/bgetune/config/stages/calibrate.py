@@ -13,7 +13,7 @@ Cosine = Annotated[float, Field(ge=-1, le=1)]
 
 
 class Calibrate(Reranks, Embeds, Seeded):
-    """05_calibrate: drift before and after, calibrated scores, thresholds with a promise."""
+    """05_calibrate: drift before and after, calibrated scores, thresholds that guarantee a precision."""
 
     precisions: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         [0.90, 0.95, 0.99],
