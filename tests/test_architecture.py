@@ -17,7 +17,7 @@ FLOORS = [
     {"models", "metrics", "reports"},
     {"graph"},
     STAGES,
-    {"checks", "new"},
+    {"checks", "new", "serve"},
     {"pipeline"},
     {"lab"},
 ]

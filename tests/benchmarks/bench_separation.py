@@ -277,7 +277,7 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
     different = pairs.loc[pairs["grade"] == 0, ["a_id", "b_id"]] if labelled else pairs.iloc[:0, :2]
     clusters = graph.cluster(
         texts["text_id"],
-        graph.combine(edges),
+        graph.combine_sources(edges),
         max_cluster_size=Positives().max_cluster_size,
         different=different.itertuples(index=False, name=None),
     ).assign(split="train")

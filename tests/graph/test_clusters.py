@@ -37,7 +37,7 @@ fractions = {"dev_fraction": 0.2, "test_fraction": 0.2}
 
 
 def clustered(edges, **options):
-    return graph.cluster(texts, graph.combine(edges), **{"max_cluster_size": 6, **options})
+    return graph.cluster(texts, graph.combine_sources(edges), **{"max_cluster_size": 6, **options})
 
 
 # --- clusters -----------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def test_clusters_are_disjoint_cover_all_texts_and_respect_the_limit(edges, limi
 @given(edges=edge_lists, limit=st.integers(2, 25))
 def test_texts_of_a_cluster_are_connected_by_its_edges_and_small_components_stay_whole(edges, limit):
     clusters = clustered(edges, max_cluster_size=limit)
-    inside = edges[graph.inside(edges, clusters).to_numpy()]
+    inside = edges[graph.within_clusters(edges, clusters).to_numpy()]
     whole = clustered(edges, max_cluster_size=25)
     again = clustered(inside, max_cluster_size=25)
     columns = ["text_id", "cluster_id"]
@@ -94,7 +94,7 @@ def test_an_oversize_component_is_cut_where_two_groups_are_glued():
 
 def test_sources_combine_as_independent_witnesses():
     edges = edge_table([(0, 1, "co_click", 0.5), (0, 1, "rewrite", 0.5), (1, 2, "given", 1.0)])
-    combined = graph.combine(edges)
+    combined = graph.combine_sources(edges)
     weights = {frozenset((row.a_id, row.b_id)): row.weight for row in combined.itertuples()}
     assert weights[frozenset((text_id(0), text_id(1)))] == pytest.approx(0.75)
     assert weights[frozenset((text_id(1), text_id(2)))] == pytest.approx(1.0)
@@ -102,7 +102,7 @@ def test_sources_combine_as_independent_witnesses():
 
 def test_an_edge_to_an_unknown_text_is_an_error():
     with pytest.raises(ValueError, match="not among the texts"):
-        graph.cluster(texts[:2], graph.combine(edge_table([(0, 7, "qa", 0.8)])), max_cluster_size=5)
+        graph.cluster(texts[:2], graph.combine_sources(edge_table([(0, 7, "qa", 0.8)])), max_cluster_size=5)
 
 
 # --- splits -------------------------------------------------------------------------------------------------------
@@ -123,9 +123,9 @@ def test_a_text_never_moves_from_test_or_dev_to_train_when_data_is_appended(edge
     """The first run knows some of the texts and edges; the second all, so clusters grow, merge and are cut anew."""
     some = set(texts[:known])
     edges = edges[edges.a_id.isin(some) & edges.b_id.isin(some)]
-    before = graph.cluster(sorted(some), graph.combine(edges), max_cluster_size=6)
+    before = graph.cluster(sorted(some), graph.combine_sources(edges), max_cluster_size=6)
     before = graph.split(before, edges, seed=3, **fractions)
-    every = graph.unite(pd.concat([edges, appended]))
+    every = graph.merge_edges(pd.concat([edges, appended]))
     earlier = dict(zip(before.text_id, before.split, strict=True))
     after = graph.split(clustered(every), every, seed=3, earlier=earlier, **fractions)
     moved = before.merge(after, on="text_id", suffixes=("", "_after"))
@@ -155,7 +155,7 @@ def test_heldout_stands_above_an_earlier_run_that_trained_on_it():
 def test_every_source_has_its_share_of_every_split():
     rows = [(2 * n, 2 * n + 1, "co_click" if n % 10 else "qa", 0.9) for n in range(1000)]
     edges = edge_table(rows)
-    clusters = graph.cluster([text_id(n) for n in range(2000)], graph.combine(edges), max_cluster_size=6)
+    clusters = graph.cluster([text_id(n) for n in range(2000)], graph.combine_sources(edges), max_cluster_size=6)
     splits = graph.split(clusters, edges, seed=1, dev_fraction=0.1, test_fraction=0.1).set_index("text_id").split
     for source in ("co_click", "qa"):
         share = splits[edges.a_id[edges.source == source]].value_counts(normalize=True)
@@ -166,7 +166,8 @@ def test_every_source_has_its_share_of_every_split():
 def test_most_texts_keep_their_split_when_data_is_appended_to_a_fresh_folder():
     def splits(count):
         edges = edge_table([(2 * n, 2 * n + 1, "qa", 0.9) for n in range(count)])
-        clusters = graph.cluster([text_id(n) for n in range(2 * count)], graph.combine(edges), max_cluster_size=6)
+        texts = [text_id(n) for n in range(2 * count)]
+        clusters = graph.cluster(texts, graph.combine_sources(edges), max_cluster_size=6)
         return graph.split(clusters, edges, seed=1, dev_fraction=0.1, test_fraction=0.1).set_index("text_id").split
 
     before, after = splits(1000), splits(1200)
@@ -177,7 +178,7 @@ def test_the_pieces_of_a_cut_component_share_a_split():
     """A chain of ten texts among a thousand others, cut in two: both halves may mean the same."""
     edges = edge_table([(n, n + 1, "given", 1.0) for n in range(9)])
     everyone = [text_id(n) for n in range(1000)]
-    clusters = graph.cluster(everyone, graph.combine(edges), max_cluster_size=5)
+    clusters = graph.cluster(everyone, graph.combine_sources(edges), max_cluster_size=5)
     chain = [text_id(n) for n in range(10)]
     for seed in range(20):
         splits = graph.split(clusters, edges, seed=seed, **fractions).set_index("text_id")
@@ -187,7 +188,7 @@ def test_the_pieces_of_a_cut_component_share_a_split():
 
 def test_a_component_that_swallows_everything_is_split_by_cluster():
     edges = edge_table([(n, n + 1, "co_click", 0.5) for n in range(299)])
-    clusters = graph.cluster([text_id(n) for n in range(300)], graph.combine(edges), max_cluster_size=5)
+    clusters = graph.cluster([text_id(n) for n in range(300)], graph.combine_sources(edges), max_cluster_size=5)
     splits = graph.split(clusters, edges, seed=1, **fractions)
     assert set(splits.split) == {"train", "dev", "test"}
 
@@ -238,7 +239,7 @@ def test_marks_that_carry_none_do_not(one, other):
 def test_rename_drops_pairs_that_became_one_text():
     pairs = edge_table([(0, 1, "qa", 0.8), (1, 2, "qa", 0.8)])
     representative = {text_id(0): text_id(0), text_id(1): text_id(0), text_id(2): text_id(2)}
-    renamed = graph.rename(pairs, representative)
+    renamed = graph.to_representatives(pairs, representative)
     assert len(renamed) == 1
     assert set(renamed.loc[0, ["a_id", "b_id"]]) == {text_id(0), text_id(2)}
     assert (renamed.a_id < renamed.b_id).all()

@@ -2,7 +2,6 @@
 
 import pandas as pd
 import pytest
-import yaml
 
 from bgetune.graph import outlook
 
@@ -29,17 +28,13 @@ def labelled(**counts):
     return pd.DataFrame(rows, columns=["a_id", "b_id", "label", "split"])
 
 
-@pytest.fixture
-def look(tmp_path):
-    def look(edges, clusters, graded=EMPTY, **calibrate):
-        (tmp_path / "x.yaml").write_text(yaml.safe_dump({"model": "a/b", "05_calibrate": calibrate}))
-        return outlook.look(edges, clusters, graded, tmp_path / "x.yaml")
-
-    return look
+def count(edges, clusters, graded=EMPTY, **changed):
+    parameters = {"heldout_per_cluster": 20, "min_labelled": 100, "precisions": [0.9, 0.95, 0.99], "confidence": 0.95}
+    return outlook.count_pairs(edges, clusters, graded, **parameters | changed)
 
 
-def test_enough_pairs_are_counted_once_and_said_in_a_sentence(look):
-    found = look(*world(train=9, dev=200, test=30))
+def test_enough_pairs_are_counted_once_and_said_in_a_sentence():
+    found = count(*world(train=9, dev=200, test=30))
     assert found.enough
     assert found.table.to_dict("index")["dev"] == {
         "clusters": 200,
@@ -53,32 +48,32 @@ def test_enough_pairs_are_counted_once_and_said_in_a_sentence(look):
 
 
 @pytest.mark.parametrize("sizes", [{"dev": 0, "test": 9}, {"dev": 9, "test": 1}, {"dev": 0, "test": 0}])
-def test_too_few_to_judge_say_what_to_add(look, sizes):
-    found = look(*world(train=50, **sizes))
+def test_too_few_to_judge_say_what_to_add(sizes):
+    found = count(*world(train=50, **sizes))
     assert not found.enough
     assert "Too few to judge a model: dev holds" in found.sentence
     for way in ("more data", "dev_fraction", "use: heldout", "100 labelled pairs"):
         assert way in found.sentence
 
 
-def test_labelled_pairs_judge_where_there_are_enough_of_them(look):
+def test_labelled_pairs_judge_where_there_are_enough_of_them():
     few, many = labelled(dev=(5, 5), test=(5, 5)), labelled(dev=(400, 100), test=(120, 100))
-    assert not look(*world(train=9), few).enough
-    assert look(*world(train=9), few, min_labelled=5).enough
-    found = look(*world(train=9), many)
+    assert not count(*world(train=9), few).enough
+    assert count(*world(train=9), few, min_labelled=5).enough
+    found = count(*world(train=9), many)
     assert "judged on 120 labelled positive pairs of test and calibrated on 400 of dev" in found.sentence
 
 
-def test_promises_that_dev_cannot_carry_are_named(look):
-    found = look(*world(train=9, dev=25, test=12))
+def test_promises_that_dev_cannot_carry_are_named():
+    found = count(*world(train=9, dev=25, test=12))
     assert found.enough
     assert "Too few in dev to promise a precision: 95% needs 59, 99% needs 299 at least" in found.sentence
     assert "With fewer than 50 in test only large differences are more than chance" in found.sentence
 
 
-def test_a_large_cluster_counts_as_far_as_it_is_judged(look):
+def test_a_large_cluster_counts_as_far_as_it_is_judged():
     edges = pd.DataFrame([(f"t{i}", f"t{i + 1}", "qa") for i in range(59)], columns=["a_id", "b_id", "source"])
     clusters = pd.DataFrame({"text_id": [f"t{i}" for i in range(60)], "cluster_id": "c", "split": "dev"})
-    found = look(edges, clusters)
+    found = count(edges, clusters)
     assert found.table.loc["dev", "positive pairs"] == 20
     assert not found.enough

@@ -70,22 +70,22 @@ def test_a_hub_s_neighbours_are_not_its_own():
     assert as_set(found) == {frozenset(("y", "z"))}
 
 
-def test_pairs_already_together_or_known_to_differ_are_not_asked():
+def test_pairs_already_together_or_known_to_differ_are_not_scored():
     clusters = make_clusters(["a", "b"], ["c"], ["d"], ["e"])
     proposed = make_pairs(("a", "b"), ("a", "c"), ("c", "d")).assign(similarity=0.99)
     weak = make_pairs(("d", "e"), ("a", "c"), source="co_click")
     different = [(text_id("d"), text_id("c"))]
-    asked, left_out = recall.candidates(proposed, weak, clusters, different, 10)
-    assert as_set(asked) == ids(("d", "e"), ("a", "c"))
-    assert list(asked.source) == ["co_click", "co_click"]
+    found, left_out = recall.candidates(proposed, weak, clusters, different, 10)
+    assert as_set(found) == ids(("d", "e"), ("a", "c"))
+    assert list(found["source"]) == ["co_click", "co_click"]
     assert left_out == 0
 
 
 def test_the_limit_keeps_what_users_said_before_what_the_model_found():
     clusters = make_clusters(*"abcdef")
     proposed = make_pairs(("a", "b"), ("c", "d")).assign(similarity=0.99)
-    asked, left_out = recall.candidates(proposed, make_pairs(("e", "f"), source="rewrite"), clusters, [], 2)
-    assert as_set(asked) == ids(("e", "f"), ("a", "b"))
+    found, left_out = recall.candidates(proposed, make_pairs(("e", "f"), source="rewrite"), clusters, [], 2)
+    assert as_set(found) == ids(("e", "f"), ("a", "b"))
     assert left_out == 1
 
 
@@ -103,8 +103,8 @@ def test_the_lower_of_the_two_directions_counts():
 def test_a_confirmed_pair_of_two_single_texts_is_taken():
     clusters, texts = make_clusters("a", "b", "c"), make_texts("a", "b", "c")
     reranker = Oracle(both_ways(("a", "b")))
-    asked = recall.rerank(make_pairs(("a", "b"), ("a", "c")), texts, reranker)
-    assert as_set(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=0.1)) == ids(("a", "b"))
+    reranked = recall.rerank(make_pairs(("a", "b"), ("a", "c")), texts, reranker)
+    assert as_set(recall.confirm(reranked, clusters, texts, reranker, score=0.9, veto=0.1)) == ids(("a", "b"))
 
 
 def test_answers_of_one_template_do_not_join_questions_that_differ():
@@ -114,24 +114,24 @@ def test_answers_of_one_template_do_not_join_questions_that_differ():
     pairs = make_pairs(("冻结步骤", "解冻步骤"))
     for questions, taken in ((0.0, 0), (0.5, 0), (0.95, 1)):
         reranker = Oracle(alike | both_ways(("怎么冻结", "怎么解冻"), score=questions))
-        asked = recall.rerank(pairs, texts, reranker)
-        assert len(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=0.1)) == taken
+        reranked = recall.rerank(pairs, texts, reranker)
+        assert len(recall.confirm(reranked, clusters, texts, reranker, score=0.9, veto=0.1)) == taken
 
 
 def test_a_pair_that_a_user_proposed_needs_less_where_a_single_text_joins():
     texts, clusters = make_texts("a", "b", "c", counts=[1, 9, 1]), make_clusters(["a", "b"], ["c"])
     reranker = Oracle(both_ways(("a", "c")) | both_ways(("b", "c"), score=0.5))
     for source, veto, taken in (("co_click", 0.1, 1), ("co_click", 0.6, 0), ("recall", 0.1, 0)):
-        asked = recall.rerank(make_pairs(("a", "c"), source=source), texts, reranker)
-        assert len(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=veto)) == taken
+        reranked = recall.rerank(make_pairs(("a", "c"), source=source), texts, reranker)
+        assert len(recall.confirm(reranked, clusters, texts, reranker, score=0.9, veto=veto)) == taken
 
 
 def test_one_user_does_not_join_two_clusters_that_the_reranker_is_unsure_of():
     texts, clusters = make_texts("a", "b", "c", "d", counts=[1, 9, 1, 9]), make_clusters(["a", "b"], ["c", "d"])
     for sure, taken in ((0.5, 0), (0.95, 1)):
         reranker = Oracle(both_ways(("a", "c")) | both_ways(("b", "d"), score=sure))
-        asked = recall.rerank(make_pairs(("a", "c"), source="co_click"), texts, reranker)
-        assert len(recall.confirm(asked, clusters, texts, reranker, score=0.9, veto=0.1)) == taken
+        reranked = recall.rerank(make_pairs(("a", "c"), source="co_click"), texts, reranker)
+        assert len(recall.confirm(reranked, clusters, texts, reranker, score=0.9, veto=0.1)) == taken
 
 
 def test_the_most_frequent_query_speaks_for_a_cluster():
@@ -157,8 +157,8 @@ def test_only_what_a_log_alone_says_can_be_vetoed_the_least_certain_first():
 
 
 def test_the_summary_counts_by_source():
-    asked = make_pairs(("a", "b"), ("a", "c"))
-    table = recall.summary(asked, asked.head(1), make_pairs(("a", "d"), source="rewrite"), asked.head(0))
+    reranked = make_pairs(("a", "b"), ("a", "c"))
+    table = recall.summary(reranked, reranked.head(1), make_pairs(("a", "d"), source="rewrite"), reranked.head(0))
     table = table.set_index("proposed by")
     assert tuple(table.loc["similarity", ["read", "pairs", "share"]]) == (2, 1, 0.5)
     assert tuple(table.loc["several users' rewrite", ["read", "pairs"]]) == (1, 0)

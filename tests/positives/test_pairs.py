@@ -2,13 +2,14 @@ from collections import Counter
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
 
 from bgetune.config.sources import CorpusSource, GradedSource, PairSource, Sources, SynonymSource
 from bgetune.data import tables
 from bgetune.data.text import text_id
 from bgetune.errors import InputError
-from bgetune.positives.pairs import MAX_COMPLETE, Collected, assign_graded_splits, collect, lexicon_edges
+from bgetune.positives.labelled import assign_graded_splits
+from bgetune.positives.pairs import Collected, collect
+from bgetune.positives.synonyms import MAX_COMPLETE
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def file(tmp_path):
     return write
 
 
+NO_CLUSTERS = pd.DataFrame({"text_id": [], "cluster_id": [], "split": []}, dtype=str)
 PAIR, LABELLED = ["text_a", "text_b"], ["text_a", "text_b", "label"]
 
 
@@ -128,7 +130,7 @@ def test_one_pair_has_one_truth(file, positive_grade):
     rows = [("a", "b", 4), ("c", "d", 2), ("e", "f", 0), ("g", "h", 2), ("h", "g", 3), ("k", "l", 4), ("l", "k", 1)]
     given = Sources(graded=[GradedSource(path=file(["text_a", "text_b", "grade"], rows))])
     found = collect(given, positive_grade=positive_grade)
-    graded, _ = assign_graded_splits(found.graded, clusters_frame({}), positive_grade=positive_grade)
+    graded, _ = assign_graded_splits(found.graded, NO_CLUSTERS, positive_grade=positive_grade)
     same = graded[graded.label == 1]
     assert {frozenset(pair) for pair in zip(found.edges.a_id, found.edges.b_id, strict=True)} == {
         frozenset(pair) for pair in zip(same.a_id, same.b_id, strict=True)
@@ -220,110 +222,6 @@ def test_long_lists_make_a_chain(file):
     words = [f"word{n:02d}" for n in range(MAX_COMPLETE + 30)]
     found = checked(collect(Sources(synonyms=[SynonymSource(path=file(["words"], [("|".join(words),)]))])))
     assert len(found.edges) == len(words) - 1
-
-
-def known(*texts: str) -> pd.DataFrame:
-    return pd.DataFrame({"text_id": map(text_id, texts), "text": texts})
-
-
-def joined(texts: pd.DataFrame, synonyms: list[tuple[str, ...]]) -> set[frozenset[str]]:
-    edges = tables.check("edges", lexicon_edges(texts, synonyms))
-    name = dict(zip(texts.text_id, texts.text, strict=True))
-    return {frozenset((name[a], name[b])) for a, b in zip(edges.a_id, edges.b_id, strict=True)}
-
-
-def test_the_lexicon_joins_known_texts_only():
-    synonyms = [("支付密码", "付款密码"), ("忘记", "忘了"), ("密码", "口令"), ("app", "软件")]
-    texts = known(
-        "忘记支付密码",
-        "忘了付款密码",
-        "忘记支付口令",
-        "付款密码",
-        "支付密码",
-        "apple怎么装",
-        "软件le怎么装",
-        "app怎么装",
-        "软件怎么装",
-    )
-    assert joined(texts, synonyms) == {
-        frozenset(("忘记支付密码", "忘了付款密码")),  # the longest word counts: 支付密码, not 密码
-        frozenset(("app怎么装", "软件怎么装")),  # but no part of apple
-    }
-    assert joined(texts, []) == set()
-    assert lexicon_edges(texts, synonyms).weight.max() < 0.8
-
-
-@settings(max_examples=50, deadline=None)
-@given(texts=st.sets(st.text("abc甲乙丙", min_size=1, max_size=6), min_size=1, max_size=30))
-def test_the_lexicon_is_an_equivalence(texts):
-    synonyms = [("甲乙", "乙丙"), ("丙", "aa")]
-    found = joined(known(*sorted(texts)), synonyms)
-    for pair in found:
-        assert pair <= texts
-    neighbours = {text: {text}.union(*(pair for pair in found if text in pair)) for text in texts}
-    if max(map(len, neighbours.values())) <= MAX_COMPLETE:
-        assert all(neighbours[other] == group for group in neighbours.values() for other in group)
-
-
-# --- splits of the labelled pairs ---------------------------------------------------------------------------------
-
-
-def graded_frame(rows: list[tuple]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=["a_id", "b_id", "grade", "origin", "use"])
-    return table.assign(a_id=table.a_id.map(text_id), b_id=table.b_id.map(text_id)).astype({"grade": float})
-
-
-def clusters_frame(splits: dict[str, str]) -> pd.DataFrame:
-    ids = [text_id(text) for text in splits]
-    return pd.DataFrame({"text_id": ids, "cluster_id": ids, "split": list(splits.values())})
-
-
-def test_splits_follow_the_clusters():
-    clusters = clusters_frame({"t": "train", "T": "train", "d": "dev", "D": "dev", "x": "test", "X": "test"})
-    rows = [("t", "T"), ("t", "d"), ("d", "D"), ("x", "d"), ("x", "X"), ("t", "x")]
-    expected = ["train", "dev", "dev", "test", "test", "test"]
-    graded, dropped = assign_graded_splits(graded_frame([(*row, 1, "pairs", "all") for row in rows]), clusters)
-    tables.check("graded", graded)
-    assert graded.split.tolist() == expected
-    assert dropped.empty
-
-    graded, dropped = assign_graded_splits(graded_frame([(*row, 0, "pairs", "train") for row in rows]), clusters)
-    assert graded.split.tolist() == ["train"]
-    assert dropped.reason.tolist() == ["a pair for training with a text that is held out"] * 5
-
-    graded, dropped = assign_graded_splits(graded_frame([(*row, 0, "graded", "heldout") for row in rows]), clusters)
-    assert graded.split.tolist() == ["dev", "test", "test"]
-    assert dropped.reason.tolist() == ["a held-out pair with a text that is trained on"] * 3
-
-
-def test_heldout_pairs_outside_the_clusters_never_move():
-    def heldout(count: int) -> dict[str, str]:
-        rows = [(f"a{n % 97}", f"b{n}", n % 2, "pairs", "heldout") for n in range(count)]
-        graded, dropped = assign_graded_splits(graded_frame(rows), clusters_frame({"t": "train"}))
-        assert dropped.empty
-        tables.check("graded", graded)
-        assert len(graded[["a_id", "split"]].drop_duplicates()) == graded.a_id.nunique()
-        return dict(zip(graded.b_id, graded.split, strict=True))
-
-    few, many = heldout(300), heldout(900)
-    assert few == {pair: split for pair, split in many.items() if pair in few}
-    assert 0.3 < pd.Series(many).eq("dev").mean() < 0.7
-
-
-def test_pairs_that_became_one_are_kept_once_if_they_agree():
-    rows = [("a", "b", 1, "pairs", "all"), ("b", "a", 0.75, "graded", "all"), ("c", "d", 1, "pairs", "all")]
-    rows += [("d", "c", 0, "pairs", "all"), ("e", "f", 0, "pairs", "all")]
-    graded, dropped = assign_graded_splits(graded_frame(rows), clusters_frame({}))
-    tables.check("graded", graded)
-    assert graded.grade.tolist() == [1, 0]
-    assert dropped.reason.tolist() == ["the same pair once more", *["the same pair with another grade"] * 2]
-
-
-def test_assigning_nothing():
-    graded, dropped = assign_graded_splits(collect(Sources()).graded, clusters_frame({}))
-    tables.check("graded", graded)
-    assert graded.empty
-    assert dropped.empty
 
 
 def test_the_bank_data(shared):

@@ -1,7 +1,6 @@
-"""The positive graph: edges of all sources -> clusters of texts that mean the same -> splits that leak nothing.
+"""The positive graph: edges of all sources -> clusters of texts that mean the same -> train, dev and test.
 
-Everything here is a plain function of tables (see `tables.SCHEMAS`) and gives the same result for the same rows in any
-order.
+All functions take and return tables (see `tables.SCHEMAS`); the order of their rows does not change the result.
 """
 
 from __future__ import annotations
@@ -22,68 +21,70 @@ from bgetune.data.tables import SOURCES, SPLITS
 from bgetune.runs import Stage
 from bgetune.runs.manifest import read_manifest
 
-# Punctuation and blanks, but not between two digits (1.5, 3-5, 12:30), and no sign that means something (c++, 5%).
+# Punctuation and blanks, except between two digits (1.5, 3-5, 12:30) and signs with a meaning (c++, 5%).
 _MARK = r"(?:[^\w+#%&@$¥€£*/<>]|_)"
 _DECORATION = re.compile(rf"(?<!\d){_MARK}++|{_MARK}++(?!\d)|(?<=\d),(?=\d)")
 
 LARGE = 0.05
-"""Share of all texts over which a component is taken for an accident."""
+"""Maximum share of all texts in a component; a larger one is assumed to be joined by errors."""
 
 
 def merge_duplicates(texts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Texts that differ in punctuation and blanks only become one: the one mentioned most often.
+    """Merge texts that differ in punctuation and blanks only; the most frequent one represents them.
 
     Args:
-        texts: text_id, text, kind, count; rows of one text_id are merged too (it is a query if one of them is).
+        texts: text_id, text, kind, count. Rows of one text_id are merged as well; a text is a query if one row is.
 
     Returns:
-        The merged texts in the order of their ids, with counts added up, and text_id -> text_id of the text that
-        stands for it, for all texts.
+        The merged texts, sorted by text_id, with their counts added; and text_id -> text_id of its representative, for
+        all texts.
     """
-    core = texts.text.str.replace(_DECORATION, "", regex=True)
-    texts = texts.assign(core=core.where(core != "", texts.text))
+    core = texts["text"].str.replace(_DECORATION, "", regex=True)
+    texts = texts.assign(core=core.where(core != "", texts["text"]))
     texts = texts.sort_values(["count", "text_id", "kind"], ascending=[False, True, False])
     first = texts.drop_duplicates("core")
     total = texts.groupby("core").agg(count=("count", "sum"), kind=("kind", "max"))  # "query" > "document"
     merged = first.assign(
-        count=total.loc[first.core, "count"].to_numpy(), kind=total.loc[first.core, "kind"].to_numpy()
+        count=total.loc[first["core"], "count"].to_numpy(), kind=total.loc[first["core"], "kind"].to_numpy()
     )
-    stands_for = dict(zip(first.core, first.text_id, strict=True))
-    representative = {text_id: stands_for[core] for text_id, core in zip(texts.text_id, texts.core, strict=True)}
+    stands_for = dict(zip(first["core"], first["text_id"], strict=True))
+    representative = {text_id: stands_for[core] for text_id, core in zip(texts["text_id"], texts["core"], strict=True)}
     merged = merged.drop(columns="core").sort_values("text_id", ignore_index=True)
     return merged.astype({"count": "int64"}), representative
 
 
-def rename(pairs: pd.DataFrame, representative: Mapping[str, str], ordered: bool = True) -> pd.DataFrame:
-    """Pairs (a_id, b_id, ...) of the texts that stand for the given ones; none of a text and itself.
+def to_representatives(pairs: pd.DataFrame, representative: Mapping[str, str], ordered: bool = True) -> pd.DataFrame:
+    """Replace the texts of pairs by their representatives, and drop pairs of a text with itself.
 
     Args:
-        ordered: give a_id < b_id; False keeps the direction and drops repeated pairs (the first one stays).
+        pairs: a_id, b_id and further columns.
+        representative: see `merge_duplicates`.
+        ordered: True swaps the texts so that a_id < b_id. False keeps the direction and the first row of each pair.
     """
-    a, b = pairs.a_id.map(representative).astype(str), pairs.b_id.map(representative).astype(str)
+    a, b = pairs["a_id"].map(representative).astype(str), pairs["b_id"].map(representative).astype(str)
     swap = (a > b) & ordered
     renamed = pairs.assign(a_id=a.where(~swap, b), b_id=b.where(~swap, a))
-    renamed = renamed[renamed.a_id != renamed.b_id]
+    renamed = renamed[renamed["a_id"] != renamed["b_id"]]
     return (renamed if ordered else renamed.drop_duplicates(["a_id", "b_id"])).reset_index(drop=True)
 
 
-def unite(edges: pd.DataFrame) -> pd.DataFrame:
-    """One row a pair and source: support added up over the sources' tables, the highest weight."""
+def merge_edges(edges: pd.DataFrame) -> pd.DataFrame:
+    """One row for each pair and source: a_id, b_id, source, support (the sum), weight (the highest)."""
     found = edges.groupby(["a_id", "b_id", "source"], as_index=False).agg(
         support=("support", "sum"), weight=("weight", "max")
     )
     return found.astype({"support": "int64", "weight": "float64"})
 
 
-def combine(edges: pd.DataFrame) -> pd.DataFrame:
-    """One row a pair: a_id, b_id, weight, over all its sources.
+def combine_sources(edges: pd.DataFrame) -> pd.DataFrame:
+    """One row for each pair: a_id, b_id, weight.
 
-    Sources are independent witnesses, so weights combine as probabilities of at least one being right (noisy-or):
-    1 - prod(1 - weight).
+    The weights of the sources of a pair are combined as independent probabilities, as the probability that at least one
+    is right (noisy-or): 1 - prod(1 - weight).
     """
-    doubt = edges.assign(doubt=np.log1p(-edges.weight.clip(upper=1 - 1e-9)))
-    pairs = doubt.groupby(["a_id", "b_id"], as_index=False).doubt.sum()
-    return pairs.assign(weight=-np.expm1(pairs.doubt)).drop(columns="doubt")
+    doubt = edges.assign(doubt=np.log1p(-edges["weight"].clip(upper=1 - 1e-9)))
+    pairs = doubt.groupby(["a_id", "b_id"], as_index=False)["doubt"].sum()
+    return pairs.assign(weight=-np.expm1(pairs["doubt"])).drop(columns="doubt")
 
 
 def cluster(
@@ -93,26 +94,30 @@ def cluster(
     max_cluster_size: int,
     different: Iterable[tuple[str, str]] = (),
 ) -> pd.DataFrame:
-    """Connected components, the oversize ones and those with known differences cut at their weakest edges.
+    """Cluster texts: the connected components, cut where they are too large or join texts that are known to differ.
 
-    A component that needs cutting is put together again from its strongest edge down (Kruskal's algorithm); an edge
-    is left out if it would join more than `max_cluster_size` texts, or two that are known to be different. An edge
-    counts as strong by its own weight and by the triangles it closes: a slip that glues two groups closes none.
+    A component to cut is built again from its strongest edge to its weakest (Kruskal's algorithm). An edge is left out
+    if it would join more than `max_cluster_size` texts, or two texts that are known to differ. The strength of an edge
+    grows with its weight and with the triangles it closes: an edge that joins two groups by mistake closes none.
 
     Args:
-        text_ids: all texts; those without an edge become clusters of one.
-        edges: a_id, b_id, weight (see `combine`).
-        max_cluster_size: texts in a cluster, at most.
+        text_ids: all texts; those without an edge become clusters of one text.
+        edges: a_id, b_id, weight (see `combine_sources`).
+        max_cluster_size: maximum number of texts in a cluster.
         different: pairs of text_ids that people labelled as different.
 
     Returns:
-        text_id, cluster_id, component_id (before cutting) in the order of text_id; an id is the smallest text_id in it.
+        text_id, cluster_id, component_id (the component before cutting), sorted by text_id. The id of a cluster or a
+        component is its smallest text_id.
+
+    Raises:
+        ValueError: if an edge names a text that is not among the texts.
     """
     index = pd.Index(sorted(set(text_ids)))
-    a, b = index.get_indexer(edges.a_id), index.get_indexer(edges.b_id)
+    a, b = index.get_indexer(edges["a_id"]), index.get_indexer(edges["b_id"])
     if len(edges) and min(a.min(), b.min()) < 0:
         raise ValueError("edges hold a text that is not among the texts")
-    weight = edges.weight.to_numpy(dtype=float)
+    weight = edges["weight"].to_numpy(dtype=float)
     component = label = _components(len(index), a, b)
     forbidden = [tuple(index.get_indexer(pair)) for pair in different]
     forbidden = [(x, y) for x, y in forbidden if x >= 0 and y >= 0 and x != y]
@@ -131,18 +136,19 @@ def cluster(
 
 
 def _first(label: np.ndarray) -> np.ndarray:
-    """For each position, the first one with the same label."""
+    """For each position, the first position with the same label: (n,) int64."""
     first = np.full(label.max(initial=-1) + 1, len(label))
     np.minimum.at(first, label, np.arange(len(label)))
     return first[label]
 
 
 def _components(count: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Number of the connected component of each of `count` nodes, for edges (a, b): (count,) int32."""
     return connected_components(coo_matrix((np.ones(len(a)), (a, b)), shape=(count, count)), directed=False)[1]
 
 
 def _strength(count: int, a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weight of each edge and of the ways round it by one third text, combined by noisy-or."""
+    """Noisy-or of the weight of each edge and of the paths by one third text: (edges,) float64, as -log(1 - p)."""
     weight = np.minimum(weight, 1 - 1e-9)
     upper = coo_matrix((weight, (a, b)), shape=(count, count)).tocsr()
     graph = upper + upper.T
@@ -157,12 +163,12 @@ def _strength(count: int, a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> n
 
 
 def _kruskal(a: np.ndarray, b: np.ndarray, limit: int, forbidden: list[tuple[int, int]]) -> np.ndarray:
-    """Positions of the edges, taken in the given order, that join no more than `limit` texts and nothing forbidden."""
+    """Positions of the edges to keep, tried in the given order: joining at most `limit` texts and no forbidden pair."""
     groups = DisjointSet({*a.tolist(), *b.tolist(), *itertools.chain.from_iterable(forbidden)})
-    enemies: dict[int, set[int]] = {}
+    apart: dict[int, set[int]] = {}
     for x, y in forbidden:
-        enemies.setdefault(x, set()).add(y)
-        enemies.setdefault(y, set()).add(x)
+        apart.setdefault(x, set()).add(y)
+        apart.setdefault(y, set()).add(x)
 
     kept = []
     for number, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
@@ -170,18 +176,18 @@ def _kruskal(a: np.ndarray, b: np.ndarray, limit: int, forbidden: list[tuple[int
         if x == y:
             continue
         too_many = groups.subset_size(x) + groups.subset_size(y) > limit
-        if too_many or any(groups[enemy] == y for enemy in enemies.get(x, ())):
+        if too_many or any(groups[other] == y for other in apart.get(x, ())):
             continue
         groups.merge(x, y)
-        enemies[groups[x]] = enemies.get(x, set()) | enemies.get(y, set())
+        apart[groups[x]] = apart.get(x, set()) | apart.get(y, set())
         kept.append(number)
     return np.array(kept, dtype=int)
 
 
-def inside(edges: pd.DataFrame, clusters: pd.DataFrame) -> pd.Series:
-    """Whether both ends of each edge lie in one cluster."""
-    home = clusters.set_index("text_id").cluster_id
-    return (edges.a_id.map(home) == edges.b_id.map(home)).rename("inside")
+def within_clusters(edges: pd.DataFrame, clusters: pd.DataFrame) -> pd.Series:
+    """Whether both texts of each edge are in one cluster: bool, with the index of `edges`."""
+    home = clusters.set_index("text_id")["cluster_id"]
+    return (edges["a_id"].map(home) == edges["b_id"].map(home)).rename("inside")
 
 
 def split(
@@ -195,33 +201,34 @@ def split(
     heldout: Iterable[str] = (),
     earlier: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Whole clusters to train, dev and test, with the same fractions in every source.
+    """Assign whole clusters to train, dev and test, with the same fractions for every source.
 
-    The pieces of a component that was cut stay together, for they may well mean the same; only a component of more
-    than `LARGE` of all texts is split by cluster. What goes to one split is called a cluster below.
+    The clusters of a component that was cut stay together, because they may mean the same; only a component of more
+    than `LARGE` of all texts is divided by cluster. Below, such a unit is called a cluster.
 
-    Clusters are put in a random order that only depends on their own id and the seed, and each stratum (clusters of one
-    most trusted source; clusters of one text) is cut at the fractions. What an earlier run decided is kept: a cluster
-    that holds a test text of that run is test, else one that holds a dev text is dev, else one that holds a train text
-    is train. So a text never moves from test or dev to train, whatever data is appended.
+    Clusters are sorted by a random number that depends on their id and the seed alone, and each stratum (clusters with
+    the same most trusted source; clusters of one text) is divided by the fractions. Assignments of an earlier run are
+    kept: a cluster with a test text of that run is test, else one with a dev text is dev, else one with a train text is
+    train. Therefore a text never moves from test or dev to train, whatever data is appended.
 
     Args:
         clusters: text_id, cluster_id, component_id.
-        edges: a_id, b_id, source, ... of the same texts.
-        dev_fraction, test_fraction: share of the texts.
-        train_only: text_ids never judged on (unless they share a cluster with heldout ones).
-        heldout: text_ids never trained on.
-        earlier: text_id -> split of the run before.
+        edges: a_id, b_id, source and further columns, of the same texts.
+        dev_fraction, test_fraction: shares of the texts.
+        seed: of the random order.
+        train_only: text_ids that must not be evaluated on (unless a held-out text is in their cluster).
+        heldout: text_ids that must not be trained on.
+        earlier: text_id -> split of the earlier run.
 
     Returns:
         text_id, cluster_id, split.
     """
-    large = clusters.groupby("component_id").text_id.transform("size") > max(LARGE * len(clusters), 1)
-    clusters = clusters.assign(unit=clusters.component_id.where(~large, clusters.cluster_id))
+    large = clusters.groupby("component_id")["text_id"].transform("size") > max(LARGE * len(clusters), 1)
+    clusters = clusters.assign(unit=clusters["component_id"].where(~large, clusters["cluster_id"]))
     table = clusters.groupby("unit").size().rename("texts").to_frame()
-    home = clusters.set_index("text_id").unit
-    trust = edges.assign(unit=edges.a_id.map(home), rank=-edges.source.map(SOURCES).astype(float))
-    best = trust.sort_values(["rank", "source"]).drop_duplicates("unit").set_index("unit").source
+    home = clusters.set_index("text_id")["unit"]
+    trust = edges.assign(unit=edges["a_id"].map(home), rank=-edges["source"].map(SOURCES).astype(float))
+    best = trust.sort_values(["rank", "source"]).drop_duplicates("unit").set_index("unit")["source"]
     table["stratum"] = best.reindex(table.index).fillna("single")
     table["draw"] = [draw(seed, unit) for unit in table.index]
 
@@ -231,14 +238,14 @@ def split(
     if earlier:
         was = home.index.to_series().map(earlier).dropna()
         known = pd.DataFrame({"unit": home.loc[was.index], "split": was})
-        rank = known.split.map({"test": 0, "dev": 1, "train": 2})
-        known = known.assign(rank=rank).sort_values("rank").drop_duplicates("unit").set_index("unit").split
-        # "never trained on" stands above what an earlier run did
+        rank = known["split"].map({"test": 0, "dev": 1, "train": 2})
+        known = known.assign(rank=rank).sort_values("rank").drop_duplicates("unit").set_index("unit")["split"]
+        # "must not be trained on" overrides the assignment of an earlier run
         known = known[~((known == "train") & known.index.isin(heldout_clusters))]
-        table["fixed"] = known.reindex(table.index).fillna(table.fixed)
+        table["fixed"] = known.reindex(table.index).fillna(table["fixed"])
 
-    table["split"] = table.fixed
-    free = table.fixed.isna()
+    table["split"] = table["fixed"]
+    free = table["fixed"].isna()
     judged = dev_fraction + test_fraction
     for heldout_only in (False, True):
         some = free & (table.index.isin(heldout_clusters) == heldout_only)
@@ -246,18 +253,22 @@ def split(
         if heldout_only and judged:
             shares = (dev_fraction / judged, 1 - dev_fraction / judged)
         for _, group in table[some].sort_values("draw").groupby("stratum"):
-            # The middle of a cluster decides; test takes the bottom, dev what follows.
-            middle = (group.texts.cumsum() - group.texts / 2) / group.texts.sum()
+            # The middle of a cluster decides; test comes first, then dev.
+            middle = (group["texts"].cumsum() - group["texts"] / 2) / group["texts"].sum()
             part = np.select(
                 [middle < shares[1], middle < sum(shares)], ["test", "dev"], "dev" if heldout_only else "train"
             )
             table.loc[group.index, "split"] = part
-    clusters = clusters.assign(split=clusters.unit.map(table.split).astype(str))
+    clusters = clusters.assign(split=clusters["unit"].map(table["split"]).astype(str))
     return clusters[["text_id", "cluster_id", "split"]]
 
 
 def earlier_splits(stage: Stage) -> dict[str, str]:
-    """text_id -> split as runs on all data in the same folder had it; none where seed or fractions were others."""
+    """text_id -> split of the earlier run on all data in the same folder; empty if its seed or fractions differ.
+
+    Args:
+        stage: 01_positives, running.
+    """
     record = read_manifest(stage.run_dir)["stages"].get(stage.name, {})
     same = ("seed", "dev_fraction", "test_fraction")
     if any(record.get("parameters", {}).get(name) != getattr(stage.params, name) for name in same):
@@ -270,76 +281,78 @@ def earlier_splits(stage: Stage) -> dict[str, str]:
 
 
 def splits_to_keep(stage: Stage, clusters: pd.DataFrame) -> pd.DataFrame:
-    """The table `splits`, which later runs in the same folder honour.
+    """The table `splits` (text_id, split), which later runs in the same folder keep.
 
-    A sample (`sample_fraction` below 1) never decides for the whole: it hands on what earlier runs on all data decided,
-    so that a run on all data after it gives what it would have given without it.
+    A run on a sample (`sample_fraction` below 1) passes on the splits of the earlier run on all data, so that it does
+    not change the result of later runs on all data.
 
     Args:
-        stage: 01_positives at work.
-        clusters: text_id, ..., split of this run.
+        stage: 01_positives, running.
+        clusters: text_id, split and further columns of this run.
     """
     if stage.params.sample_fraction == 1:
         return clusters[["text_id", "split"]]
     return pd.DataFrame(sorted(earlier_splits(stage).items()), columns=["text_id", "split"])
 
 
-# --- to look at ---------------------------------------------------------------------------------------------------
+# --- tables of the notebook ---------------------------------------------------------------------------------------
 
 
 def overview(clusters: pd.DataFrame, edges: pd.DataFrame) -> pd.DataFrame:
-    """Per split: texts, clusters, how many of them have two texts or more, and edges by source."""
-    size = clusters.cluster_id.map(clusters.cluster_id.value_counts())
+    """Numbers of texts, clusters, clusters of two texts or more, and edges of each source, for each split."""
+    size = clusters["cluster_id"].map(clusters["cluster_id"].value_counts())
     table = clusters.groupby("split").agg(texts=("text_id", "size"), clusters=("cluster_id", "nunique"))
-    table["clusters of 2 or more"] = clusters[size > 1].groupby("split").cluster_id.nunique()
-    split = edges.a_id.map(clusters.set_index("text_id").split)
-    table = table.join(pd.crosstab(split, edges.source.map("{} edges".format)))
+    table["clusters of 2 or more"] = clusters[size > 1].groupby("split")["cluster_id"].nunique()
+    split = edges["a_id"].map(clusters.set_index("text_id")["split"])
+    table = table.join(pd.crosstab(split, edges["source"].map("{} edges".format)))
     return table.reindex(SPLITS).fillna(0).astype("int64").rename_axis(None)
 
 
 def largest(clusters: pd.DataFrame, texts: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The largest clusters: number of texts, split, and up to 30 of the texts, the most frequent first."""
+    """The `count` largest clusters: size, split, texts (the 30 most frequent, each cut to 60 characters)."""
     named = clusters.merge(texts, on="text_id").sort_values(["count", "text_id"], ascending=[False, True])
-    sizes = named.cluster_id.value_counts()
+    sizes = named["cluster_id"].value_counts()
     chosen = sorted(sizes[sizes > 1].index, key=lambda cluster: (-sizes[cluster], cluster))[:count]
     rows = []
     for chosen_id in chosen:
-        members = named[named.cluster_id == chosen_id]
-        rows.append((len(members), members.split.iloc[0], "　·　".join(members.text.head(30).str.slice(0, 60))))
+        members = named[named["cluster_id"] == chosen_id]
+        rows.append((len(members), members["split"].iloc[0], "　·　".join(members["text"].head(30).str.slice(0, 60))))
     return pd.DataFrame(rows, columns=["size", "split", "texts"])
 
 
 def doubtful(edges: pd.DataFrame, texts: pd.DataFrame, count: int, scores: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The edges most likely to be wrong: lowest reranker score, then lowest weight, then least alike texts.
+    """The `count` edges most likely to be wrong: lowest reranker score, then lowest weight, then least similar texts.
 
     Args:
-        scores: a_id, b_id, score of the pairs that a reranker read, if one did.
+        scores: a_id, b_id, score of the pairs that a reranker scored. None: no reranker.
 
     Returns:
-        text, other text, source, support, weight, score (where read), overlap: the share of the characters of both
-        texts that they have in common (Jaccard).
+        text, other text, source, support, weight, score (with a reranker; NaN for pairs it did not score), overlap
+        (Jaccard overlap of the characters of both texts).
     """
     pairs = ["a_id", "b_id"]
     found = edges.groupby(pairs).agg(source=("source", lambda s: " + ".join(sorted(s))), support=("support", "sum"))
-    table = combine(edges).join(found, on=pairs).assign(score=float("nan"))
+    table = combine_sources(edges).join(found, on=pairs).assign(score=float("nan"))
     if scores is not None:
-        table["score"] = table[pairs].merge(scores.drop_duplicates(pairs), how="left", on=pairs).score
-    table = table.assign(step=table.weight.round(2)).sort_values(["score", "step", *pairs]).head(20 * count)
-    text = texts.set_index("text_id").text
-    table = table.assign(a=table.a_id.map(text), b=table.b_id.map(text))
-    table["overlap"] = [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in zip(table.a, table.b, strict=True)]
+        table["score"] = table[pairs].merge(scores.drop_duplicates(pairs), how="left", on=pairs)["score"]
+    table = table.assign(step=table["weight"].round(2)).sort_values(["score", "step", *pairs]).head(20 * count)
+    text = texts.set_index("text_id")["text"]
+    table = table.assign(a=table["a_id"].map(text), b=table["b_id"].map(text))
+    table["overlap"] = [
+        len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in zip(table["a"], table["b"], strict=True)
+    ]
     table = table.sort_values(["score", "step", "overlap", *pairs]).head(count)
     columns = ["a", "b", "source", "support", "weight", *(["score"] if scores is not None else []), "overlap"]
     return table[columns].rename(columns={"a": "text", "b": "other text"}).reset_index(drop=True)
 
 
-def all_dropped(*tables: pd.DataFrame) -> pd.DataFrame:
-    """Several tables of what was left out as one (see `tables.SCHEMAS`)."""
+def concat_dropped(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Several tables of dropped rows as the table `dropped` (source, reason, rows, example)."""
     columns = ["source", "reason", "rows", "example"]
     return pd.concat([table[columns] for table in tables], ignore_index=True).astype({"rows": "int64"})
 
 
-def left_out(source: str, reason: str, rows: int) -> pd.DataFrame:
-    """One line for `all_dropped`; none for no rows."""
+def dropped_row(source: str, reason: str, rows: int) -> pd.DataFrame:
+    """A row without an example for `concat_dropped`; no row if `rows` is 0."""
     table = pd.DataFrame({"source": [source], "reason": [reason], "rows": [rows], "example": [""]})
-    return table[table.rows > 0]
+    return table[table["rows"] > 0]

@@ -1,4 +1,4 @@
-"""How kept paraphrases join the positive graph: in the cluster and the split of the text they were made of."""
+"""Add paraphrases to the positive graph, in the cluster and the split of the texts they were made from."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from bgetune.data.tables import SOURCES
 def extend(
     texts: pd.DataFrame, edges: pd.DataFrame, clusters: pd.DataFrame, paraphrases: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Texts, edges and clusters with the kept paraphrases (those without a `reason`).
+    """Add the kept paraphrases (those without a reason) to the tables of 01_positives.
 
-    An edge weighs what its source is trusted, times the reranker's score where there is one.
+    The weight of an edge is that of its source (`tables.SOURCES`), times the reranker's score if there is one.
+
+    Args:
+        texts, edges, clusters: tables of 01_positives.
+        paraphrases: see `bgetune.augment.gate.check`. A text of no cluster gets a cluster of its own, in train.
+
+    Returns:
+        texts, edges, clusters with the additional rows at the end.
     """
     kept = paraphrases[paraphrases["reason"] == ""]
     if kept.empty:

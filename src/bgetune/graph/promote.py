@@ -1,4 +1,4 @@
-"""Confirmed pairs join the positive graph: the clusters of their texts become one unless people keep them apart."""
+"""Add confirmed pairs to the positive graph: join the clusters of their texts unless people keep them apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from bgetune.data.tables import SOURCES
 
 LARGEST_CHAIN = 60
-"""Texts of a cluster that neighbours may join: from neighbour to neighbour the meaning wanders."""
+"""Maximum size of a cluster that nearest neighbours may join, because chains of neighbours change their meaning."""
 
 
 def promote(
@@ -22,18 +22,19 @@ def promote(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Add missed positives to the graph.
 
-    Pairs that people judged the same come first, then the missed ones in their order. Two clusters are not joined when
-    people called a text of one different from a text of the other, nor when they are of different splits, nor by
-    neighbours alone to more than `LARGEST_CHAIN` texts.
+    Pairs that people labelled as same come first, then the missed positives in their order. Two clusters are not joined
+    if people called a text of one different from a text of the other, if they are in different splits, or if a pair of
+    nearest neighbours (source neighbor) would join more than `LARGEST_CHAIN` texts.
 
     Args:
-        edges, clusters: the run's tables.
+        edges, clusters: tables of the run.
         missed: a_id, b_id, score, source.
         verdicts: (a_id, b_id) -> "same" or "different".
-        labels: a_id, b_id, grade: people's labels; grade 0 keeps clusters apart.
+        labels: a_id, b_id, grade that people gave; grade 0 keeps clusters apart.
 
     Returns:
-        edges and clusters with the promoted pairs, and the pairs that were not joined (a_id, b_id, score, reason).
+        The tables edges and clusters with the promoted pairs, and the pairs that were not joined (a_id, b_id, score,
+        reason).
     """
     same = pd.DataFrame([pair for pair, verdict in verdicts.items() if verdict == "same"], columns=["a_id", "b_id"])
     missed = pd.concat([same.assign(score=1.0, source="given"), missed], ignore_index=True)
@@ -42,7 +43,8 @@ def promote(
     if labels is not None:
         apart += list(labels.loc[labels["grade"] == 0, ["a_id", "b_id"]].itertuples(index=False, name=None))
     growing = _Clusters(clusters, apart)
-    accepted, refused = [], []
+    accepted: list[tuple[str, str, str, int, float]] = []
+    refused: list[tuple[str, str, float, str]] = []
     for row in missed.itertuples():
         reason = growing.join(row.a_id, row.b_id, LARGEST_CHAIN if row.source == "neighbor" else None)
         if reason is None:
@@ -56,7 +58,7 @@ def promote(
 
 
 class _Clusters:
-    """Clusters that grow together."""
+    """Clusters that can be joined."""
 
     def __init__(self, clusters: pd.DataFrame, apart: Iterable[tuple[str, str]]):
         self.cluster = dict(zip(clusters["text_id"], clusters["cluster_id"], strict=True))
@@ -70,7 +72,7 @@ class _Clusters:
                     self.apart.setdefault(self.cluster[one], set()).add(self.cluster[other])
 
     def join(self, a: str, b: str, largest: int | None = None) -> str | None:
-        """Join the clusters of two texts, to at most so many texts; the reason if they are not to be joined."""
+        """Join the clusters of two texts to one of at most `largest` texts; return the reason if this is refused."""
         for text in (a, b):
             if text not in self.cluster:
                 self.cluster[text] = text
@@ -94,7 +96,7 @@ class _Clusters:
         return None
 
     def table(self) -> pd.DataFrame:
-        """The table `clusters`: joined clusters are named after the first of them."""
+        """The table `clusters`; the id of a joined cluster is the smallest of the ids."""
         name = {cluster: min(group) for group in self.groups.subsets() for cluster in group}
         texts = sorted(self.cluster)
         clusters = [name[self.cluster[text]] for text in texts]

@@ -1,8 +1,8 @@
 # ruff: noqa: PD003, PD004 (isnull and notnull are Ibis's here)
-"""Click logs, counted: who searched what and what they clicked, as numbers of distinct users.
+"""Counts of click logs: distinct users of each query and clicked document, and of each query rewrite.
 
-Ibis expressions only, so the work is done where the log lies (DuckDB in process, Spark, a warehouse): sessions, robots,
-junk, then users per query and document, and per rewrite. What comes back is small; `evidence` decides what it proves.
+The counting is written as Ibis expressions and runs where the log is (DuckDB in process, Spark, a warehouse): sessions,
+robots and junk first, then the users. The result is small; `evidence` decides which pairs it supports.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import ibis
 import numpy as np
@@ -25,40 +26,41 @@ from bgetune.data.text import STANDARD, Normalizer
 
 @dataclass(frozen=True)
 class Counts:
-    """What a click log says, in numbers.
+    """The counts of a click log.
 
-    Queries and titles are numbered by their row in `texts`; a document is its title's number, or, where the log has
-    no title for it, a number of its own (negative).
+    The number of a query or title is its row in `texts`. The number of a document is that of its title or, where the
+    log has no title for it, a negative number of its own.
 
     Attributes:
         texts: text_id, text, kind, count (searches of a query, clicks on a title).
-        clicks: query, document, users (distinct users who clicked it after that query), examination (how likely, by
-            their ranks, these clicks' results were looked at: the mean of 1 / log2(1 + rank), 1 where unknown).
-        rewrites: query, rewrite, users: distinct users who found nothing for one and then clicked something for the
-            other, in one session.
+        clicks: query, document (numbers), users (distinct users who clicked the document after the query), examination
+            (probability that users looked at these results, by their ranks: mean of 1 / log2(1 + rank), 1 if unknown).
+        rewrites: query, rewrite (numbers), users (distinct users who clicked nothing for the query and then something
+            for the rewrite, in one session).
         dropped: reason, rows, example.
-        masked: how often each kind of personal data was masked, in distinct texts.
-        searches: rows of the log that were used; `abandoned` of them are searches without a click.
-        users: distinct users.
-        days: (first, last) time of the log, or None where it has no times.
+        masked: kind of personal data -> how often it was masked, in distinct texts.
+        searches: number of rows of the log that were used.
+        abandoned: number of them that are searches without a click.
+        users: number of distinct users.
+        days: (first, last) time of the log; None if it has no times.
     """
 
     texts: pd.DataFrame
     clicks: pd.DataFrame
     rewrites: pd.DataFrame
     dropped: pd.DataFrame
-    masked: Counter = field(default_factory=Counter)
+    masked: Counter[str] = field(default_factory=Counter)
     searches: int = 0
     abandoned: int = 0
     users: int = 0
-    days: tuple | None = None
+    days: tuple[pd.Timestamp, pd.Timestamp] | None = None
 
     def used_texts(self) -> pd.DataFrame:
-        """The texts that some row used here holds: not those of robots only."""
+        """The texts of rows that were used (not those of robots only)."""
         return self.texts[self.texts["count"] > 0]
 
     def summary(self) -> pd.DataFrame:
-        """The log in a few numbers, and what cannot be mined from it."""
+        """A table of one column with the main counts, and what cannot be mined from the log."""
         facts = {"rows used": f"{self.searches:,}", "users": f"{self.users:,}"}
         if self.days:
             facts["from, to"] = f"{self.days[0]:%Y-%m-%d %H:%M}, {self.days[1]:%Y-%m-%d %H:%M}"
@@ -86,10 +88,11 @@ LOG = {
     "rank": "int64",
     "dwell": "float64",
 }
+"""Columns of a click log -> types of Ibis."""
 
 
 def union(logs: Sequence[ibis.Table]) -> ibis.Table:
-    """Several logs as one; an empty log for none."""
+    """Several logs as one table; an empty table for no log."""
     if logs:
         return ibis.union(*logs) if len(logs) > 1 else logs[0]
     return ibis.memtable(pd.DataFrame(columns=list(LOG)), schema=LOG)
@@ -105,17 +108,19 @@ def count(
     sample_fraction: float = 1.0,
     normalizer: Normalizer = STANDARD,
 ) -> Counts:
-    """Sessions, robots, junk, and distinct users per (query, document) and per (query, rewrite).
+    """Count the distinct users of each query and document, and of each query and rewrite.
+
+    Rows of robots, junk queries and short visits are left out.
 
     Args:
         log: time (timestamp or null), user_id, session_id (nullable), query, url, title, rank, dwell (nullable);
             a row with neither url nor title is a search without a click.
-        session_gap_minutes: a user's pause that ends a session, where the log has no session ids.
-        rewrite_window_seconds: a rewrite comes at most this long after the search it replaces.
-        robot_searches_per_day: a user with more rows on one day is a program; all rows of it are dropped.
-        min_dwell_seconds: a shorter visit is a mis-click: the search counts as one without a click.
-        sample_fraction: share of the users that is looked at, always the same ones.
-        normalizer: the form that texts are brought into.
+        session_gap_minutes: pause of a user that ends a session, where the log has no session ids.
+        rewrite_window_seconds: maximum time between a search without a click and its rewrite.
+        robot_searches_per_day: maximum number of rows of a user on one day; all rows of other users are dropped.
+        min_dwell_seconds: minimum length of a visit; a search with a shorter one counts as one without a click.
+        sample_fraction: share of the users to count, always the same ones.
+        normalizer: normalises and masks texts.
     """
     if sample_fraction < 1:
         log = log.filter(log.user_id.hexdigest("md5") < f"{int(sample_fraction * 16**8):08x}")
@@ -128,13 +133,13 @@ def count(
         ):
             dropped = _drops(rows, robots, examples, robot_searches_per_day, min_dwell_seconds)
             usable = _usable(rows, robots, min_dwell_seconds, session_gap_minutes)
-            usable = stack.enter_context(_stored(backend, usable))  # outlives the rows: what follows needs their memory
+            usable = stack.enter_context(_stored(backend, usable))  # outlives the rows: the memory they take is needed
         return Counts(dropped=dropped, masked=masked, **_aggregates(usable, kept, rewrite_window_seconds))
 
 
 @contextmanager
 def _stored(backend: ibis.BaseBackend, expression: ibis.Table) -> Iterator[ibis.Table]:
-    """The expression's rows in a temporary table, because they are read more than once."""
+    """The rows of the expression in a temporary table, because they are read more than once."""
     name = f"bgetune_{uuid.uuid4().hex}"
     try:
         yield backend.create_table(name, expression, temp=True)
@@ -142,7 +147,8 @@ def _stored(backend: ibis.BaseBackend, expression: ibis.Table) -> Iterator[ibis.
         backend.raw_sql(f'DROP TABLE IF EXISTS "{name}"')  # Ibis's own drop fails with recent versions of sqlglot
 
 
-def _aggregates(rows: ibis.Table, texts: pd.DataFrame, rewrite_window_seconds: float) -> dict:
+def _aggregates(rows: ibis.Table, texts: pd.DataFrame, rewrite_window_seconds: float) -> dict[str, Any]:
+    """The attributes texts, clicks, rewrites, searches, abandoned, users and days of `Counts`."""
     clicks = (
         rows.filter(rows.document.notnull())
         .group_by("query", "document", "user")
@@ -165,9 +171,9 @@ def _aggregates(rows: ibis.Table, texts: pd.DataFrame, rewrite_window_seconds: f
         last=rows.time.max(),
     ).to_pandas()
     facts = facts.iloc[0]
-    searched = rows.group_by(number=rows.query).agg(n=rows.count()).to_pandas().set_index("number").n
+    searched = rows.group_by(number=rows.query).agg(n=rows.count()).to_pandas().set_index("number")["n"]
     titled = rows.filter(rows.title.notnull())
-    clicked = titled.group_by(number=titled.title).agg(n=titled.count()).to_pandas().set_index("number").n
+    clicked = titled.group_by(number=titled.title).agg(n=titled.count()).to_pandas().set_index("number")["n"]
     texts = texts.assign(
         count=searched.add(clicked, fill_value=0).reindex(texts.index, fill_value=0).astype("int64"),
         kind=np.where(texts.index.isin(searched.index), "query", "document"),
@@ -176,25 +182,26 @@ def _aggregates(rows: ibis.Table, texts: pd.DataFrame, rewrite_window_seconds: f
         "texts": texts,
         "clicks": clicks,
         "rewrites": rewrites,
-        "searches": int(facts.searches),
-        "abandoned": int(facts.abandoned or 0),
-        "users": int(facts.users),
+        "searches": int(facts["searches"]),
+        "abandoned": int(facts["abandoned"] or 0),
+        "users": int(facts["users"]),
         "days": None if pd.isna(facts["first"]) else (facts["first"], facts["last"]),
     }
 
 
-# Most strings of a Chinese log are in normal form already and neither junk nor personal data; Arrow can tell quickly.
+# Most strings of a Chinese log are in normal form and neither junk nor personal data, which Arrow finds out quickly.
 _PLAIN = r"^[\x{4e00}-\x{9fff}a-z0-9]*[\x{4e00}-\x{9fff}][\x{4e00}-\x{9fff}a-z0-9]*$"
 _NUMBER = "[0-9]{11}"
 
 
-def _clean(log: ibis.Table, normalizer: Normalizer) -> tuple[ibis.Table, pd.DataFrame, dict[str, str], Counter]:
-    """Every distinct string of the log with the number of its normal form, or the reason it is junk.
+def _clean(log: ibis.Table, normalizer: Normalizer) -> tuple[ibis.Table, pd.DataFrame, dict[str, str], Counter[str]]:
+    """Normalise every distinct string of the log.
 
-    Normalisation is Python, so it sees each distinct string once and not each row, and only the strings that need it.
+    Normalisation is written in Python, so it reads distinct strings instead of rows, and only those that need it.
 
     Returns:
-        (raw, number, junk), the numbered texts (text_id, text), an example for each reason, and what was masked.
+        A table raw, number (of its normal form), junk (reason, null for a usable string); the numbered texts (text_id,
+        text); reason -> an example; kind of personal data -> how often it was masked.
     """
     strings = ibis.union(log.select(raw=log.query), log.select(raw=log.title), distinct=True)
     raw = strings.filter(strings.raw.notnull()).order_by("raw").to_pyarrow()["raw"].combine_chunks().cast(pa.string())
@@ -204,7 +211,7 @@ def _clean(log: ibis.Table, normalizer: Normalizer) -> tuple[ibis.Table, pd.Data
         plain = pa.array(np.zeros(len(raw), dtype=bool))
     normals, reasons = [], []
     examples: dict[str, str] = {}
-    masked: Counter = Counter()
+    masked: Counter[str] = Counter()
     for string in raw.filter(pc.invert(plain)).to_pylist():
         normal, found = normalizer.masked(string)
         if found:
@@ -223,7 +230,7 @@ def _clean(log: ibis.Table, normalizer: Normalizer) -> tuple[ibis.Table, pd.Data
 
 
 def _rows(log: ibis.Table, strings: ibis.Table) -> ibis.Table:
-    """The log with numbers for strings. Users and urls become 64-bit hashes, which are only ever compared."""
+    """The log with numbers instead of strings, and 64-bit hashes instead of users and urls."""
     titles = strings.view()
     joined = log.left_join(strings, log.query == strings.raw).drop("raw")
     joined = joined.rename(query_number="number", query_junk="junk")
@@ -245,22 +252,25 @@ def _rows(log: ibis.Table, strings: ibis.Table) -> ibis.Table:
 
 
 def _day(rows: ibis.Table) -> ibis.Value:
+    """The date of each row; one date for all rows without a time."""
     return ibis.coalesce(rows.time.cast("date"), ibis.date("1970-01-01"))
 
 
 def _robots(rows: ibis.Table, limit: int) -> ibis.Table:
+    """The users with more than `limit` rows on one day."""
     daily = rows.group_by(rows.user, day=_day(rows)).agg(n=rows.count())
     return daily.filter(daily.n > limit).select("user").distinct()
 
 
 def _short(rows: ibis.Table, min_dwell_seconds: float) -> ibis.Value:
+    """Whether the visit of each row is too short to count."""
     return (rows.dwell < min_dwell_seconds).fill_null(False)
 
 
 def _drops(
     rows: ibis.Table, robots: ibis.Table, examples: dict[str, str], robot_limit: int, min_dwell_seconds: float
 ) -> pd.DataFrame:
-    """Rows that are not used, by reason; each row counts once, under the first reason that applies."""
+    """Numbers of rows that are not used, by reason. Each row counts once, under the first reason that applies."""
     honest = rows.anti_join(robots, "user")
     junk = honest.filter(honest.query.isnull()).group_by("junk").agg(rows=ibis._.count()).to_pandas()
     found = [
@@ -271,17 +281,17 @@ def _drops(
             "",
         ),
     ]
-    found = [(reason, int(number.to_pandas()), example) for reason, number, example in found]
-    found += [
+    counted = [(reason, int(number.to_pandas()), example) for reason, number, example in found]
+    counted += [
         (f"junk query: {reason}", int(number), examples.get(reason, ""))
         for reason, number in sorted(junk.fillna({"junk": "empty"}).itertuples(index=False))
     ]
-    table = pd.DataFrame(found, columns=["reason", "rows", "example"])
-    return table[table.rows > 0].reset_index(drop=True)
+    table = pd.DataFrame(counted, columns=["reason", "rows", "example"])
+    return table[table["rows"] > 0].reset_index(drop=True)
 
 
 def _usable(rows: ibis.Table, robots: ibis.Table, min_dwell_seconds: float, gap_minutes: float) -> ibis.Table:
-    """Rows of people with a query that says something; mis-clicks as searches without a click; sessions."""
+    """The rows of people with a usable query, with sessions; short visits become searches without a click."""
     rows = rows.anti_join(robots, "user")
     rows = rows.filter(rows.query.notnull())
     short = _short(rows, min_dwell_seconds)
@@ -295,7 +305,7 @@ def _usable(rows: ibis.Table, robots: ibis.Table, min_dwell_seconds: float, gap_
 
 
 def _with_sessions(rows: ibis.Table, gap_minutes: float) -> ibis.Table:
-    """Sessions by number, from the users' pauses, for the rows that have no session id."""
+    """The rows with session numbers, made from the users' pauses, where they have no session id."""
     window = ibis.window(group_by=[rows.user, rows.has_session], order_by=rows.time)
     pause = rows.time.epoch_seconds() - rows.time.lag().over(window).epoch_seconds()
     rows = rows.mutate(begins=(pause > gap_minutes * 60).fill_null(False).cast("int64"))
@@ -305,7 +315,7 @@ def _with_sessions(rows: ibis.Table, gap_minutes: float) -> ibis.Table:
 
 
 def _rewrites(rows: ibis.Table, window_seconds: float) -> ibis.Table:
-    """(query, rewrite, users): a search without a click, then the next clicked query of the session, in time."""
+    """query, rewrite, users: a search without a click, and the next query with a click of the session in the window."""
     rows = rows.filter(rows.time.notnull())
     searches = rows.group_by("user", "session", "query").agg(
         time=rows.time.min(), last=rows.time.max(), clicked=rows.document.notnull().any()

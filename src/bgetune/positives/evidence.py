@@ -1,18 +1,19 @@
-"""What a click log proves: the counts of `clicks` reduced to positive pairs that noise alone cannot explain.
+"""Positive pairs of a click log: those in the counts of `clicks` that noise alone cannot explain.
 
-One idea throughout. A click is a mis-click with probability `misclick_rate`; so of n users of a query, a wrong document
-gets k or more with the probability of a binomial tail, P(K >= k | n, misclick_rate). Evidence is taken when that is
-below `SIGNIFICANCE`: two users of two are enough, one of one is not, two of sixty are noise.
+A click is a mis-click with probability `misclick_rate`. Of n users of a query, k or more click a wrong document with
+the probability of a binomial tail, P(K >= k | n, misclick_rate). A click is evidence if this is below `SIGNIFICANCE`:
+two of two users are enough, one of one is not, two of sixty are noise.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.special import betainc
@@ -21,20 +22,19 @@ from bgetune.data.tables import SOURCES
 from bgetune.positives.clicks import Counts
 
 SIGNIFICANCE = 0.02
-"""Evidence that noise alone would show this often or more is none."""
+"""Maximum probability of evidence under noise alone."""
 
 EACH_WAY = 0.05
-"""The same for evidence that must hold both ways round."""
+"""The same for evidence that must hold in both directions."""
 
 SUBJECT_CHANGE = 0.5
-"""How often, at most, the search after one without a click is about something else."""
+"""Maximum share of rewrites that are about another subject than the query."""
 
 BLOCK = 200_000
-"""Pairs of queries made at a time: larger arrays would be new pages of the system's each time, which cost more than the
-work that is done in them."""
+"""Number of pairs of queries made at a time: the memory of larger arrays costs more time than the work in them."""
 
 ROUNDS = 4
-"""Rewrites tell more when more queries are known: the assignment is made so many times."""
+"""Number of times that queries are assigned to families: rewrites are better evidence once more queries are known."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Mined:
     Attributes:
         edges: a, b (rows of `Counts.texts`), source (co_click or rewrite), support (distinct users), confidence
             in (0, 1].
-        weak: the same columns: what too few said. A second opinion may confirm it; the most likely ones come first.
-        dropped: reason, rows (here: pairs), example.
+        weak: the same columns: pairs with too few users, which a reranker may confirm; the most probable first.
+        dropped: reason, rows (number of pairs), example.
     """
 
     edges: pd.DataFrame
@@ -62,54 +62,55 @@ def mine(
     hub_cap: int,
     misclick_rate: float,
 ) -> Mined:
-    """Query-title pairs, co-click pairs and rewrites that more than noise supports.
+    """Mine query-title pairs, co-click pairs and rewrites that noise alone cannot explain.
 
-    Documents with one audience form a family (the pages about one question). Clicks on a family and rewrites to and
-    from its queries are independent witnesses of what a query means; each query goes to the family that noise explains
-    least, if at least `min_support` users say so. Edges are the clicks, co-clicks and rewrites within a family.
+    Documents clicked for the same queries form a family (the pages about one question). Clicks on the documents of a
+    family and rewrites to and from its queries are independent evidence of what a query means. Each query is assigned
+    to the family for which this evidence is least probable under noise, if it has at least `min_support` users. Edges
+    are the clicks, co-clicks and rewrites within a family.
 
     Args:
-        min_support: distinct users that it takes.
-        min_npmi: normalised pointwise mutual information of query and document, in [-1, 1]: how much more often they
-            meet than by chance.
-        min_jaccard: overlap of what two queries' users clicked, in [0, 1] (weighted Jaccard of their documents).
-        hub_cap: a document clicked after more distinct queries than this says nothing about any of them.
-        misclick_rate: probability that a click goes to some wrong document.
+        min_support: minimum number of distinct users.
+        min_npmi: minimum normalised pointwise mutual information of query and document, in [-1, 1] (0: chance).
+        min_jaccard: minimum overlap of the clicks of two queries, in [0, 1] (weighted Jaccard of their documents).
+        hub_cap: maximum number of distinct queries of a document; documents with more are no evidence.
+        misclick_rate: probability that a click is on a wrong document.
     """
     clicks, hubs = _without_hubs(counts.clicks, hub_cap)
-    document, _ = pd.factorize(clicks.document)
-    clicks = clicks.assign(number=document, total=clicks.groupby("query").users.transform("sum"))
+    document, _ = pd.factorize(clicks["document"])
+    clicks = clicks.assign(number=document, total=clicks.groupby("query")["users"].transform("sum"))
     chance = _npmi(clicks) < min_npmi
     log = _Log(clicks[~chance], counts.rewrites, len(counts.texts), document.max(initial=-1) + 1, misclick_rate)
     family, home, noise = _meanings(log, min_support)
 
-    clicks = clicks.assign(family=family[clicks.number], home=home[clicks["query"]], noise=noise[clicks["query"]])
-    taken = clicks.loc[~chance & (clicks.family == clicks.home), ["query", "document", "users", "total", "noise"]]
-    titled = taken[(taken.document >= 0) & (taken.document != taken["query"])]
+    clicks = clicks.assign(family=family[clicks["number"]], home=home[clicks["query"]], noise=noise[clicks["query"]])
+    taken = clicks.loc[~chance & (clicks["family"] == clicks["home"]), ["query", "document", "users", "total", "noise"]]
+    titled = taken[(taken["document"] >= 0) & (taken["document"] != taken["query"])]
     rewrites = counts.rewrites
-    kept = rewrites[(home[rewrites["query"]] == home[rewrites.rewrite]) & (home[rewrites["query"]] >= 0)]
+    kept = rewrites[(home[rewrites["query"]] == home[rewrites["rewrite"]]) & (home[rewrites["query"]] >= 0)]
     sure = 1 - noise
-    title_pairs = _frame(titled["query"], titled.document, titled.users, 1 - titled.noise, "co_click")
+    title_pairs = _frame(titled["query"], titled["document"], titled["users"], 1 - titled["noise"], source="co_click")
     co_click = _without(_co_click(taken, min_jaccard), title_pairs)
-    rewritten = _frame(kept["query"], kept.rewrite, kept.users, sure[kept["query"]] * sure[kept.rewrite], "rewrite")
+    confidence = sure[kept["query"]] * sure[kept["rewrite"]]
+    rewritten = _frame(kept["query"], kept["rewrite"], kept["users"], confidence, source="rewrite")
     edges = pd.concat([title_pairs, co_click, _unique(rewritten)], ignore_index=True)
-    open_clicks = clicks[~chance & (clicks.home < 0) & (clicks.document >= 0)]
-    open_rewrites = rewrites[(home[rewrites["query"]] < 0) | (home[rewrites.rewrite] < 0)]
-    searches = rewrites.groupby("query").users.transform("sum")[open_rewrites.index]
-    share = open_clicks.users / (open_clicks.total + 1), open_rewrites.users / (searches + 2)
+    open_clicks = clicks[~chance & (clicks["home"] < 0) & (clicks["document"] >= 0)]
+    open_rewrites = rewrites[(home[rewrites["query"]] < 0) | (home[rewrites["rewrite"]] < 0)]
+    searches = rewrites.groupby("query")["users"].transform("sum")[open_rewrites.index]
+    share = open_clicks["users"] / (open_clicks["total"] + 1), open_rewrites["users"] / (searches + 2)
     weak = [
         _untitled(clicks[~chance]),
-        _frame(open_clicks["query"], open_clicks.document, open_clicks.users, share[0], "co_click"),
-        _frame(open_rewrites["query"], open_rewrites.rewrite, open_rewrites.users, share[1], "rewrite"),
+        _frame(open_clicks["query"], open_clicks["document"], open_clicks["users"], share[0], source="co_click"),
+        _frame(open_rewrites["query"], open_rewrites["rewrite"], open_rewrites["users"], share[1], source="rewrite"),
     ]
     weak = _unique(pd.concat(weak)).sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
     found = [
-        (f"clicks on a document of more than {hub_cap} distinct queries", int(hubs.users.sum())),
+        (f"clicks on a document of more than {hub_cap} distinct queries", int(hubs["users"].sum())),
         ("query and document that meet no more often than by chance", int(chance.sum())),
         ("query and document: too few users to tell from mis-clicks", len(open_clicks)),
         (
             "query and document: a mis-click, most users of the query want something else",
-            int((~chance & (clicks.home >= 0)).sum()) - len(taken),
+            int((~chance & (clicks["home"] >= 0)).sum()) - len(taken),
         ),
         ("rewrite: too few users to tell from a change of subject", len(open_rewrites)),
         ("rewrite: a change of subject", len(rewrites) - len(kept) - len(open_rewrites)),
@@ -120,36 +121,38 @@ def mine(
     return Mined(edges, weak, dropped)
 
 
-def _frame(a, b, support, confidence, source: str) -> pd.DataFrame:
-    """Pairs with the smaller number first."""
-    a, b = np.asarray(a, dtype="int64"), np.asarray(b, dtype="int64")
-    pairs = {"a": np.minimum(a, b), "b": np.maximum(a, b), "source": pd.Series(source, range(len(a)), dtype=str)}
+def _frame(a: ArrayLike, b: ArrayLike, support: ArrayLike, confidence: ArrayLike, *, source: str) -> pd.DataFrame:
+    """A table a < b, source, support, confidence of n pairs in any direction; arrays are (n,)."""
+    first, second = np.asarray(a, dtype="int64"), np.asarray(b, dtype="int64")
+    sources = pd.Series(source, range(len(first)), dtype=str)
+    pairs = {"a": np.minimum(first, second), "b": np.maximum(first, second), "source": sources}
     evidence = {"support": np.asarray(support, dtype="int64"), "confidence": np.asarray(confidence, dtype=float)}
     return pd.DataFrame({**pairs, **evidence}, copy=False)
 
 
 def _unique(pairs: pd.DataFrame) -> pd.DataFrame:
-    """One row a pair and source, with the highest support and confidence; none of a text and itself."""
+    """One row for each pair of two texts and source, with the highest support and confidence."""
     parts = [pairs.head(0)]
-    for source, some in pairs[pairs.a != pairs.b].groupby("source", sort=True):
-        columns = {"support": (np.maximum, some.support), "confidence": (np.maximum, some.confidence)}
-        parts.append(_frame(*_reduce(some.a.to_numpy(), some.b.to_numpy(), columns), source))
+    for source, some in pairs[pairs["a"] != pairs["b"]].groupby("source", sort=True):
+        columns = {"support": (np.maximum, some["support"]), "confidence": (np.maximum, some["confidence"])}
+        a, b, support, confidence = _reduce(some["a"].to_numpy(), some["b"].to_numpy(), columns)
+        parts.append(_frame(a, b, support, confidence, source=str(source)))
     return pd.concat(parts, ignore_index=True)
 
 
 def _without(pairs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """The pairs that are not among the others."""
+    """The pairs that are not among `others`."""
     if pairs.empty or others.empty:
         return pairs
-    width = max(pairs.b.max(), others.b.max()) + 1
-    key, known = (pairs.a * width + pairs.b).to_numpy(), np.sort(others.a * width + others.b)
+    width = max(pairs["b"].max(), others["b"].max()) + 1
+    key, known = (pairs["a"] * width + pairs["b"]).to_numpy(), np.sort(others["a"] * width + others["b"])
     # faster than np.isin, because both are sorted
     nearest = known[np.searchsorted(known, key).clip(max=len(known) - 1)]
     return pairs[nearest != key]
 
 
-def _reduce(a: np.ndarray, b: np.ndarray, columns: dict) -> tuple[np.ndarray, ...]:
-    """Distinct pairs in order and, for each column, its values at equal pairs reduced by a ufunc."""
+def _reduce(a: np.ndarray, b: np.ndarray, columns: Mapping[str, tuple[np.ufunc, ArrayLike]]) -> tuple[np.ndarray, ...]:
+    """Distinct pairs, ascending, and for each column (ufunc, values) the values of equal pairs reduced by the ufunc."""
     key = a * (b.max(initial=0) + 1) + b
     order = np.argsort(key, kind="stable")  # several times as fast as np.lexsort((b, a))
     first = np.flatnonzero(np.diff(key[order], prepend=-1))
@@ -158,50 +161,65 @@ def _reduce(a: np.ndarray, b: np.ndarray, columns: dict) -> tuple[np.ndarray, ..
 
 
 def _without_hubs(clicks: pd.DataFrame, hub_cap: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The clicks on documents of at most `hub_cap` distinct queries, and the other clicks."""
     hub = clicks.groupby("document")["query"].transform("size") > hub_cap
     return clicks[~hub].reset_index(drop=True), clicks[hub]
 
 
 def _npmi(clicks: pd.DataFrame) -> pd.Series:
     """Normalised pointwise mutual information of each query and document: log(p(q, d) / p(q) p(d)) / -log p(q, d)."""
-    everything = max(clicks.users.sum(), 1)
-    pair = clicks.users / everything
-    document = clicks.groupby("document").users.transform("sum") / everything
-    return np.log(pair / (clicks.total / everything * document)) / -np.log(pair).clip(upper=-1e-9)
+    everything = max(clicks["users"].sum(), 1)
+    pair = clicks["users"] / everything
+    document = clicks.groupby("document")["users"].transform("sum") / everything
+    return np.log(pair / (clicks["total"] / everything * document)) / -np.log(pair).clip(upper=-1e-9)
 
 
 class _Log:
-    """The counts as sparse matrices, in users: clicks (queries x documents), rewrites there and back (both queries x
-    queries), and audiences (documents x queries), these also as shares of the queries' clicks.
+    """The counts as sparse matrices.
+
+    Attributes:
+        clicks: (queries, documents) users.
+        examined: the same, each count times the relative examination of its clicks.
+        rewrites: two (queries, queries): users from query to rewrite, and the transpose.
+        total: (queries,) float64: users with a click, summed over the documents.
+        audience, audience_share: (documents, queries): users, and their shares of the users of the query.
+        misclick_rate: probability of a mis-click.
     """
 
     def __init__(
         self, clicks: pd.DataFrame, rewrites: pd.DataFrame, queries: int, documents: int, misclick_rate: float
     ):
         self.clicks = coo_matrix(
-            (clicks.users.astype(float), (clicks["query"], clicks.number)), shape=(queries, documents)
+            (clicks["users"].astype(float), (clicks["query"], clicks["number"])), shape=(queries, documents)
         ).tocsr()
         there = coo_matrix(
-            (rewrites.users.astype(float), (rewrites["query"], rewrites.rewrite)), shape=(queries, queries)
+            (rewrites["users"].astype(float), (rewrites["query"], rewrites["rewrite"])), shape=(queries, queries)
         ).tocsr()
         self.rewrites = there, there.T.tocsr()
-        # The higher a result stands, the more clicks it gets that say nothing (position bias): mis-clicks are spread
-        # over the clicks as the examination of their ranks is.
+        # Results of high ranks get more clicks without meaning (position bias): mis-clicks are distributed over the
+        # clicks like the examination of their ranks.
         examined = (
-            clicks.examination / max(np.average(clicks.examination, weights=clicks.users), 1e-9) if len(clicks) else 1
+            clicks["examination"] / max(np.average(clicks["examination"], weights=clicks["users"]), 1e-9)
+            if len(clicks)
+            else 1
         )
         self.examined = coo_matrix(
-            (clicks.users * examined, (clicks["query"], clicks.number)), shape=(queries, documents)
+            (clicks["users"] * examined, (clicks["query"], clicks["number"])), shape=(queries, documents)
         ).tocsr()
         self.total = np.zeros(queries)
-        self.total[clicks["query"]] = clicks.total
+        self.total[clicks["query"]] = clicks["total"]
         self.audience = self.clicks.T.tocsr()
         self.audience_share = csr_matrix(self.audience.multiply(1 / np.maximum(self.total, 1)))
         self.misclick_rate = misclick_rate
 
 
 def _meanings(log: _Log, min_support: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The family of each document; of each query, or -1; and the probability of the query's evidence under noise."""
+    """Families of documents and queries.
+
+    Returns:
+        (documents,) int64 family of each document, (queries,) int64 family of each query or -1, and (queries,) float64
+        probability of the evidence for it under noise.
+    """
     family, home, noise = _families(log), np.full(len(log.total), -1), np.ones(len(log.total))
     for _ in range(ROUNDS if log.clicks.nnz else 0):
         home, noise = _assign(log, family, home, min_support)
@@ -212,10 +230,11 @@ def _meanings(log: _Log, min_support: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _adopt(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) -> np.ndarray:
-    """Documents of families without queries join the family whose queries click them: a page that few people choose.
+    """The families after documents of families without queries have joined the family whose queries click them.
 
-    The family's queries must click it clearly more often than mis-clicks would, and no other audience may be larger. A
-    click counts as its share of the query's clicks, or the mis-clicks of a popular query would outvote everyone.
+    The queries of the family must click the document clearly more often than by mistake, and no other family may click
+    it more. A click counts as its share of the query's clicks; otherwise the mis-clicks of a popular query would
+    decide.
     """
     families = family.max(initial=-1) + 1
     at_home = _indicator(home, families)
@@ -225,19 +244,19 @@ def _adopt(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) ->
     share, users = (shares @ at_home).tocoo(), (log.audience[alone] @ at_home).tocoo()  # of one structure
     everyone = np.asarray(shares.sum(axis=1)).ravel()
     table = pd.DataFrame({"document": alone[share.row], "family": share.col, "share": share.data, "users": users.data})
-    often = table.users / np.maximum(reach[table.family], 1) >= 1.5 * log.misclick_rate
-    large = table.share / everyone[share.row] >= 0.3
-    table = table[often & large & (table.users >= min_support)]
+    often = table["users"] / np.maximum(reach[table["family"]], 1) >= 1.5 * log.misclick_rate
+    large = table["share"] / everyone[share.row] >= 0.3
+    table = table[often & large & (table["users"] >= min_support)]
     table = table.sort_values(["document", "share", "family"], ascending=[True, False, True]).drop_duplicates(
         "document"
     )
     family = family.copy()
-    family[table.document] = table.family
+    family[table["document"]] = table["family"]
     return family
 
 
 def _assign(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each query's family and how likely noise alone would say so; home is the assignment so far."""
+    """Family of each query, or -1, and the probability of the evidence under noise; `home` is the assignment so far."""
     families = family.max(initial=-1) + 1
     in_family = _indicator(family, families)
     witnesses, examined = log.clicks @ in_family, log.examined @ in_family  # of one structure, so their data align
@@ -280,29 +299,30 @@ def _least(groups: np.ndarray, *keys: np.ndarray) -> np.ndarray:
 
 
 def _indicator(groups: np.ndarray, count: int) -> csr_matrix:
-    """(n, count) matrix with a one where a row belongs to a group; -1 is no group."""
+    """(n, count) matrix with a one where row i belongs to group j; -1 is no group."""
     rows = np.flatnonzero(groups >= 0)
     return csr_matrix((np.ones(len(rows)), (rows, groups[rows])), shape=(len(groups), count))
 
 
 def _log_noise(witnesses: csr_matrix, trials: np.ndarray, rate: np.ndarray) -> csr_matrix:
-    """log P(K >= witnesses | trials of the row, rate of the entry), where there are witnesses."""
+    """log P(K >= witnesses | trials of the row, rate of the entry) for the entries of `witnesses`."""
     rows = np.repeat(np.arange(len(trials)), np.diff(witnesses.indptr))
     data = np.log(_noise(witnesses.data, trials[rows], rate))
     return csr_matrix((data, witnesses.indices, witnesses.indptr), shape=witnesses.shape)
 
 
 def _noise(witnesses: np.ndarray, trials: np.ndarray, rate: np.ndarray | float) -> np.ndarray:
-    """P(K >= witnesses | trials, rate), the upper tail of the binomial, continued to fractions; never 0."""
+    """P(K >= witnesses | trials, rate): upper binomial tail, extended to fractions (incomplete beta); never 0."""
     return np.maximum(betainc(witnesses, np.maximum(trials - witnesses, 0) + 1, rate), 1e-300)
 
 
 def _families(log: _Log) -> np.ndarray:
-    """The family of each document: documents are joined when those who want one want the other.
+    """The family of each document: (documents,) int64. Documents clicked for the same queries are of one family.
 
-    From a document one walks to its queries and on to the other documents they clicked. Two documents are joined when
-    more of these steps lead from one to the other than mis-clicks explain, both ways round: a popular page is reached
-    from everywhere but leads nowhere, and what one query clicked by mistake is lost among the steps of the others.
+    A random walk goes from a document to its queries and on to other documents that were clicked for them. Two
+    documents are of one family if more steps lead from one to the other than mis-clicks explain, in both directions:
+    many steps lead to a popular page but few lead from it to any one document, and the mis-clicks of one query are few
+    among the steps of all others.
     """
     documents = log.clicks.shape[1]
     clicks = log.clicks.tocoo()
@@ -321,13 +341,12 @@ def _families(log: _Log) -> np.ndarray:
 
 
 def _co_click(taken: pd.DataFrame, min_jaccard: float) -> pd.DataFrame:
-    """Pairs of queries that clicked one document; n queries of a document make n (n - 1) / 2 pairs, and n is at most
-    the hub cap."""
+    """Pairs of queries with clicks on one document: n (n - 1) / 2 pairs for n queries, at most the hub cap."""
     taken = taken.sort_values(["document", "query"], kind="stable")
-    query, users, sure = taken["query"].to_numpy(), taken.users.to_numpy(), 1 - taken.noise.to_numpy()
-    share = users / taken.total.to_numpy()
+    query, users, sure = taken["query"].to_numpy(), taken["users"].to_numpy(), 1 - taken["noise"].to_numpy()
+    share = users / taken["total"].to_numpy()
     found = [[query[:0], query[:0], users[:0], share[:0]]]
-    for left, right in _pair_blocks(taken.document.to_numpy(), query):
+    for left, right in _pair_blocks(taken["document"].to_numpy(), query):
         a, b, support, common, confidence = _reduce(
             query[left],
             query[right],
@@ -339,30 +358,32 @@ def _co_click(taken: pd.DataFrame, min_jaccard: float) -> pd.DataFrame:
         )
         alike = common / (2 - common) >= min_jaccard
         found.append([a[alike], b[alike], support[alike], confidence[alike]])
-    return _frame(*map(np.concatenate, zip(*found, strict=True)), "co_click")
+    a, b, support, confidence = map(np.concatenate, zip(*found, strict=True))
+    return _frame(a, b, support, confidence, source="co_click")
 
 
 def _untitled(clicks: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of queries that share a page without a title, one of which too few users speak for."""
-    clicks = clicks[clicks.document < 0].sort_values(["document", "query"], kind="stable")
-    query, users, unsure = clicks["query"].to_numpy(), clicks.users.to_numpy(), clicks.home.to_numpy() < 0
-    share = users / (clicks.total.to_numpy() + 1)
+    """Pairs of queries with clicks on one page without a title, if one of them has no family."""
+    clicks = clicks[clicks["document"] < 0].sort_values(["document", "query"], kind="stable")
+    query, users, unsure = clicks["query"].to_numpy(), clicks["users"].to_numpy(), clicks["home"].to_numpy() < 0
+    share = users / (clicks["total"].to_numpy() + 1)
     found = [[query[:0], query[:0], users[:0], share[:0]]]
-    for left, right in _pair_blocks(clicks.document.to_numpy(), query):
+    for left, right in _pair_blocks(clicks["document"].to_numpy(), query):
         some = unsure[left] | unsure[right]
         left, right = left[some], right[some]
         found.append([query[left], query[right], np.minimum(users[left], users[right]), share[left] * share[right]])
-    return _frame(*map(np.concatenate, zip(*found, strict=True)), "co_click")
+    a, b, support, confidence = map(np.concatenate, zip(*found, strict=True))
+    return _frame(a, b, support, confidence, source="co_click")
 
 
 def _pair_blocks(document: np.ndarray, query: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Positions (i, j), i < j, of all pairs of clicks on one document, in blocks of about `BLOCK` pairs.
 
-    The blocks ascend in the query at i, and none of these is in two blocks: neither is a pair that shares several
-    documents.
+    All pairs with one query at i are in one block, so a pair of queries with several common documents is, too. Blocks
+    ascend in the query at i.
 
     Args:
-        document, query: (n,) each, sorted by document, then query.
+        document, query: (n,) int64 each, sorted by document, then query.
     """
     order = np.argsort(query, kind="stable")
     count = np.searchsorted(document, document[order], side="right") - order - 1
@@ -377,12 +398,12 @@ def _pair_blocks(document: np.ndarray, query: np.ndarray) -> Iterator[tuple[np.n
 
 
 def to_tables(counts: Counts, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of `mine` as rows of the positive graph: a_id, b_id, source, support, weight.
+    """Pairs of `mine` as edges of the positive graph: a_id < b_id, source, support, weight.
 
-    The weight is the source's trust (`tables.SOURCES`) times the confidence.
+    The weight is the weight of the source (`tables.SOURCES`) times the confidence.
     """
-    ids = counts.texts.text_id.to_numpy()
-    a, b = ids[pairs.a], ids[pairs.b]
-    weight = pairs.source.map(SOURCES).astype(float) * pairs.confidence
-    edges = {"a_id": np.minimum(a, b), "b_id": np.maximum(a, b), "source": pairs.source, "support": pairs.support}
+    ids = counts.texts["text_id"].to_numpy()
+    a, b = ids[pairs["a"]], ids[pairs["b"]]
+    weight = pairs["source"].map(SOURCES).astype(float) * pairs["confidence"]
+    edges = {"a_id": np.minimum(a, b), "b_id": np.maximum(a, b), "source": pairs["source"], "support": pairs["support"]}
     return pd.DataFrame({**edges, "weight": weight}).sort_values(["a_id", "b_id", "source"], ignore_index=True)

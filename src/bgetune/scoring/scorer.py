@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -187,6 +187,26 @@ class Scorer:
     def calibrate(self, similarities: np.ndarray) -> np.ndarray:
         """(n,) float64 probabilities of cosines that were computed elsewhere, by an index for example."""
         return self._calibrator.predict(similarities)
+
+    def embed(
+        self, texts: str | Sequence[str], *, kind: Literal["query", "document", "symmetric"] = "symmetric"
+    ) -> np.ndarray:
+        """The vectors of texts, in the form of the run's texts and with the model's prompt, for an index of one's own.
+
+        Args:
+            texts: n texts, or a single one.
+            kind: decides on the prompt: ``query`` searches documents, ``document`` is searched, ``symmetric`` texts are
+                compared with their own kind.
+
+        Returns:
+            (n, d) float32, rows of length 1.
+
+        Raises:
+            InputError: if something is no text, or an empty one.
+        """
+        return self._encode(
+            self._normal([texts] if isinstance(texts, str) else texts, "texts"), getattr(self.encoder.prompts, kind)
+        )
 
     def search(self, query: str, k: int = 10, *, rerank: bool = False) -> list[Hit]:
         """The texts of the run's corpus that are nearest to a query.
