@@ -17,7 +17,7 @@ FLOORS = [
     {"models", "metrics", "reports"},
     {"graph"},
     STAGES,
-    {"checks", "new", "serve"},
+    {"checks", "new", "estimate", "opened", "serve"},
     {"pipeline"},
     {"lab"},
 ]

@@ -311,6 +311,53 @@ def test_check_runs_nothing_and_says_what_would_run(repository, ran, capsys):
     assert not (repository / "runs").exists()
 
 
+@pytest.fixture
+def estimated(monkeypatch):
+    """Estimates of 40 seconds a stage; what was learnt of stages."""
+    from bgetune import estimate
+
+    learnt = []
+
+    class Fixed:
+        def __init__(self, profile):
+            pass
+
+        def costs(self, stages, known):
+            return {stage: estimate.costs.Cost(low=40, high=40) for stage in stages}
+
+        def learn(self, guessed, seconds):
+            learnt.append(seconds)
+
+    monkeypatch.setattr(estimate, "Estimate", Fixed)
+    return learnt
+
+
+def test_what_a_run_takes_is_said_before_it_starts(repository, ran, estimated, capsys):
+    assert command(repository, "--until", "02") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "  what it will take on this machine, roughly:"
+    assert [line.split()[0] for line in lines[2:5]] == ["01_positives", "02_backtranslate", "together"]
+    assert lines[5] == "  [1/5] 01_positives      running (never run), about 40 s"
+    assert len(estimated) == 2, "what was measured replaces what was guessed"
+    assert command(repository, "--check", "--until", "01") == 0
+    output = capsys.readouterr().out
+    assert "01_positives  about 40 s" in output
+    assert "together" not in output
+
+
+def test_what_is_up_to_date_is_not_estimated(repository, estimated, capsys):
+    assert command(repository) == 0
+    capsys.readouterr()
+    assert command(repository) == 0
+    assert command(repository, "--check") == 0
+    assert "what it will take" not in capsys.readouterr().out
+
+
+def test_an_estimate_that_fails_stops_nothing(repository, capsys):
+    assert command(repository) == 0, "its model is nowhere"
+    assert "  how long it takes could not be estimated (InputError: " in capsys.readouterr().out
+
+
 def test_after_ctrl_c_it_says_what_is_finished_and_how_to_go_on(repository, capsys, monkeypatch):
     assert command(repository) == 0
     capsys.readouterr()

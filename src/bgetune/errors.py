@@ -10,8 +10,12 @@ class InputError(ValueError):
     """Something the user gave cannot be used.
 
     The message names the file, line, column or parameter and the remedy; `bgetune.pipeline` prints it alone
-    and exits with status 2.
+    and exits with status 2. So does a notebook.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: where in bgetune it was raised helps nobody."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class InternalError(RuntimeError):

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -32,6 +33,10 @@ from bgetune.runs import manifest
 from bgetune.runs.copies import edits
 from bgetune.runs.execute import NotebookError, run_notebook
 from bgetune.runs.folder import owned
+
+if TYPE_CHECKING:
+    from bgetune.estimate import Estimate
+    from bgetune.estimate.costs import Cost
 
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",  # the kernels fork nothing; silences a warning on every run
@@ -68,8 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for warning in check(profiles):
             print(_("warning: {message}").format(message=warning), file=sys.stderr)
         for profile in profiles if options.check else ():
+            locale.use(profile.language)
             can_run = _("{profile}: {file} can run").format(profile=profile.name, file=profile.path)
-            print("\n".join([can_run, *_standing(profile)]))
+            print("\n".join([can_run, *_standing(profile), *Forecast(profile).of(_waiting(profile, course))]))
         return 0 if options.check else run_batch(profiles, course)
     except InputError as error:
         return _say(2, str(error))
@@ -163,6 +169,67 @@ def _standing(profile: Profile) -> list[str]:
     return lines
 
 
+def _waiting(profile: Profile, course: Course) -> list[str]:
+    """The stages that are going to run: from the first that is not up to date, or is forced, to the last wanted."""
+    run_dir, stages = runs.run_folder(profile), manifest.order(profile.rounds)
+    last = stages.index(course.last) + 1 if course.last in stages else len(stages)
+    for number, stage in enumerate(stages):
+        if _is_forced(stage, stages, course) or _reason(stage, profile, run_dir) is not None:
+            return stages[number:last]
+    return []
+
+
+def _is_forced(stage: str, stages: Sequence[str], course: Course) -> bool:
+    return course.force or (course.first is not None and stages.index(stage) >= stages.index(course.first))
+
+
+class Forecast:
+    """What the stages of a run take, as `bgetune.estimate` says it; nothing where that fails: a run never fails by it.
+
+    Args:
+        profile: a checked one.
+    """
+
+    def __init__(self, profile: Profile):
+        self.profile = profile
+        self.costs: dict[str, Cost] = {}
+        self._estimate: Estimate | None = None
+
+    def of(self, stages: Sequence[str]) -> list[str]:
+        """Estimate stages that come one after the other; what to print of it, in lines."""
+        if not stages:
+            return []
+        try:
+            from bgetune.estimate import Estimate, table  # here: a run that is up to date needs none of it
+
+            if self._estimate is None:
+                self._estimate = Estimate(self.profile)
+            self.costs = self._estimate.costs(stages, known=manifest.notebook_of(stages[0]) != "01_positives")
+            return table(self.costs).splitlines()
+        except Exception as error:
+            lines = str(error).splitlines() or [""]
+            words = _("how long it takes could not be estimated ({reason})")
+            return ["  " + words.format(reason=f"{type(error).__name__}: {lines[0]}")]
+
+    def about(self, stage: str) -> list[str]:
+        """The time of a stage in words, if there are any."""
+        if stage not in self.costs:
+            return []
+        from bgetune.estimate import about
+
+        return [about(self.costs[stage])]
+
+    def seconds(self, stage: str) -> float | None:
+        """The time of a stage, None where it is not known."""
+        return self.costs[stage].seconds if stage in self.costs else None
+
+    def learn(self, stage: str, seconds: float, left: Sequence[str]) -> None:
+        """Estimate the stages that are left again, by what one that is done took and made."""
+        if self._estimate is not None and stage in self.costs:
+            self._estimate.learn(self.costs[stage], seconds)
+            self.of(left)
+
+
 def _reason(stage: str, profile: Profile, run_dir: Path) -> str | None:
     """Why a stage must run (again), or None."""
     values, _origins = resolve(manifest.notebook_of(stage), profile)
@@ -214,32 +281,41 @@ def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence
         files.write_atomic(resolved, yaml.safe_dump(profile.values | {"name": profile.name}, allow_unicode=True))
         manifest.set_rounds(run_dir, profile.rounds)
         stages = manifest.order(profile.rounds)
+        forecast = Forecast(profile)
         for number, stage in enumerate(stages, start=1):
-            forced = course.force or (course.first is not None and number > stages.index(course.first))
+            forced = _is_forced(stage, stages, course)
             reason = _("forced") if forced else _reason(stage, profile, run_dir)
             label = f"  [{number}/{len(stages)}] {stage:<{max(map(len, stages))}}"
             if number > 1:
                 require_judgeable(run_dir)
             if reason is None:
                 print(label, _("up to date"), flush=True)
+            elif (other := _take_over(stage, profile, run_dir, others, forced)) is not None:
+                print(label, _("taken over from {run}").format(run=other.name), flush=True)
             else:
-                values, _origins = resolve(manifest.notebook_of(stage), profile)
-                earlier = others if forced else [*others, *manifest.other_runs(run_dir)]
-                other = next((other for other in earlier if manifest.take_over(stage, values, run_dir, other)), None)
-                if other is not None:
-                    print(label, _("taken over from {run}").format(run=other.name), flush=True)
-                else:
-                    print(label, _("running ({reason})").format(reason=reason), flush=True)
-                    begun = time.monotonic()
-                    run_notebook(stage, resolved, run_dir, descriptor, label=label)
-                    took = time.monotonic() - begun
-                    print(label, _("done in {seconds} s").format(seconds=round(took)), flush=True)
+                left = _waiting(profile, course)
+                if not forecast.costs:
+                    print(*forecast.of(left), sep="\n", flush=True)
+                running = [_("running ({reason})").format(reason=reason), *forecast.about(stage)]
+                print(label, ", ".join(running), flush=True)
+                begun = time.monotonic()
+                run_notebook(stage, resolved, run_dir, descriptor, label=label, expected=forecast.seconds(stage))
+                took = time.monotonic() - begun
+                print(label, _("done in {seconds} s").format(seconds=round(took)), flush=True)
+                forecast.learn(stage, took, stages[number : stages.index(left[-1]) + 1] if left else ())
             pages.write_pages(run_dir, profile.name)
             if stage == course.last:
                 break
     took = round(time.monotonic() - started)
     print("  " + _("report: {page}   ({seconds} s)").format(page=run_dir / "index.html", seconds=took), flush=True)
     return run_dir
+
+
+def _take_over(stage: str, profile: Profile, run_dir: Path, others: Sequence[Path], forced: bool) -> Path | None:
+    """The run that a stage was taken over from: one of this call or, unless forced, any other."""
+    values, _origins = resolve(manifest.notebook_of(stage), profile)
+    every = others if forced else [*others, *manifest.other_runs(run_dir)]
+    return next((other for other in every if manifest.take_over(stage, values, run_dir, other)), None)
 
 
 def require_judgeable(run_dir: Path) -> None:

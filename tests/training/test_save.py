@@ -9,10 +9,12 @@ import yaml
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
+from bgetune import locale
 from bgetune.config.sources import GeneralSource
 from bgetune.config.stages import Train
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import NO_PROMPTS, Prompts
+from bgetune.scoring import stores
 from bgetune.training.save import agreement, model_card, save
 
 
@@ -100,6 +102,21 @@ def test_card_says_what_was_done_and_where_the_thresholds_are(result, saved):
     assert 'Scorer.load("runs/shop")' in card
     assert "truncate_dim=64" in card
     assert "请问" in card
+
+
+def test_card_is_in_the_language_in_use_and_takes_thresholds_in_any(result, saved):
+    folder = saved(Prompts("请问"))
+    with locale.using("zh"):
+        card = model_card(folder, "x/y", parameters={}, counts={"groups": 3}, result=result, run_name="shop")
+    assert yaml.safe_load(card.split("---")[1])["base_model"] == "x/y"
+    prose = re.sub(r"```.*?```|`[^`]*`|\|.*|---.*?---", "", card, flags=re.DOTALL)
+    assert not re.search(r"[a-z]+ [a-z]+ [a-z]+", prose), prose
+    assert "FlagModel(" in card
+    assert "## 阈值\n\n校准用的文本对无法保证任何精确率" not in card
+    with locale.using("zh"):
+        assert "校准用的文本对无法保证任何精确率" in stores.complete(card, [])
+    with locale.using("en"):
+        assert "guarantee no precision" in stores.complete(card, []), "the language changed after training"
 
 
 def test_card_escapes_what_the_team_wrote_and_tells_no_places(result, saved, tmp_path):

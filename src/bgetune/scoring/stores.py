@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bgetune.locale import LANGUAGES, N_, _, translator
+
 DIGITS = 6
+HEADS = (N_("cosine"), N_("meaning"), N_("store"), N_("compares"), N_("write"))
+"""Of the columns of a model card's tables."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,11 @@ def bounds(guarantees: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def meaning(guarantee: Mapping[str, Any]) -> str:
     """A precision guarantee in one sentence."""
-    return (
-        f"of the pairs with this cosine or more, at least {guarantee['precision']:.0%} mean the same "
-        f"(with {guarantee['confidence']:.0%} confidence); they are {guarantee['recall']:.0%} of the pairs that do"
+    sentence = _(
+        "of the pairs with this cosine or more, at least {precision:.0%} mean the same (with {confidence:.0%} "
+        "confidence); they are {recall:.0%} of the pairs that do"
     )
+    return sentence.format(**{name: guarantee[name] for name in ("precision", "confidence", "recall")})
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -120,35 +125,42 @@ def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         rows: as `bounds` returns them.
     """
     if not rows:
-        return pd.DataFrame(columns=["store", "compares"])
+        return pd.DataFrame(columns=[N_("store"), N_("compares")])
     names = {"store": [s.name for s in STORES.values()], "compares": [s.formula for s in STORES.values()]}
-    lines = {f"precision {row['precision']:g}": [s.written(row["cosine"]) for s in STORES.values()] for row in rows}
+    head = _("precision {precision:g}")
+    lines = {
+        head.format(precision=row["precision"]): [s.written(row["cosine"]) for s in STORES.values()] for row in rows
+    }
     return pd.DataFrame(names | lines)
 
 
 def section(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown for a model card: the thresholds as numbers, and the line of every store for the first of them."""
     if not rows:
-        return "The calibration pairs guarantee no precision; `scoring.json` says how many more it takes.\n"
+        return _("The calibration pairs guarantee no precision; `scoring.json` says how many more it takes.") + "\n"
     numbers = "\n".join(f"| {row['cosine']:.{DIGITS}f} | {row['meaning']} |" for row in rows)
     first = rows[0]
     lines = "\n".join(
         f"| {store.name} | {store.formula} | `{store.written(first['cosine'])}` |" for store in STORES.values()
     )
-    return f"""Of this model's vectors alone; a threshold of its base, or of another model, means nothing here.
+    cosine, means, store, compares, write = map(_, HEADS)
+    own = _("Of this model's vectors alone; a threshold of its base, or of another model, means nothing here.")
+    there = _("In a vector store, for the precision of {precision:.0%} (the others: `scoring.json`, `stores`):")
+    return f"""{own}
 
-| cosine | meaning |
+| {cosine} | {means} |
 | --- | --- |
 {numbers}
 
-In a vector store, for the precision of {first["precision"]:.0%} (the others: `scoring.json`, `stores`):
+{there.format(precision=first["precision"])}
 
-| store | compares | write |
+| {store} | {compares} | {write} |
 | --- | --- | --- |
 {lines}
 """
 
 
 def complete(card: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """A model card with the numbers in its section Thresholds, before what that says already."""
-    return re.sub(r"(?m)^## Thresholds\n\n", lambda found: f"{found.group()}{section(rows)}\n", card, count=1)
+    """A model card, in any language, with the numbers in its section Thresholds, before what that says already."""
+    titles = "|".join(re.escape(translator(language).gettext("Thresholds")) for language in LANGUAGES)
+    return re.sub(rf"(?m)^## ({titles})\n\n", lambda found: f"{found.group()}{section(rows)}\n", card, count=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bgetune.locale import _
 from bgetune.paths import ROOT
 from bgetune.scoring.scorer import Scorer
 
@@ -20,11 +21,16 @@ USUAL = 0.95
 def example(pairs: pd.DataFrame, texts: pd.DataFrame) -> tuple[str, list[str]]:
     """A query of some pairs, with texts that it was compared with: positives before others, three at most.
 
+    Texts in which personal data are masked are left out where there are others: they read badly in code.
+
     Args:
         pairs: ``query_id, text_id, label``, one row or more.
         texts: ``text_id, text``.
     """
     by_id = texts.set_index("text_id")["text"]
+    masked = by_id.index[by_id.str.contains("<", regex=False)]
+    plain = pairs[~(pairs["query_id"].isin(masked) | pairs["text_id"].isin(masked))]
+    pairs = plain if len(plain) else pairs
     kinds = pairs.groupby("query_id")["label"].nunique()
     own = pairs[pairs["query_id"] == kinds[kinds == kinds.max()].index.min()]
     own = own.sort_values(["label", "text_id"], ascending=[False, True])
@@ -49,10 +55,11 @@ def code(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
     precision = guaranteed_precision(scorer)
     matches = scorer.is_match(query, texts, precision=precision).tolist()
     means = (
-        "no precision is guaranteed here: the threshold with the best F1"
+        _("no precision is guaranteed here: the threshold with the best F1")
         if precision is None
-        else f"of what is True, {precision:.0%} or more is right"
+        else _("of what is True, {precision:.0%} or more is right").format(precision=precision)
     )
+    searched, reranked = _("of the texts of this run"), _("the reranker orders, too")
     scores = np.round(scorer.score(query, texts), 2).tolist()
     lines = [
         "from bgetune.scoring import Scorer",
@@ -63,10 +70,10 @@ def code(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
         "",
         f"print(scorer.score(query, texts).round(2).tolist())  # {scores}",
         f"print(scorer.is_match(query, texts, precision={precision}).tolist())  # {matches}: {means}",
-        "print([hit.text for hit in scorer.search(query, k=3)])  # of the texts of this run",
+        "print([hit.text for hit in scorer.search(query, k=3)])  # " + searched,
     ]
     if scorer.settings["reranker"] is not None:
-        lines.append("print([hit.text for hit in scorer.search(query, k=3, rerank=True)])  # the reranker orders, too")
+        lines.append("print([hit.text for hit in scorer.search(query, k=3, rerank=True)])  # " + reranked)
     return "\n".join(lines)
 
 
@@ -78,9 +85,13 @@ def how_to_use(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
         f"python -m bgetune.scoring --run {shlex.quote(run)}{option} pairs.csv",
         f"python -m bgetune.scoring.monitor --run {shlex.quote(run)} --pairs new.csv",
     ]
+    what = _(
+        "Scores of pairs in a file, and whether their distribution has moved (once a month, or after a change of the "
+        "product):"
+    )
     return f"""{_block("python", code(scorer, query, texts))}
 
-Scores of pairs in a file, and whether their distribution has moved (once a month, or after a change of the product):
+{what}
 
 {_block("bash", chr(10).join(commands))}
 """

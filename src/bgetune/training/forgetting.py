@@ -13,6 +13,7 @@ from bgetune.config.sources import GeneralSource
 from bgetune.data import sources
 from bgetune.data.text import STANDARD, Normalizer
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.training import evaluation
 
 if TYPE_CHECKING:
@@ -166,13 +167,15 @@ def advice(result: pd.DataFrame, *, merge_weight: float, learning_rate: float, e
     """
     measure = next((name for name in ("general_auc", "general_spearman") if name in result.index), None)
     if measure is None:
-        return "*Not measured: the profile names no `general` pairs.*"
+        return _("*Not measured: the profile names no `general` pairs.*")
     before, after = result.loc[measure].iloc[[0, -1]]
-    change = f"`{measure}` went from {before:.3f} to {after:.3f}"
+    change = _("`{measure}` went from {before:.3f} to {after:.3f}").format(measure=measure, before=before, after=after)
     if after >= before - MAX_DECREASE:
-        return f"General text is kept: {change} (a fall of more than {MAX_DECREASE} would be called forgetting)."
-    return (
-        f"**Warning: the model has forgotten general text.** {change}. Where it must also serve texts outside the "
-        f"domain, lower `merge_weight` (now {merge_weight:g}), `learning_rate` ({learning_rate:g}) or "
-        f"`epochs` ({epochs})."
+        kept = _("General text is kept: {change} (a fall of more than {most} would be called forgetting).")
+        return kept.format(change=change, most=MAX_DECREASE)
+    warning = _(
+        "**Warning: the model has forgotten general text.** {change}. Where it must also serve texts outside the "
+        "domain, lower `merge_weight` (now {merge_weight:g}), `learning_rate` ({learning_rate:g}) or "
+        "`epochs` ({epochs})."
     )
+    return warning.format(change=change, merge_weight=merge_weight, learning_rate=learning_rate, epochs=epochs)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bgetune.locale import N_, _
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import NO_PROMPTS, Prompts
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 PRIVATE = ("model", "device", "general", "push_to_hub", "query_instruction", "document_instruction")
-"""Parameters that a model card does not list: they name files and servers, or stand elsewhere in the card."""
+"""Parameters that a model card does not list: they name files and servers, or are elsewhere in the card."""
 
 
 def save(model: SentenceTransformer, folder: str | Path, prompts: Prompts = NO_PROMPTS, dtype: str = "float32") -> None:
@@ -93,7 +94,9 @@ def model_card(
     dtype: str = "float32",
     matryoshka: Sequence[int] = (),
 ) -> str:
-    """The text of the README.md of a saved model. It names no file or server of the team's: it may be published.
+    """The text of the README.md of a saved model, in the language in use.
+
+    It names no file or server of the team's: it may be published.
 
     Args:
         folder: as `save` leaves it; pooling, prompts and maximum length are read from there.
@@ -111,18 +114,36 @@ def model_card(
     run = _escape(f"runs/{run_name}")
     measures = ((name, *(f"{value:.4f}" for value in row)) for name, *row in result.itertuples())
     prompts, pooling = Prompts.of(folder), layout.pooling(folder)
-    pooled = _POOLED.get(pooling or "", "its base model's pooling")
+    pooled = _(_POOLED.get(pooling or "", _OTHER))
     length = json.loads((folder / layout.TRANSFORMER).read_text(encoding="utf-8"))["max_seq_length"]
+    title = _("{base}, fine-tuned by bgetune").format(base=_escape(base))
+    what = _(
+        "A sentence embedding model with {pooling} and vectors of length 1: the dot product of two is their cosine. It "
+        "reads the first {length} tokens of a text."
+    )
+    thresholds = _(
+        "Scores of this model lie elsewhere than those of its base: a threshold that was chosen for the base does not "
+        "hold here. Thresholds with their precision, and the calibration that makes scores probabilities, are in "
+        "`scoring.json`, which the notebook 05_calibrate writes for the weights of this very model: "
+        "`{run}/05_calibrate/scoring.json`. It belongs beside this folder, not into it; "
+        '`bgetune.scoring.Scorer.load("{run}")` reads both.'
+    )
+    trained_on = _table((N_("what"), N_("number")), ((_(name), number) for name, number in counts.items()))
+    sections = [
+        (_("Thresholds"), thresholds.format(run=run)),
+        (_("Training data"), trained_on),
+        (_("Parameters"), _table((N_("parameter"), N_("value")), shown.items())),
+        (_("On held-out pairs (dev)"), _table((N_("measure"), *result.columns), measures)),
+    ]
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
 tags: [sentence-transformers, sentence-similarity, feature-extraction, bgetune]{origin}
 ---
 
-# {_escape(base)}, fine-tuned by bgetune
+# {title}
 
-A sentence embedding model with {pooled} and vectors of length 1: the dot
-product of two is their cosine. It reads the first {length} tokens of a text.{_stored(dtype)}
+{what.format(pooling=pooled, length=length)}{_stored(dtype)}
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -133,48 +154,41 @@ model = SentenceTransformer("path/to/this/folder")
 
 {_other_loaders(pooling, prompts, length)}
 {_prompts(prompts)}{_lengths(matryoshka)}
-## Thresholds
+{chr(10).join(_section(*titled) for titled in sections)}"""
 
-Scores of this model lie elsewhere than those of its base: a threshold that was chosen for the base does not hold here.
-Thresholds with their precision, and the calibration that makes scores probabilities, are in `scoring.json`, which the
-notebook 05_calibrate writes for the weights of this very model: `{run}/05_calibrate/scoring.json`. It belongs beside
-this folder, not into it; `bgetune.scoring.Scorer.load("{run}")` reads both.
 
-## Training data
-
-{_table(("what", "count"), counts.items())}
-
-## Parameters
-
-{_table(("parameter", "value"), shown.items())}
-
-## On held-out pairs (dev)
-
-{_table(("measure", *result.columns), measures)}
-"""
+def _section(title: str, text: str) -> str:
+    return f"## {title}\n\n{text}\n"
 
 
 def _stored(dtype: str) -> str:
     if dtype == "float32":
         return ""
-    return (
-        f"\nIts weights are stored in {dtype}: read them as float32 for the vectors that its thresholds were chosen on."
+    stored = _(
+        "Its weights are stored in {dtype}: read them as float32 for the vectors that its thresholds were chosen on."
     )
+    return f"\n{stored.format(dtype=dtype)}"
 
 
-_POOLED = {"cls": "CLS pooling (the first token's vector)", "mean": "mean pooling (the mean of the tokens' vectors)"}
+_POOLED = {
+    "cls": N_("CLS pooling (the first token's vector)"),
+    "mean": N_("mean pooling (the mean of the tokens' vectors)"),
+}
+
+_OTHER = N_("its base model's pooling")
 
 _FLAG = ("cls", "mean")
 """Poolings of FlagEmbedding's `FlagModel`."""
 
 
 def _calls(prompts: Prompts) -> str:
-    """Python: how texts of each task are encoded by sentence-transformers."""
+    """Python code that encodes the texts of each task with sentence-transformers."""
     if prompts == NO_PROMPTS:
-        return 'vectors = model.encode(["..."])  # queries and documents alike: no prompt'
-    return f"""queries = model.encode(["..."], prompt_name="query")  # that search documents
+        return 'vectors = model.encode(["..."])  # ' + _("queries and documents alike: no prompt")
+    searching, compared = _("that search documents"), _("compared with texts of their own kind")
+    return f"""queries = model.encode(["..."], prompt_name="query")  # {searching}
 documents = model.encode(["..."], prompt_name="document")
-questions = model.encode(["..."]{_named(prompts)})  # compared with texts of their own kind"""
+questions = model.encode(["..."]{_named(prompts)})  # {compared}"""
 
 
 def _named(prompts: Prompts) -> str:
@@ -183,9 +197,12 @@ def _named(prompts: Prompts) -> str:
 
 
 def _other_loaders(pooling: str | None, prompts: Prompts, length: int) -> str:
-    ours = "`bgetune.models.encoder.Encoder(...)` gives the same vectors"
     if pooling not in _FLAG:
-        return f"{ours}. FlagEmbedding's `FlagModel` does not: it knows no such pooling."
+        return _(
+            "`bgetune.models.encoder.Encoder(...)` gives the same vectors. FlagEmbedding's `FlagModel` does not: it "
+            "knows no such pooling."
+        )
+    ours = _("`bgetune.models.encoder.Encoder(...)` gives the same vectors; so does FlagEmbedding, called so:")
     given = {
         "pooling_method": pooling,
         "query_instruction_for_retrieval": prompts.query or None,
@@ -195,7 +212,7 @@ def _other_loaders(pooling: str | None, prompts: Prompts, length: int) -> str:
         "use_fp16": False,
     }
     options = "".join(f"    {name}={_literal(value)},\n" for name, value in given.items() if value is not None)
-    return f"""{ours}; so does FlagEmbedding, called so:
+    return f"""{ours}
 
 ```python
 from FlagEmbedding import FlagModel
@@ -209,7 +226,7 @@ queries, documents = model.encode_queries(["..."]), model.encode_corpus(["..."])
 
 
 def _literal(value: str | int) -> str:
-    """A Python literal that no text of the team's can break out of, in a block of Markdown."""
+    """A Python literal, escaped so that a text cannot end the block of Markdown that it is in."""
     text = repr(value) if isinstance(value, int) else json.dumps(value, ensure_ascii=False)
     return "".join(f"\\u{ord(letter):04x}" if letter in "`<>&" else letter for letter in text)
 
@@ -218,32 +235,30 @@ def _prompts(prompts: Prompts) -> str:
     if prompts == NO_PROMPTS:
         return ""
     rows = [
-        ("a query that searches documents", prompts.query),
-        ("a document that is searched", prompts.document),
-        ("texts of one kind that are compared, both", prompts.symmetric),
+        (_("a query that searches documents"), prompts.query),
+        (_("a document that is searched"), prompts.document),
+        (_("texts of one kind that are compared, both"), prompts.symmetric),
     ]
-    table = _table(("before", "prompt"), [(what, json.dumps(text, ensure_ascii=False)) for what, text in rows])
-    return f"""
-## Prompts
-
-The model was trained with them, and its scores hold with them only.
-
-{table}
-"""
+    table = _table(
+        (N_("put before"), N_("prompt")), [(what, json.dumps(text, ensure_ascii=False)) for what, text in rows]
+    )
+    why = _("The model was trained with these prompts, and its scores are valid only with them.")
+    return "\n" + _section(_("Prompts"), f"{why}\n\n{table}")
 
 
 def _lengths(lengths: Sequence[int]) -> str:
     if not lengths:
         return ""
     shown = ", ".join(map(str, lengths))
-    return f"\nVectors may be cut to these lengths: {shown} (`SentenceTransformer(..., truncate_dim={lengths[0]})`).\n"
+    may = _("Vectors may be cut to these lengths: {lengths} (`SentenceTransformer(..., truncate_dim={first})`).")
+    return f"\n{may.format(lengths=shown, first=lengths[0])}\n"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> str:
-    lines: list[Iterable[Any]] = [head, ["---"] * len(head), *rows]
+    lines: list[Iterable[Any]] = [map(_, head), ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(_escape(str(cell)) for cell in line) + " |" for line in lines)
 
 
 def _escape(text: str) -> str:
-    """Text of the team's in Markdown: neither HTML nor a further column nor a further line."""
+    """Escape a text for a cell of a Markdown table: no HTML, no further column, no further line."""
     return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,202 @@
+"""What each stage computes, how long that takes and how much memory it needs, from counts and measured speeds.
+
+The shares below (how many candidates reach the reranker, say) are those of the runs that README.md describes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bgetune.config.base import Section
+from bgetune.estimate.counts import Counts
+from bgetune.estimate.speed import Job, Speed
+from bgetune.training.groups import default_epochs
+
+SMALL = 20 << 20
+"""Bytes of weights below which a model is not timed: its speed hardly matters, and loading it takes longer."""
+ASSUMED = {"encoder": 0.0002, "training": 0.001, "reranker": 0.0005, "translator": 0.004}
+"""Seconds of a text, or pair, for such models, at a `pace` of 1."""
+
+START = 5.0
+"""Seconds that the kernel of a notebook takes until its libraries are there, its figures and tables, at a pace of 1."""
+TEXT = 0.0008
+"""Seconds of the tables' work on a text."""
+RESAMPLE = 0.02
+"""Seconds of a bootstrap resample of 05."""
+
+PROPOSED = (0.05, 0.6)
+"""Pairs of a text that recall proposes to the reranker: few where scores are spread, many where they bunch."""
+GATE = 0.5
+"""Share of the paraphrases that the reranker reads."""
+MINED = (5.0, 9.0)
+"""Pairs of a query that the reranker reads in 03."""
+FORCED = 0.1
+"""Time of scoring a translation, as a share of making it."""
+
+LIBRARIES = 0.9 * 2**30
+"""Bytes that a notebook holds without models and data."""
+
+
+@dataclass
+class Cost:
+    """Of a stage.
+
+    Attributes:
+        low, high: seconds.
+        memory: bytes.
+        texts, pairs, translations, steps: what is computed: texts encoded, pairs that the reranker reads, texts
+            translated there and back, training steps.
+        parts: what most of the time goes to -> seconds: reranker, translation, training, encoding.
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    memory: float = LIBRARIES
+    texts: float = 0.0
+    pairs: tuple[float, float] = (0.0, 0.0)
+    translations: float = 0.0
+    steps: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def add(self, part: str, low: float, high: float | None = None) -> None:
+        high = low if high is None else high
+        self.low, self.high = self.low + low, self.high + high
+        self.parts[part] = self.parts.get(part, 0.0) + (low + high) / 2
+
+    @property
+    def seconds(self) -> float:
+        """What a single number would be."""
+        return (self.low * self.high) ** 0.5
+
+
+def pace() -> float:
+    """How many times slower than the machine on which the constants were measured, by a small computation."""
+    numbers = np.random.default_rng(0).random((384, 384), dtype=np.float32)
+    numbers @ numbers
+    begun = time.perf_counter()
+    for _ in range(40):
+        numbers @ numbers
+    return max((time.perf_counter() - begun) / REFERENCE, 0.2)
+
+
+REFERENCE = 0.06
+"""Seconds that it takes there."""
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Seconds of a text or pair by role; NaN: the profile has no such model."""
+
+    by_job: Mapping[Job, Speed]
+    pace: float
+
+    def of(self, role: str) -> float:
+        """The mean of the models of a role: with two translators, of the way there and of the way back."""
+        found = [speed.seconds for job, speed in self.by_job.items() if job.role == role]
+        return sum(found) / len(found) if found else ASSUMED[role] * self.pace
+
+    def encoder(self) -> Speed:
+        """What was measured of the encoder in training, which tells of its size, too."""
+        return next((s for job, s in self.by_job.items() if job.role == "training"), Speed(0.0))
+
+    def weights(self, role: str) -> float:
+        """Bytes of the largest model of a role."""
+        return max((speed.weights for job, speed in self.by_job.items() if job.role == role), default=0)
+
+
+def cost(stage: str, values: Mapping[str, Section], counts: Counts, speeds: Speeds) -> Cost:
+    """What a stage takes.
+
+    Args:
+        stage: the name of a notebook.
+        values: the parameters of all of them.
+        counts: of the run.
+    """
+    found = Cost()
+    found.add("tables", (START + TEXT * counts.texts) * speeds.pace)
+    found.memory += counts.texts * 4 * 768 * 3
+    {
+        "01_positives": _positives,
+        "02_backtranslate": _backtranslate,
+        "03_hard_negatives": _hard_negatives,
+        "04_train": _train,
+        "05_calibrate": _calibrate,
+    }[stage](found, values[stage], counts, speeds)
+    return found
+
+
+def _encode(found: Cost, texts: float, speeds: Speeds) -> None:
+    found.texts += texts
+    found.memory += speeds.weights("encoder")
+    found.add("encoding", texts * speeds.of("encoder"))
+
+
+def _rerank(found: Cost, low: float, high: float, speeds: Speeds) -> None:
+    found.pairs = (found.pairs[0] + low, found.pairs[1] + high)
+    found.memory += speeds.weights("reranker")
+    found.add("reranker", low * speeds.of("reranker"), high * speeds.of("reranker"))
+
+
+def _positives(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> None:
+    if options.reranker is None:
+        return
+    _encode(found, counts.texts, speeds)
+    least, most = ((counts.asked or 0) + share * counts.texts for share in PROPOSED)
+    # both directions of each
+    low, high = (2 * min(pairs, options.recall_max_pairs) for pairs in (least, most))
+    _rerank(found, low, high, speeds)
+
+
+def _backtranslate(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> None:
+    local = [pivot for pivot in options.pivots if pivot.service is None]
+    if not options.enabled or not local:
+        return
+    found.translations = min(options.max_texts or counts.queries, counts.queries)
+    made = found.translations * options.candidates * len(local)
+    one = speeds.of("translator")
+    found.add("translation", len(local) * found.translations * 2 * one + 2 * made * FORCED * one)
+    found.memory += speeds.weights("translator")
+    _encode(found, 0.6 * made, speeds)
+    if options.reranker is not None:
+        _rerank(found, GATE * made / 2, GATE * made, speeds)
+
+
+def _hard_negatives(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> None:
+    # with a reranker, 01 has encoded and kept the vectors
+    _encode(found, counts.texts if options.reranker is None else 0.0, speeds)
+    found.add("tables", counts.queries * options.rank_max * 4e-5 * speeds.pace)
+    if options.reranker is not None and (options.veto_score is not None or options.promote_score is not None):
+        scale = (5 + options.num_negatives) / 10
+        _rerank(found, MINED[0] * scale * counts.queries, MINED[1] * scale * counts.queries, speeds)
+
+
+def _train(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> None:
+    epochs = options.epochs or default_epochs(int(counts.queries), evaluates=True)
+    positives = options.positives or max(1.0, min(counts.positives, 10) / epochs)
+    texts = options.batch_size * (1 + positives + options.negatives)
+    steps = -(-counts.queries // options.batch_size) * epochs
+    graded = 0.0 if options.graded_loss == "none" else -(-counts.graded // options.batch_size) * epochs
+    found.steps = steps + graded
+    one, model = speeds.of("training"), speeds.encoder()
+    slower = 4 / 3 if options.gradient_checkpointing else 1.0
+    found.add("training", slower * one * (steps * texts + graded * 2 * options.batch_size))
+    found.add("training", found.steps * model.parameters * 0.004)  # AdamW
+    looks = min(10, steps) if options.eval_steps is None else steps / options.eval_steps
+    dev = counts.heldout / 2
+    found.add("evaluation", (looks + 6) * dev * one / 3)
+    found.texts = texts
+    at_once = min(options.mini_batch_size or texts, texts)
+    layers = model.parameters**0.5  # activations of a token grow with width and depth
+    found.memory += 16e6 * model.parameters + at_once * (model.tokens or options.max_length) * layers * 40_000
+
+
+def _calibrate(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> None:
+    _encode(found, 2 * counts.heldout + counts.texts, speeds)
+    found.add("tables", options.resamples * RESAMPLE * speeds.pace)
+    if options.reranker is not None:
+        pairs = 2 * min(options.search_queries, counts.heldout / 2) * options.top_k
+        _rerank(found, 0.7 * pairs, pairs, speeds)
