@@ -28,6 +28,9 @@ WIDE = 7
 LINE = 84
 """Characters that the words of a row may take side by side; a word that needs more than its column's part is broken."""
 
+SHORT = 12
+"""Characters of a word that is never broken."""
+
 _WORD = re.compile(r"[^\s\u2e80-\uffff]+")
 """What a browser does not break by itself: it does between Chinese characters."""
 
@@ -226,7 +229,7 @@ def _html(
 
 def _has_long_word(text: str, columns: int) -> bool:
     """Whether a word is to be broken, for a table not to be wider than the page."""
-    return any(len(word) > LINE // columns for word in _WORD.findall(text))
+    return any(len(word) > max(LINE // columns, SHORT) for word in _WORD.findall(text))
 
 
 def html_attribute(text: str) -> str:
