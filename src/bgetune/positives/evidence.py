@@ -263,9 +263,9 @@ def _assign(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) -
     """Family of each query, or -1, and the probability of the evidence under noise; `home` is the assignment so far."""
     families = family.max(initial=-1) + 1
     in_family = _indicator(family, families)
-    witnesses, examined = log.clicks @ in_family, log.examined @ in_family  # of one structure, so their data align
-    rate = np.minimum(log.misclick_rate * examined.data / witnesses.data, 0.5)
-    doubt = _log_noise(witnesses, log.total, rate)
+    successes, examined = log.clicks @ in_family, log.examined @ in_family  # of one structure, so their data align
+    rate = np.minimum(log.misclick_rate * examined.data / successes.data, 0.5)
+    doubt = _log_noise(successes, log.total, rate)
     if (home >= 0).any():
         at_home = _indicator(home, families)
         for rewrites in log.rewrites:
@@ -273,13 +273,13 @@ def _assign(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) -
             trials = np.asarray(users.sum(axis=1)).ravel()
             popularity = np.asarray(users.sum(axis=0)).ravel() / max(trials.sum(), 1)
             rate = np.maximum(log.misclick_rate, SUBJECT_CHANGE * popularity)[users.indices]
-            witnesses, doubt = witnesses + users, doubt + _log_noise(users, trials, rate)
+            successes, doubt = successes + users, doubt + _log_noise(users, trials, rate)
     found = doubt.tocoo()
     clear = found.data <= np.log(SIGNIFICANCE)
     if not clear.any():
         return np.full(len(home), -1), np.ones(len(home))
     query, to, log_noise = found.row[clear], found.col[clear], found.data[clear]
-    users = np.asarray(witnesses.tocsr()[query, to]).ravel()
+    users = np.asarray(successes.tocsr()[query, to]).ravel()
     query, to, log_noise, users = (values[users >= min_support] for values in (query, to, log_noise, users))
     best = _least(query, log_noise, -users, to)
     home, noise = np.full(len(home), -1), np.ones(len(home))
@@ -308,16 +308,16 @@ def _indicator(groups: np.ndarray, count: int) -> csr_matrix:
     return csr_matrix((np.ones(len(rows)), (rows, groups[rows])), shape=(len(groups), count))
 
 
-def _log_noise(witnesses: csr_matrix, trials: np.ndarray, rate: np.ndarray) -> csr_matrix:
-    """log P(K >= witnesses | trials of the row, rate of the entry) for the entries of `witnesses`."""
-    rows = np.repeat(np.arange(len(trials)), np.diff(witnesses.indptr))
-    data = np.log(_noise(witnesses.data, trials[rows], rate))
-    return csr_matrix((data, witnesses.indices, witnesses.indptr), shape=witnesses.shape)
+def _log_noise(successes: csr_matrix, trials: np.ndarray, rate: np.ndarray) -> csr_matrix:
+    """log P(K >= successes | trials of the row, rate of the entry) for the entries of `successes`."""
+    rows = np.repeat(np.arange(len(trials)), np.diff(successes.indptr))
+    data = np.log(_noise(successes.data, trials[rows], rate))
+    return csr_matrix((data, successes.indices, successes.indptr), shape=successes.shape)
 
 
-def _noise(witnesses: np.ndarray, trials: np.ndarray, rate: np.ndarray | float) -> np.ndarray:
-    """P(K >= witnesses | trials, rate): upper binomial tail, extended to fractions (incomplete beta); never 0."""
-    return np.maximum(betainc(witnesses, np.maximum(trials - witnesses, 0) + 1, rate), 1e-300)
+def _noise(successes: np.ndarray, trials: np.ndarray, rate: np.ndarray | float) -> np.ndarray:
+    """P(K >= successes | trials, rate): upper binomial tail, extended to fractions (incomplete beta); never 0."""
+    return np.maximum(betainc(successes, np.maximum(trials - successes, 0) + 1, rate), 1e-300)
 
 
 def _families(log: _Log) -> np.ndarray:
