@@ -30,7 +30,7 @@ TAGS = {
     *("table", "caption", "thead", "tbody", "tr", "th", "td", "style"),
     *("strong", "span", "details", "summary", "p", "b", "br", "img", "div", "em", "code", "pre", "hr"),
 }
-ATTRIBUTES = {"class", "style", "scope", "data-label", "alt", "src", "width"}
+ATTRIBUTES = {"class", "style", "scope", "colspan", "data-label", "alt", "src", "width"}
 
 
 class Markup(html.parser.HTMLParser):
