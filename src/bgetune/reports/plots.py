@@ -135,7 +135,7 @@ def similarity_against_change(
     """Every paraphrase by how much its surface changed and how similar it is, coloured by its fate.
 
     Args:
-        paraphrases: `change`, `similarity` and `reason`, see `augment.gate.judge`.
+        paraphrases: `change`, `similarity` and `reason`, see `augment.gate.check`.
         band: kept region on the similarity axis, None for no bound.
         least: smallest change that is kept, None for no bound.
     """
