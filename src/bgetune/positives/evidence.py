@@ -30,6 +30,10 @@ EACH_WAY = 0.05
 SUBJECT_CHANGE = 0.5
 """Maximum share of rewrites that are about another subject than the query."""
 
+WALK = 300
+"""Documents of a query that a walk may go on to, those with the most users: n of them make n^2 steps, and a query that
+was answered by thousands of pages says of none that it belongs to another."""
+
 BLOCK = 200_000
 """Number of pairs of queries made at a time: the memory of larger arrays costs more time than the work in them."""
 
@@ -326,18 +330,28 @@ def _families(log: _Log) -> np.ndarray:
     """
     documents = log.clicks.shape[1]
     clicks = log.clicks.tocoo()
-    again = np.where(log.total[clicks.row] > 1, clicks.data, 0.0)
-    steps = again / np.maximum(log.total[clicks.row] - 1, 1)
-    place = (clicks.row, clicks.col)
+    most = _first_of_each(clicks.row, -clicks.data, clicks.col, count=WALK)
+    row, column, users = clicks.row[most], clicks.col[most], clicks.data[most]
+    again = np.where(log.total[row] > 1, users, 0.0)
+    steps = again / np.maximum(log.total[row] - 1, 1)
+    place = (row, column)
     visits = coo_matrix((again, place), clicks.shape).tocsr()
     walk = (visits.T @ coo_matrix((steps, place), clicks.shape).tocsr()).tocoo()
-    others = np.bincount(clicks.col, again, minlength=documents)
+    others = np.bincount(column, again, minlength=documents)
     leads = (walk.row != walk.col) & (walk.data > 0)
     row, column, users = walk.row[leads], walk.col[leads], walk.data[leads]
     clear = _noise(users, others[row], log.misclick_rate) <= EACH_WAY
     joined = coo_matrix((clear.astype(float), (row, column)), shape=(documents, documents)).tocsr()
     joined = joined.multiply(joined.T)
     return connected_components(joined, directed=False)[1].astype(np.int64)
+
+
+def _first_of_each(groups: np.ndarray, *keys: np.ndarray, count: int) -> np.ndarray:
+    """Positions of the first `count` entries of each group by the keys, in the order of the entries."""
+    order = np.lexsort((*keys[::-1], groups))
+    start = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    place = np.arange(len(order)) - np.repeat(start, np.diff(start, append=len(order)))
+    return np.sort(order[place < count])
 
 
 def _co_click(taken: pd.DataFrame, min_jaccard: float) -> pd.DataFrame:
