@@ -18,12 +18,8 @@ from bgetune.paths import ROOT, cache_root
 pytestmark = pytest.mark.slow
 
 TOKEN = "explored"
-PROFILE = """\
-base: params/demo.yaml
-02_backtranslate: {max_texts: 20}
-04_train: {epochs: 1}
-05_calibrate: {resamples: 100}
-"""
+SMALLER = {"demo://standard/": "demo://small/", "name: demo": "name: tried", "max_texts: 200": "max_texts: 20"}
+"""What the profile of the demo is changed to."""
 RUN_ALL = """
 (async () => {
     const app = window.jupyterapp;
@@ -49,8 +45,10 @@ def clone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab") / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     text = (folder / "params/demo.yaml").read_text("utf-8")
-    (folder.parent / "demo_small.yaml").write_text(text.replace("demo://standard/", "demo://small/"), "utf-8")
-    (folder.parent / "tried.yaml").write_text(PROFILE.replace("params/demo.yaml", "demo_small.yaml"), "utf-8")
+    for one, other in SMALLER.items():
+        assert one in text
+        text = text.replace(one, other)
+    (folder.parent / "tried.yaml").write_text(text, "utf-8")
     environment = os.environ | {"PYTHONPATH": str(folder / "src"), "BGETUNE_CACHE": str(cache_root())}
     run = [sys.executable, "-m", "bgetune.pipeline", str(folder.parent / "tried.yaml")]
     subprocess.run(run, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
