@@ -92,7 +92,8 @@ def test_print_repeats_the_heads_of_tables_and_cuts_no_row(browser, pages):
     browser.send("Emulation.setEmulatedMedia", media="print")
     style = "getComputedStyle(document.querySelector('{}')).{}"
     assert browser.evaluate(style.format("table.data thead", "display")) == "table-header-group"
-    assert browser.evaluate(style.format("table.data tbody tr", "breakInside")) == "avoid"
+    for part in ("table.data", "table.data tbody tr"):
+        assert browser.evaluate(style.format(part, "breakInside")) == "avoid"
     assert browser.evaluate(style.format("header", "display")) == "none"
     printed = browser.send("Page.printToPDF", preferCSSPageSize=True)
     browser.send("Emulation.setEmulatedMedia", media="")

@@ -92,3 +92,11 @@ def test_the_example_has_a_text_of_either_label(world, pairs):
 
 def test_runs_of_the_repository_are_named_as_load_takes_them():
     assert usage.run_path(usage.ROOT / "runs" / "shop") == "runs/shop"
+
+
+def test_the_example_has_no_masked_text_where_there_are_others():
+    texts = pd.DataFrame({"text_id": ["0", "1", "2", "3"], "text": ["a <电话>", "b", "c", "d <邮箱>"]})
+    rows = [("0", "1", 1), ("0", "2", 0), ("1", "2", 1), ("1", "3", 0)]
+    pairs = pd.DataFrame(rows, columns=["query_id", "text_id", "label"])
+    assert usage.example(pairs, texts) == ("b", ["c"])
+    assert usage.example(pairs.head(1), texts) == ("a <电话>", ["b"])

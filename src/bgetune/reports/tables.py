@@ -28,6 +28,9 @@ WIDE = 7
 LINE = 84
 """Characters that the words of a row may take side by side; a word that needs more than its column's part is broken."""
 
+SHORT = 12
+"""Characters of a word that is never broken."""
+
 _WORD = re.compile(r"[^\s\u2e80-\uffff]+")
 """What a browser does not break by itself: it does between Chinese characters."""
 
@@ -114,7 +117,7 @@ def table(
         place = list(frame.columns).index(name)
         columns[place] = [replace(cell, look=look) for cell, look in zip(columns[place], classes, strict=True)]
     for place, name in enumerate(frame.columns):
-        if place < heads or name in SPOKEN:
+        if (place < heads and name != "source") or name in SPOKEN:  # a source is called as in the artifacts
             columns[place] = [replace(cell, text=said(cell.text)) for cell in columns[place]]
     header = [said(clean(str(name))) for name in frame.columns]
     lines = list(zip(*columns, strict=True))
@@ -226,7 +229,7 @@ def _html(
 
 def _has_long_word(text: str, columns: int) -> bool:
     """Whether a word is to be broken, for a table not to be wider than the page."""
-    return any(len(word) > LINE // columns for word in _WORD.findall(text))
+    return any(len(word) > max(LINE // columns, SHORT) for word in _WORD.findall(text))
 
 
 def html_attribute(text: str) -> str:
