@@ -83,16 +83,17 @@ for name, option in OPTIONS.items():
 # Installs into the environment of $python: with uv where it is at hand, which is faster, else with pip; both take what
 # requirements.lock says, from where pip takes it. Their own progress shows where a terminal watches.
 install() {
-    local quiet=() settings=()
+    local quiet=() settings=() line
     if command -v uv >/dev/null; then
         [[ -t 2 ]] || quiet=(--no-progress)
-        mapfile -t settings < <(pip_settings)
-        uv pip install --python "$python" --index-strategy unsafe-best-match "${settings[@]}" "${quiet[@]}" "$@" && return
+        while IFS= read -r line; do settings+=("$line"); done < <(pip_settings)
+        uv pip install --python "$python" --index-strategy unsafe-best-match ${settings[@]+"${settings[@]}"} ${quiet[@]+"${quiet[@]}"} \
+            "$@" && return
         say "uv could not install this; pip tries" "uv 安装失败,改用 pip"
     fi
     quiet=()
     [[ -t 2 ]] || quiet=(--progress-bar off --quiet)
-    "$python" -m pip install --disable-pip-version-check "${quiet[@]}" "$@"
+    "$python" -m pip install --disable-pip-version-check ${quiet[@]+"${quiet[@]}"} "$@"
 }
 
 # Sets $python to an environment's Python that holds everything, making or completing .venv when needed.

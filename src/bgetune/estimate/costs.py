@@ -118,7 +118,8 @@ def cost(stage: str, values: Mapping[str, Embeds], counts: Counts, speeds: Speed
         counts: of the run.
     """
     found = Cost()
-    found.add("tables", (START + TEXT * counts.texts) * speeds.pace)
+    idle = stage == "02_backtranslate" and not (values[stage].enabled and values[stage].pivots)
+    found.add("tables", (START + (0.1 if idle else 1.0) * TEXT * counts.texts) * speeds.pace)
     found.memory += counts.texts * 4 * 768 * 3
     match values[stage]:
         case Positives() as options:
@@ -173,7 +174,7 @@ def _backtranslate(found: Cost, options: Backtranslate, counts: Counts, speeds: 
 def _hard_negatives(found: Cost, options: HardNegatives, counts: Counts, speeds: Speeds) -> None:
     # with a reranker, 01 has encoded and kept the vectors
     _encode(found, counts.texts if options.reranker is None else 0.0, speeds)
-    found.add("tables", counts.queries * options.rank_max * 4e-5 * speeds.pace)
+    found.add("tables", counts.queries * options.rank_max * 2.5e-5 * speeds.pace)
     if options.reranker is not None and (options.veto_score is not None or options.promote_score is not None):
         scale = (5 + options.num_negatives) / 10
         _rerank(found, MINED[0] * scale * counts.queries, MINED[1] * scale * counts.queries, speeds)
