@@ -361,7 +361,7 @@ def _keys(part: Part, found: Findings) -> None:
 def _packages(part: Part, found: Findings) -> None:
     """What a parameter needs beyond the core package is there: an extra, or a token."""
     from bgetune.models import export
-    from bgetune.training import events, hub
+    from bgetune.training import events, upload
 
     options, place = part.values, part.profile.place
     if isinstance(options, HardNegatives) and options.precision == "int8":
@@ -377,7 +377,7 @@ def _packages(part: Part, found: Findings) -> None:
             events.require()
     if options.push_to_hub is not None:
         with found.catch(place("04_train.push_to_hub")):
-            hub.require_token()
+            upload.require_token()
     for parameter, package in (("backend", "FlagEmbedding"), ("lora_rank", "peft")):
         wanted = options.backend == "flagembedding" if parameter == "backend" else options.lora_rank is not None
         if wanted and find_spec(package) is None:

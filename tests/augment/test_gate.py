@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bgetune.augment.gate import RULES, collect, dropped_rows, judge, yield_by_rule
+from bgetune.augment.gate import RULES, check, collect, dropped_rows, yield_by_rule
 from bgetune.config.augmentation import Gate
 from bgetune.data import tables
 from bgetune.data.text import Normalizer, text_id
@@ -71,7 +71,7 @@ def made(*rows, asks=False, fluency=1.0, agreement=1.0):
 
 
 def reasons(candidates, gate, **models):
-    return judge(candidates, *world(), gate, progress=False, **models)["reason"].tolist()
+    return check(candidates, *world(), gate, progress=False, **models)["reason"].tolist()
 
 
 RULE_CASES = [
@@ -120,7 +120,7 @@ def test_nearer_to_another_cluster():
 
 def test_a_margin_asks_for_more():
     candidates = made((PAY[0], "付款的口令"))
-    measured = judge(candidates, *world(), OPEN, encoder=TwoAxes(), progress=False).iloc[0]
+    measured = check(candidates, *world(), OPEN, encoder=TwoAxes(), progress=False).iloc[0]
     margin = float(measured["own_similarity"] - measured["other_similarity"])
     assert measured["own_similarity"] == pytest.approx(1.0)
     below, above = (OPEN.model_copy(update={"own_cluster_margin": margin + d}) for d in (-0.01, 0.01))
@@ -144,7 +144,7 @@ def test_texts_that_stand_alone_are_no_other_cluster():
     texts, clusters = world()
     alone = clusters[clusters["text_id"].isin([text_id(t) for t in [*PAY, LOGIN[0]]])]
     gate = OPEN.model_copy(update={"own_cluster_margin": 0.0})
-    found = judge(made((PAY[0], "登录的口令")), texts, alone, gate, encoder=TwoAxes(), progress=False)
+    found = check(made((PAY[0], "登录的口令")), texts, alone, gate, encoder=TwoAxes(), progress=False)
     assert found["reason"].tolist() == [""]
 
 
@@ -152,7 +152,7 @@ def test_the_reranker_is_asked_only_about_survivors():
     reranker = Listed({(PAY[0], "怎么修改登录密码啊啊"): 0.1})
     gate = OPEN.model_copy(update={"min_reranker": 0.5, "numbers": True})
     candidates = made((PAY[0], "怎么修改登录密码啊啊"), (PAY[0], "支付口令如何去更改"), (PAY[0], "3天改支付密码"))
-    table = judge(candidates, *world(), gate, reranker=reranker, progress=False)
+    table = check(candidates, *world(), gate, reranker=reranker, progress=False)
     assert table["reason"].tolist() == ["reranker", "", "numbers"]
     assert reranker.asked == [(PAY[0], "怎么修改登录密码啊啊"), (PAY[0], "支付口令如何去更改")]
     assert table["reranker"].isna().tolist() == [False, False, True]
@@ -185,13 +185,13 @@ def test_a_query_for_a_document_may_leave_out_but_not_invent():
     ]
     assert reasons(made(*rows, asks=True), gate) == ["", "numbers", "latin", "terms"]
     reranker = Listed({})
-    judge(made(rows[0], asks=True), *world(), gate.model_copy(update={"min_reranker": 0.5}), reranker=reranker)
+    check(made(rows[0], asks=True), *world(), gate.model_copy(update={"min_reranker": 0.5}), reranker=reranker)
     assert reranker.asked == [(rows[0][1], document)]
 
 
 def test_yields_add_up():
     candidates = made(*((PAY[0], text) for _, _, text in RULE_CASES), (PAY[0], ""), (PAY[0], "支付口令如何去更改"))
-    table = judge(candidates, *world(), Gate(), progress=False)
+    table = check(candidates, *world(), Gate(), progress=False)
     yields = yield_by_rule(table)
     assert list(yields.index) == list(RULES)
     assert yields["left"].iloc[-1] == (table["reason"] == "").sum()
@@ -203,7 +203,7 @@ def test_yields_add_up():
 
 
 def test_nothing_in_nothing_out():
-    table = judge(made(), *world(), Gate(), encoder=TwoAxes(), reranker=Listed({}), progress=False)
+    table = check(made(), *world(), Gate(), encoder=TwoAxes(), reranker=Listed({}), progress=False)
     assert tables.check("paraphrases", table).empty
     assert yield_by_rule(table)["dropped"].sum() == 0
     tables.check("dropped", dropped_rows(table, world()[0], {}))
@@ -235,4 +235,4 @@ def test_candidates_are_normalised_and_united():
     assert table["agreement"].tolist()[:2] == [0.7, 0.5]
     assert table["asks"].tolist() == [False, False, True]
     assert table["source"].tolist() == ["back_translation", "back_translation", "generated"]
-    tables.check("paraphrases", judge(table, *world(), Gate(), progress=False))
+    tables.check("paraphrases", check(table, *world(), Gate(), progress=False))

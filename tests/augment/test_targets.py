@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from bgetune.augment.targets import documents_to_ask_about, texts_to_paraphrase
+from bgetune.augment.targets import documents_without_query, texts_to_paraphrase
 from bgetune.data import tables
 from bgetune.data.text import text_id
 from bgetune.graph.extend import extend
@@ -60,7 +60,7 @@ def test_the_choice_does_not_depend_on_order_or_limit():
 
 def test_documents_without_a_query():
     texts, clusters = table_of(ROWS)
-    assert sorted(documents_to_ask_about(texts, clusters, None, 1)["text"]) == ["没有人问的文档", "游离文档"]
+    assert sorted(documents_without_query(texts, clusters, None, 1)["text"]) == ["没有人问的文档", "游离文档"]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from bgetune import paths
 from bgetune.augment import targets
 from bgetune.augment.backtranslate import Translator, back_translate
 from bgetune.augment.decoding import Decoding
-from bgetune.augment.gate import collect, judge
+from bgetune.augment.gate import check, collect
 from bgetune.config.augmentation import Gate, Pivot
 from bgetune.data.text import STANDARD
 from bgetune.metrics.truth import read_truth
@@ -96,10 +96,10 @@ def quality(origins, texts, clusters, pivots, decoding, models, truth, cache) ->
     first = time.perf_counter() - started
     encoder = Encoder(models["encoder"], max_length=32)
     reranker = Reranker(models["reranker"], max_length=32)
-    table = judge(
+    table = check(
         collect(origins, translations), texts, clusters, Gate(), encoder=encoder, reranker=reranker, progress=False
     )
-    # a text that was there before is no paraphrase to judge, kept or not
+    # a text that was there before is no paraphrase to check, kept or not
     new = table[(table["text"] != "") & (table["reason"] != "known")]
     found = shares(keeps_meaning(new["origin_id"], new["text"], truth), new["reason"] == "")
     kept = table[table["reason"] == ""]

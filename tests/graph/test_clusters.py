@@ -47,9 +47,11 @@ def clustered(edges, **options):
 @given(edges=edge_lists, limit=st.integers(2, 25))
 def test_clusters_are_disjoint_cover_all_texts_and_respect_the_limit(edges, limit):
     clusters = clustered(edges, max_cluster_size=limit)
-    assert list(clusters.text_id) == sorted(texts)
-    assert clusters.cluster_id.value_counts().max() <= limit
-    assert (clusters.groupby("cluster_id").text_id.min() == clusters.groupby("cluster_id").cluster_id.first()).all()
+    assert list(clusters["text_id"]) == sorted(texts)
+    assert clusters["cluster_id"].value_counts().max() <= limit
+    assert (
+        clusters.groupby("cluster_id")["text_id"].min() == clusters.groupby("cluster_id")["cluster_id"].first()
+    ).all()
 
 
 @few
@@ -61,7 +63,7 @@ def test_texts_of_a_cluster_are_connected_by_its_edges_and_small_components_stay
     again = clustered(inside, max_cluster_size=25)
     columns = ["text_id", "cluster_id"]
     assert again[columns].equals(clusters[columns])
-    small = whole.groupby("cluster_id").text_id.transform("size") <= limit
+    small = whole.groupby("cluster_id")["text_id"].transform("size") <= limit
     assert clusters.loc[small, columns].equals(whole.loc[small, columns])
 
 
@@ -69,7 +71,7 @@ def test_texts_of_a_cluster_are_connected_by_its_edges_and_small_components_stay
 @given(edges=edge_lists, pairs=st.lists(st.tuples(st.integers(0, 24), st.integers(0, 24)), max_size=10))
 def test_texts_known_to_be_different_share_no_cluster(edges, pairs):
     different = [(text_id(a), text_id(b)) for a, b in pairs if a != b]
-    home = clustered(edges, different=different).set_index("text_id").cluster_id
+    home = clustered(edges, different=different).set_index("text_id")["cluster_id"]
     assert all(home[a] != home[b] for a, b in different)
 
 
@@ -86,7 +88,7 @@ def test_an_oversize_component_is_cut_where_two_groups_are_glued():
     """Two groups of five, each tightly joined, and one strong edge between them that closes no triangle."""
     groups = [(a, b, "co_click", 0.6) for start in (0, 5) for a in range(start, start + 5) for b in range(start, a)]
     clusters = clustered(edge_table([*groups, (0, 5, "given", 0.7)]), max_cluster_size=9)
-    home = clusters.set_index("text_id").cluster_id
+    home = clusters.set_index("text_id")["cluster_id"]
     assert len(set(home[[text_id(n) for n in range(5)]])) == 1
     assert len(set(home[[text_id(n) for n in range(5, 10)]])) == 1
     assert home[text_id(0)] != home[text_id(5)]
@@ -112,8 +114,8 @@ def test_an_edge_to_an_unknown_text_is_an_error():
 @given(edges=edge_lists, seed=st.integers(0, 5))
 def test_a_split_never_separates_a_cluster(edges, seed):
     splits = graph.split(clustered(edges), edges, seed=seed, **fractions)
-    assert not splits[["cluster_id", "split"]].drop_duplicates().cluster_id.duplicated().any()
-    assert set(splits.split) <= {"train", "dev", "test"}
+    assert not splits[["cluster_id", "split"]].drop_duplicates()["cluster_id"].duplicated().any()
+    assert set(splits["split"]) <= {"train", "dev", "test"}
     assert splits[["text_id", "cluster_id"]].equals(clustered(edges)[["text_id", "cluster_id"]])
 
 
@@ -122,15 +124,15 @@ def test_a_split_never_separates_a_cluster(edges, seed):
 def test_a_text_never_moves_from_test_or_dev_to_train_when_data_is_appended(edges, appended, known):
     """The first run knows some of the texts and edges; the second all, so clusters grow, merge and are cut anew."""
     some = set(texts[:known])
-    edges = edges[edges.a_id.isin(some) & edges.b_id.isin(some)]
+    edges = edges[edges["a_id"].isin(some) & edges["b_id"].isin(some)]
     before = graph.cluster(sorted(some), graph.combine_sources(edges), max_cluster_size=6)
     before = graph.split(before, edges, seed=3, **fractions)
     every = graph.merge_edges(pd.concat([edges, appended]))
-    earlier = dict(zip(before.text_id, before.split, strict=True))
+    earlier = dict(zip(before["text_id"], before["split"], strict=True))
     after = graph.split(clustered(every), every, seed=3, earlier=earlier, **fractions)
     moved = before.merge(after, on="text_id", suffixes=("", "_after"))
-    assert not ((moved.split != "train") & (moved.split_after == "train")).any()
-    assert not ((moved.split == "test") & (moved.split_after != "test")).any()
+    assert not ((moved["split"] != "train") & (moved["split_after"] == "train")).any()
+    assert not ((moved["split"] == "test") & (moved["split_after"] != "test")).any()
 
 
 @few
@@ -139,26 +141,26 @@ def test_heldout_texts_are_never_trained_on_and_train_only_texts_never_judged(ed
     heldout, train_only = set(texts[:5]), set(texts[5:10])
     splits = graph.split(clustered(edges), edges, seed=1, heldout=heldout, train_only=train_only, **fractions)
     splits = splits.set_index("text_id")
-    assert not (splits.split[list(heldout)] == "train").any()
-    with_heldout = set(splits.cluster_id[list(heldout)])
-    alone = [text for text in train_only if splits.cluster_id[text] not in with_heldout]
-    assert (splits.split[alone] == "train").all()
+    assert not (splits["split"][list(heldout)] == "train").any()
+    with_heldout = set(splits["cluster_id"][list(heldout)])
+    alone = [text for text in train_only if splits["cluster_id"][text] not in with_heldout]
+    assert (splits["split"][alone] == "train").all()
 
 
 def test_heldout_stands_above_an_earlier_run_that_trained_on_it():
     splits = graph.split(
         clustered(edge_table([])), edge_table([]), seed=1, heldout=texts[:1], earlier={texts[0]: "train"}, **fractions
     )
-    assert splits.set_index("text_id").split[texts[0]] != "train"
+    assert splits.set_index("text_id")["split"][texts[0]] != "train"
 
 
 def test_every_source_has_its_share_of_every_split():
     rows = [(2 * n, 2 * n + 1, "co_click" if n % 10 else "qa", 0.9) for n in range(1000)]
     edges = edge_table(rows)
     clusters = graph.cluster([text_id(n) for n in range(2000)], graph.combine_sources(edges), max_cluster_size=6)
-    splits = graph.split(clusters, edges, seed=1, dev_fraction=0.1, test_fraction=0.1).set_index("text_id").split
+    splits = graph.split(clusters, edges, seed=1, dev_fraction=0.1, test_fraction=0.1).set_index("text_id")["split"]
     for source in ("co_click", "qa"):
-        share = splits[edges.a_id[edges.source == source]].value_counts(normalize=True)
+        share = splits[edges["a_id"][edges["source"] == source]].value_counts(normalize=True)
         assert share["test"] == pytest.approx(0.1, abs=0.011)
         assert share["dev"] == pytest.approx(0.1, abs=0.011)
 
@@ -168,7 +170,7 @@ def test_most_texts_keep_their_split_when_data_is_appended_to_a_fresh_folder():
         edges = edge_table([(2 * n, 2 * n + 1, "qa", 0.9) for n in range(count)])
         texts = [text_id(n) for n in range(2 * count)]
         clusters = graph.cluster(texts, graph.combine_sources(edges), max_cluster_size=6)
-        return graph.split(clusters, edges, seed=1, dev_fraction=0.1, test_fraction=0.1).set_index("text_id").split
+        return graph.split(clusters, edges, seed=1, dev_fraction=0.1, test_fraction=0.1).set_index("text_id")["split"]
 
     before, after = splits(1000), splits(1200)
     assert (before == after[before.index]).mean() > 0.95
@@ -182,15 +184,15 @@ def test_the_pieces_of_a_cut_component_share_a_split():
     chain = [text_id(n) for n in range(10)]
     for seed in range(20):
         splits = graph.split(clusters, edges, seed=seed, **fractions).set_index("text_id")
-        assert len(set(splits.cluster_id[chain])) > 1
-        assert len(set(splits.split[chain])) == 1
+        assert len(set(splits["cluster_id"][chain])) > 1
+        assert len(set(splits["split"][chain])) == 1
 
 
 def test_a_component_that_swallows_everything_is_split_by_cluster():
     edges = edge_table([(n, n + 1, "co_click", 0.5) for n in range(299)])
     clusters = graph.cluster([text_id(n) for n in range(300)], graph.combine_sources(edges), max_cluster_size=5)
     splits = graph.split(clusters, edges, seed=1, **fractions)
-    assert set(splits.split) == {"train", "dev", "test"}
+    assert set(splits["split"]) == {"train", "dev", "test"}
 
 
 def test_another_seed_makes_another_split():
@@ -212,8 +214,8 @@ def test_texts_that_differ_in_punctuation_only_are_merged_into_the_most_frequent
         [("忘记密码?", "document", 1), ("忘记密码", "query", 3), ("忘记-密码!", "query", 1), ("改密码", "query", 1)]
     )
     merged, representative = graph.merge_duplicates(table)
-    assert dict(zip(merged.text, merged["count"], strict=True)) == {"忘记密码": 5, "改密码": 1}
-    assert set(merged.kind) == {"query"}
+    assert dict(zip(merged["text"], merged["count"], strict=True)) == {"忘记密码": 5, "改密码": 1}
+    assert set(merged["kind"]) == {"query"}
     assert [representative[text_id(n)] for n in range(4)] == [text_id(1)] * 3 + [text_id(3)]
 
 
@@ -242,7 +244,7 @@ def test_rename_drops_pairs_that_became_one_text():
     renamed = graph.to_representatives(pairs, representative)
     assert len(renamed) == 1
     assert set(renamed.loc[0, ["a_id", "b_id"]]) == {text_id(0), text_id(2)}
-    assert (renamed.a_id < renamed.b_id).all()
+    assert (renamed["a_id"] < renamed["b_id"]).all()
 
 
 # --- to look at ---------------------------------------------------------------------------------------------------
@@ -261,7 +263,7 @@ def test_doubtful_edges_come_weakest_first():
     table = make_texts([("如何还款", "query", 1), ("怎么还款", "query", 1), ("开户", "query", 1)])
     edges = edge_table([(0, 1, "qa", 0.3), (1, 2, "qa", 0.3), (0, 2, "qa", 0.8)])
     shown = graph.doubtful(edges, table, 3)
-    assert list(shown.weight.round(2)) == [0.3, 0.3, 0.8]
+    assert list(shown["weight"].round(2)) == [0.3, 0.3, 0.8]
     assert set(shown.loc[0, ["text", "other text"]]) == {"怎么还款", "开户"}
     assert np.isclose(shown.overlap[0], 0)
 
@@ -269,7 +271,7 @@ def test_doubtful_edges_come_weakest_first():
 def test_a_low_score_of_the_reranker_is_the_first_doubt():
     table = make_texts([("如何还款", "query", 1), ("怎么还款", "query", 1), ("开户", "query", 1)])
     edges = edge_table([(0, 1, "qa", 0.3), (1, 2, "qa", 0.8)])
-    scores = edges[["a_id", "b_id"]].assign(score=[0.9, 0.2] if edges.weight[0] == 0.3 else [0.2, 0.9])
+    scores = edges[["a_id", "b_id"]].assign(score=[0.9, 0.2] if edges["weight"][0] == 0.3 else [0.2, 0.9])
     shown = graph.doubtful(edges, table, 2, scores)
-    assert list(shown.score) == [0.2, 0.9]
-    assert list(shown.weight.round(2)) == [0.8, 0.3]
+    assert list(shown["score"]) == [0.2, 0.9]
+    assert list(shown["weight"].round(2)) == [0.8, 0.3]

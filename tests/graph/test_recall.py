@@ -38,7 +38,7 @@ def make_clusters(*groups):
 
 
 def as_set(pairs):
-    return {frozenset(pair) for pair in zip(pairs.a_id, pairs.b_id, strict=True)}
+    return {frozenset(pair) for pair in zip(pairs["a_id"], pairs["b_id"], strict=True)}
 
 
 def ids(*pairs):
@@ -55,8 +55,8 @@ def on_circle(*degrees):
 
 def test_texts_that_retrieve_one_another_are_proposed_the_most_similar_first():
     found = recall.propose(["a", "b", "c", "d"], on_circle(0, 3, 10, 90), neighbors=2, similarity=0.98)
-    assert list(zip(found.a_id, found.b_id, strict=True)) == [("a", "b"), ("b", "c"), ("a", "c")]
-    assert found.similarity.to_numpy() == pytest.approx(np.cos(np.radians([3, 7, 10])), abs=1e-5)
+    assert list(zip(found["a_id"], found["b_id"], strict=True)) == [("a", "b"), ("b", "c"), ("a", "c")]
+    assert found["similarity"].to_numpy() == pytest.approx(np.cos(np.radians([3, 7, 10])), abs=1e-5)
 
 
 def test_similarity_below_the_bound_proposes_nothing():
@@ -95,8 +95,8 @@ def test_the_limit_keeps_what_users_said_before_what_the_model_found():
 def test_the_lower_of_the_two_directions_counts():
     reranker = Oracle({("a", "b"): 0.99, ("b", "a"): 0.2} | both_ways(("a", "c"), score=0.95))
     read = recall.rerank(make_pairs(("a", "b"), ("a", "c")), make_texts("a", "b", "c"), reranker)
-    assert read.score.to_numpy() == pytest.approx([0.2, 0.95])
-    assert read.weight.to_numpy() == pytest.approx([0.7 * 0.2, 0.7 * 0.95])
+    assert read["score"].to_numpy() == pytest.approx([0.2, 0.95])
+    assert read["weight"].to_numpy() == pytest.approx([0.7 * 0.2, 0.7 * 0.95])
     assert set(reranker.asked) == {("a", "b"), ("b", "a"), ("a", "c"), ("c", "a")}
 
 

@@ -144,15 +144,15 @@ def test_drift_of_two_models_and_the_interval_of_the_difference():
     rng = np.random.default_rng(0)
     before = rng.normal(0.6, 0.1, 400)
     random = pd.DataFrame({"before": before, "after": before - 0.5})
-    found = separation.drift(random, ["before", "after"], np.arange(400) // 4, count=200)
+    found = separation.orthogonality(random, ["before", "after"], np.arange(400) // 4, count=200)
     key = "mean_squared_cosine_random"
     assert found["before"][key] == pytest.approx((before**2).mean())
     assert found["difference"][key] == pytest.approx(found["after"][key] - found["before"][key])
     low, high = found["difference"][f"{key}_interval"]
     assert low < found["difference"][key] < high < 0
-    same = separation.drift(random.assign(after=before), ["before", "after"], np.arange(400), count=50)
+    same = separation.orthogonality(random.assign(after=before), ["before", "after"], np.arange(400), count=50)
     assert same["difference"] == {key: 0.0, f"{key}_interval": [0.0, 0.0]}
-    empty = separation.drift(random.head(0), ["before", "after"], [], count=50)
+    empty = separation.orthogonality(random.head(0), ["before", "after"], [], count=50)
     assert np.isnan(empty["difference"][key])
 
 

@@ -132,7 +132,7 @@ def test_weights_that_are_not_finite(changed, value):
 def test_a_folder_without_tokenizer(changed):
     folder = changed("bge")
     (folder / "tokenizer.json").unlink()
-    message(folder, "encoder", "no tokenizer", "tokenizer.json, vocab.txt", "copy it from")
+    message(folder, "encoder", "no tokenizer", "tokenizer.json, vocab.txt", "copy the tokenizer of")
 
 
 def test_a_tokenizer_of_another_model(changed, models):

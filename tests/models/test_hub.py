@@ -61,7 +61,7 @@ def test_the_real_client_without_a_network_gives_that_message(monkeypatch, tmp_p
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(InputError, match="no-such/model could not be had"):
+    with pytest.raises(InputError, match="no-such/model could not be downloaded"):
         hub.fetch("no-such/model")
 
 

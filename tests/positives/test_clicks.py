@@ -49,7 +49,7 @@ def mine(rows, **changes) -> evidence.Mined:
 
 def named(counts, pairs, columns) -> set[tuple]:
     """The pairs with texts for numbers; a document without a title is called "url"."""
-    name = counts.texts.text.to_dict()
+    name = counts.texts["text"].to_dict()
     return {(name[a], name.get(b, "url"), *rest) for a, b, *rest in pairs[columns].itertuples(index=False)}
 
 
@@ -62,7 +62,7 @@ def rewritten(counts) -> set[tuple]:
 
 
 def reasons(table) -> dict[str, int]:
-    return dict(zip(table.reason, table.rows, strict=True))
+    return dict(zip(table["reason"], table["rows"], strict=True))
 
 
 # --- counting -----------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_users_are_counted_once_and_spellings_are_one_query():
     texts = counts.texts.set_index("text")
     assert texts.loc["改密码", "count"] == 3
     assert texts.loc["改密码", "text_id"] == text_id("改密码")
-    assert texts.kind.to_dict() == {"改密码": "query", "修改密码": "document", "vip": "query", "会员": "document"}
+    assert texts["kind"].to_dict() == {"改密码": "query", "修改密码": "document", "vip": "query", "会员": "document"}
     assert (counts.searches, counts.users, counts.abandoned) == (4, 3, 0)
 
 
@@ -91,8 +91,8 @@ def test_pages_without_titles_are_told_apart_by_url():
         (0, "c", "开户", None, {"url": "x.com/2"}),
     ]
     counts = count(rows)
-    assert counts.clicks.document.nunique() == 2
-    assert (counts.clicks.document < 0).all()
+    assert counts.clicks["document"].nunique() == 2
+    assert (counts.clicks["document"] < 0).all()
     assert counts.abandoned == 0
 
 
@@ -124,8 +124,8 @@ def test_robots_are_dropped_by_rows_a_day_not_by_rows():
     counts = count(robot + busy)
     assert counts.users == 1
     assert counts.searches == 101
-    assert list(counts.dropped.rows) == [101]
-    assert "robot" in counts.dropped.reason[0]
+    assert list(counts.dropped["rows"]) == [101]
+    assert "robot" in counts.dropped["reason"][0]
 
 
 def test_a_short_visit_is_a_search_without_a_click():
@@ -134,7 +134,7 @@ def test_a_short_visit_is_a_search_without_a_click():
     assert clicked(counts) == {("修改登录密码", "修改密码", 1)}
     assert rewritten(counts) == {("改密码", "修改登录密码", 1)}
     assert counts.abandoned == 1
-    assert list(counts.dropped.rows) == [1]
+    assert list(counts.dropped["rows"]) == [1]
 
 
 @pytest.mark.parametrize(("pause", "session", "expected"), [(60, None, 1), (121, None, 0), (60, "ids", 0)])
@@ -200,15 +200,15 @@ def test_no_log_at_all_is_an_empty_one():
 def test_a_sample_takes_whole_users_and_always_the_same():
     rows = [(n * 7, f"user{n % 200}", f"问题{n}号", "首页") for n in range(1000)]
     half, again, less = (count(rows, sample_fraction=f) for f in (0.5, 0.5, 0.2))
-    assert set(half.texts.text) == set(again.texts.text)
-    assert set(less.texts.text) < set(half.texts.text)
+    assert set(half.texts["text"]) == set(again.texts["text"])
+    assert set(less.texts["text"]) < set(half.texts["text"])
     assert 70 < half.users < 130
     assert half.searches == 5 * half.users
 
 
 def test_ranks_tell_how_likely_a_result_was_looked_at():
     counts = count([(0, "a", "改密码", "修改密码", {"rank": 1}), (0, "b", "换密码", "修改密码", {"rank": 3})])
-    examination = dict(zip(counts.texts.text[counts.clicks["query"]], counts.clicks.examination, strict=True))
+    examination = dict(zip(counts.texts["text"][counts.clicks["query"]], counts.clicks["examination"], strict=True))
     assert examination == pytest.approx({"改密码": 1.0, "换密码": 0.5})
 
 
@@ -229,11 +229,11 @@ def test_quick_cleaning_gives_what_cleaning_one_by_one_gives(strings):
         normal = mask_personal_data(normalize(string), ("phone", "email"))[0]
         reason = junk_reason(normal)
         if reason is None:
-            assert kept.text[found.number[string]] == normal
+            assert kept["text"][found.number[string]] == normal
         else:
             assert found.junk[string] == reason
             assert pd.isna(found.number[string])
-    assert kept.text.is_unique
+    assert kept["text"].is_unique
 
 
 # --- deciding -----------------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_quick_cleaning_gives_what_cleaning_one_by_one_gives(strings):
 def pairs_of(rows, source="co_click", part="edges", **changes) -> set[frozenset]:
     counts = count(rows)
     table = getattr(evidence.mine(counts, **{**RULES, **changes}), part)
-    return {frozenset(pair) for pair in named(counts, table[table.source == source], ["a", "b"])}
+    return {frozenset(pair) for pair in named(counts, table[table["source"] == source], ["a", "b"])}
 
 
 def searches(query, title, users):
@@ -346,7 +346,7 @@ def test_a_change_of_subject_is_no_rewrite():
 def test_a_popular_page_is_no_evidence():
     rows = [row for n in range(60) for row in searches(f"问题{n}号", "首页", 3)]
     assert pairs_of(rows) == set()
-    assert "more than 50 distinct queries" in mine(rows).dropped.reason[0]
+    assert "more than 50 distinct queries" in mine(rows).dropped["reason"][0]
     assert len(pairs_of(rows[:90])) == 30 * 29 / 2 + 30
 
 
@@ -392,9 +392,9 @@ def test_tables_hold_ids_in_order_and_weights_below_the_source_s_trust():
     counts = count(searches("改密码", "修改密码", 3) + searches("换密码", "修改密码", 3))
     edges = evidence.to_tables(counts, evidence.mine(counts, **RULES).edges)
     assert len(edges) == 3
-    assert (edges.a_id < edges.b_id).all()
-    assert edges.weight.between(0.8, 0.9).all()
-    assert set(edges.support) == {3}
+    assert (edges["a_id"] < edges["b_id"]).all()
+    assert edges["weight"].between(0.8, 0.9).all()
+    assert set(edges["support"]) == {3}
 
 
 @pytest.mark.parametrize("block", [1, 2, 1000])

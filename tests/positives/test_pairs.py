@@ -32,13 +32,13 @@ PAIR, LABELLED = ["text_a", "text_b"], ["text_a", "text_b", "label"]
 def checked(found: Collected) -> Collected:
     for name in ("texts", "edges", "dropped"):
         tables.check(name, getattr(found, name))
-    assert set(found.graded.a_id) | set(found.graded.b_id) <= set(found.texts.text_id)
-    assert set(found.edges.a_id) | set(found.edges.b_id) <= set(found.texts.text_id)
+    assert set(found.graded["a_id"]) | set(found.graded["b_id"]) <= set(found.texts["text_id"])
+    assert set(found.edges["a_id"]) | set(found.edges["b_id"]) <= set(found.texts["text_id"])
     return found
 
 
 def edges_of(found: Collected) -> dict[tuple[str, str, str], tuple[int, float]]:
-    name = dict(zip(found.texts.text_id, found.texts.text, strict=True))
+    name = dict(zip(found.texts["text_id"], found.texts["text"], strict=True))
     return {
         (*sorted((name[row.a_id], name[row.b_id])), row.source): (row.support, round(row.weight, 3))
         for row in found.edges.itertuples()
@@ -46,12 +46,12 @@ def edges_of(found: Collected) -> dict[tuple[str, str, str], tuple[int, float]]:
 
 
 def graded_of(found: Collected) -> dict[tuple[str, str], tuple[float, str, str]]:
-    name = dict(zip(found.texts.text_id, found.texts.text, strict=True))
+    name = dict(zip(found.texts["text_id"], found.texts["text"], strict=True))
     return {(name[row.a_id], name[row.b_id]): (row.grade, row.origin, row.use) for row in found.graded.itertuples()}
 
 
 def drops(found: Collected) -> dict[str, int]:
-    return found.dropped.groupby("reason").rows.sum().to_dict()
+    return found.dropped.groupby("reason")["rows"].sum().to_dict()
 
 
 def test_question_and_answer(file):
@@ -131,11 +131,11 @@ def test_one_pair_has_one_truth(file, positive_grade):
     given = Sources(graded=[GradedSource(path=file(["text_a", "text_b", "grade"], rows))])
     found = collect(given, positive_grade=positive_grade)
     graded, _ = assign_graded_splits(found.graded, NO_CLUSTERS, positive_grade=positive_grade)
-    same = graded[graded.label == 1]
-    assert {frozenset(pair) for pair in zip(found.edges.a_id, found.edges.b_id, strict=True)} == {
-        frozenset(pair) for pair in zip(same.a_id, same.b_id, strict=True)
+    same = graded[graded["label"] == 1]
+    assert {frozenset(pair) for pair in zip(found.edges["a_id"], found.edges["b_id"], strict=True)} == {
+        frozenset(pair) for pair in zip(same["a_id"], same["b_id"], strict=True)
     }
-    assert (graded.label == (graded.grade >= positive_grade)).all()
+    assert (graded["label"] == (graded["grade"] >= positive_grade)).all()
 
 
 def test_a_label_counts_more_than_a_grade(file):
@@ -176,10 +176,10 @@ def test_corpora_and_nothing_at_all(file):
     path = file(["text"], [("甲 乙",), ("甲乙",), ("\u200b",), ("丙",)])
     found = checked(collect(Sources(corpus=[CorpusSource(path=path)])))
     assert found.texts.set_index("text")["count"].to_dict() == {"甲乙": 2, "丙": 1}
-    assert set(found.texts.kind) == {"document"}
+    assert set(found.texts["kind"]) == {"document"}
     assert drops(found) == {"no text": 1}
     found = checked(collect(Sources(corpus=[CorpusSource(path=path, kind="query"), CorpusSource(path=path)])))
-    assert set(found.texts.kind) == {"query"}
+    assert set(found.texts["kind"]) == {"query"}
     assert checked(collect(Sources())).texts.empty
 
 
@@ -191,7 +191,7 @@ def test_a_sample_is_a_part_of_the_whole(file):
     )
     whole, part = collect(given), checked(collect(given, sample_fraction=0.25))
     assert set(edges_of(part)) < set(edges_of(whole))
-    assert set(part.texts.text_id) < set(whole.texts.text_id)
+    assert set(part.texts["text_id"]) < set(whole.texts["text_id"])
     assert 0.15 < len(part.edges) / len(whole.edges) < 0.35
 
 
@@ -203,8 +203,8 @@ def test_synonym_lists(file):
     found = checked(collect(Sources(synonyms=[SynonymSource(path=file(["words"], lists))])))
     assert found.synonyms == [("登录密码", "登陆密码", "登录口令"), ("支付密码", "付款密码", "交易密码")]
     assert len(found.edges) == 6
-    assert set(found.edges.source) == {"synonym"}
-    assert set(found.texts.kind) == {"query"}
+    assert set(found.edges["source"]) == {"synonym"}
+    assert set(found.texts["kind"]) == {"query"}
     assert drops(found) == {
         "synonym that says nothing: single character": 1,
         "synonym that says nothing: numbers only": 1,
@@ -233,10 +233,10 @@ def test_the_bank_data(shared):
         ]
     )
     found = checked(collect(given))
-    assert found.graded.use.value_counts()["heldout"] > 9_000
-    assert found.graded[found.graded.use == "train"].grade.mean() == pytest.approx(0.5, abs=0.02)
+    assert found.graded["use"].value_counts()["heldout"] > 9_000
+    assert found.graded[found.graded["use"] == "train"]["grade"].mean() == pytest.approx(0.5, abs=0.02)
     assert len(found.edges) > 4_500
-    assert not (set(found.edges.a_id) & found.heldout) - found.train_only
+    assert not (set(found.edges["a_id"]) & found.heldout) - found.train_only
 
 
 def test_rows_of_every_source_are_counted_used_or_not(file):

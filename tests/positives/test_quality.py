@@ -32,4 +32,4 @@ def test_raw_pairs_are_all_that_a_log_could_mean():
     assert {*found[["a_id", "b_id"]].itertuples(index=False, name=None)} == {
         *expected.itertuples(index=False, name=None)
     }
-    assert list(found.source) == ["co_click"] * 3 + ["rewrite"]
+    assert list(found["source"]) == ["co_click"] * 3 + ["rewrite"]

@@ -12,8 +12,8 @@ def known(*texts: str) -> pd.DataFrame:
 
 def joined(texts: pd.DataFrame, synonyms: list[tuple[str, ...]]) -> set[frozenset[str]]:
     edges = tables.check("edges", lexicon_edges(texts, synonyms))
-    name = dict(zip(texts.text_id, texts.text, strict=True))
-    return {frozenset((name[a], name[b])) for a, b in zip(edges.a_id, edges.b_id, strict=True)}
+    name = dict(zip(texts["text_id"], texts["text"], strict=True))
+    return {frozenset((name[a], name[b])) for a, b in zip(edges["a_id"], edges["b_id"], strict=True)}
 
 
 def test_the_lexicon_joins_known_texts_only():
@@ -34,7 +34,7 @@ def test_the_lexicon_joins_known_texts_only():
         frozenset(("app怎么装", "软件怎么装")),  # but no part of apple
     }
     assert joined(texts, []) == set()
-    assert lexicon_edges(texts, synonyms).weight.max() < 0.8
+    assert lexicon_edges(texts, synonyms)["weight"].max() < 0.8
 
 
 @settings(max_examples=50, deadline=None)

@@ -19,8 +19,10 @@ def chinese():
     [
         ("raw log", "原始日志"),
         ("an answer to more than 100 questions", "超过 100 个问题共用的答案"),
+        ("f1_at_0.8", "0.8 处的 F1"),
+        ("0.938 to 0.973 (574 pairs)", "0.938 至 0.973（574 对）"),
         ("grade outside 0 to 4", "等级不在 0 到 4 之间"),
-        ("junk query: numbers only", "无效查询: 只有数字"),
+        ("junk query: numbers only", "无效查询：只有数字"),
         ("no such word of 3", "no such word of 3"),
         ("7", "7"),
         ("{} and {x}: 5", "{} and {x}: 5"),
@@ -33,6 +35,11 @@ def test_words_are_looked_up_whole_then_without_numbers_then_in_parts(text, expe
 def test_english_stays_as_it_is():
     with locale.using("en"):
         assert said("junk query: numbers only") == "junk query: numbers only"
+
+
+def test_a_source_is_called_as_in_the_artifacts():
+    rows = pd.DataFrame({"pairs": [1]}, index=pd.Index(["recall"], name="source"))
+    assert "recall" in tables.table(rows).text
 
 
 def test_tables_translate_what_is_ours_and_no_text_of_the_data():

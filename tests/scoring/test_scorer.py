@@ -154,7 +154,14 @@ def test_what_users_ask_is_written_nowhere(scorer, tmp_path):
     assert list(tmp_path.rglob("*.npy")) == []
 
 
-def test_import_needs_neither_torch_nor_scikit_learn():
+def test_import_of_the_package_loads_nothing_heavy():
+    heavy = ("numpy", "pandas", "pydantic", "scipy", "torch", "transformers")
+    code = f"import sys, bgetune.scoring; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_import_of_the_scorer_needs_neither_torch_nor_scikit_learn():
     code = (
         "import sys; from bgetune.scoring import Scorer; print([m for m in ('torch', 'sklearn') if m in sys.modules])"
     )

@@ -1,8 +1,8 @@
-"""Back-translation: a text goes to a pivot language and comes back as other words for the same.
+"""Back-translation: paraphrases by translating a text into a pivot language and back.
 
-The way there is the model's most likely translation (beam search), because what it gets wrong no way back repairs. The
-way back is sampled, several times, because that is where the paraphrases differ. Several pivots lose and keep different
-things.
+The forward translation is the model's most likely one (beam search), because its errors cannot be repaired by the
+translation back. The translation back is sampled several times, which makes the paraphrases differ. Different pivots
+lose different information, so several of them give more varied paraphrases.
 """
 
 from __future__ import annotations
@@ -32,25 +32,24 @@ if TYPE_CHECKING:
 class Translator:
     """One direction of any sequence-to-sequence translation model: MarianMT, NLLB, M2M100, mBART.
 
-    Texts are translated longest first, in batches of about one length, and remembered on disk under a hash of the
-    model's weights, the settings and the text after every batch. The model is loaded when the first text is not
-    remembered.
+    Texts are translated in batches of similar length. After every batch, translations are cached on disk under a hash
+    of the model's weights, the settings and the text. The model is loaded when the first text is not in the cache.
 
-    A sample is drawn with random numbers of its own, which follow from seed, text and its number among the samples. So
-    it does not depend on which texts share its batch, but for rounding: a batch of another shape adds up in another
-    order, which now and then turns a token that was on the brink. On one machine the same texts give the same
-    translations.
+    The random numbers of a sample are derived from the seed, the text and the number of the sample, so they do not
+    depend on the other texts of the batch. Rounding does: sums in batches of another shape are rounded differently,
+    which rarely changes a token. The same texts give the same translations on one machine.
 
     Args:
         location: a folder, a hub name, or ``demo://...``.
         source_code: language of the texts as a multilingual model calls it (``zho_Hans``, ``zh``).
-        target_code: language to translate to. With Marian models of several targets, what stands in ``>>...<<``.
+        target_code: language to translate to. For Marian models of several targets, the code in ``>>...<<``.
         device: ``auto``, ``cpu``, ``cuda``...
-        batch_tokens: rows times longest text of a batch. None: by the device.
-        cache: file of the memo, or None for none.
+        batch_tokens: maximum number of rows times tokens of the longest text of a batch. None: by the device.
+        cache: file of the cache (see `bgetune.augment.memo`). None: no cache.
+        parameter: named in error messages.
 
     Raises:
-        InputError: if the model cannot be had, or wants a language code that is not given or not known to it.
+        InputError: if the model cannot be loaded, or needs a language code that is missing or unknown to it.
     """
 
     def __init__(
@@ -80,7 +79,17 @@ class Translator:
     def translate(
         self, texts: Sequence[str], decoding: Decoding = Decoding(), progress: bool = True, label: str = "translating"
     ) -> list[list[str]]:
-        """`decoding.candidates` translations of each text; "" where the model found no end (it went in circles)."""
+        """Translate texts.
+
+        Args:
+            texts: n texts; repeated ones are translated once.
+            decoding: how translations are chosen.
+            progress: whether to show a progress bar.
+            label: of the progress bar.
+
+        Returns:
+            n lists of `decoding.candidates` translations; "" for a translation that did not end (a loop).
+        """
         distinct = list(dict.fromkeys(texts))
         numbers = range(decoding.candidates)
         keys = {text: [self._key(text, decoding, number) for number in numbers] for text in distinct}
@@ -102,8 +111,17 @@ class Translator:
     def log_probabilities(
         self, pairs: Sequence[tuple[str, str]], progress: bool = True, label: str = "scoring"
     ) -> list[np.ndarray]:
-        """How likely the model finds given translations: log p of every token of the second text, its end included,
-        given the first text and the tokens before it."""
+        """Log probabilities of given translations.
+
+        Args:
+            pairs: n pairs (text, translation).
+            progress: whether to show a progress bar.
+            label: of the progress bar.
+
+        Returns:
+            n arrays: log probability of every token of the translation, end token included, given the text and the
+            tokens before it.
+        """
         distinct = list(dict.fromkeys(pairs))
         codes = f"{self.source_code}>{self.target_code}"
         keys = {pair: memo.key(self.fingerprint, codes, "log p", *pair) for pair in distinct}
@@ -121,7 +139,7 @@ class Translator:
     def _forced_batches(
         self, pairs: list[tuple[str, str]]
     ) -> Iterator[tuple[list[tuple[str, str]], list[list[float]]]]:
-        """Batches of pairs with the log probabilities of their second text's tokens, as they are made."""
+        """Yield batches of pairs with the log probabilities of the tokens of their translations."""
         if not pairs:
             return
         import torch
@@ -133,7 +151,7 @@ class Translator:
             tokenizer.tgt_lang = self.target_code
         wanted = tokenize(tokenizer, [text for _, text in pairs], max_length=self._longest, target=True)
         lengths = wanted.lengths
-        # a score for every word of the vocabulary at every place: far more memory than translating takes
+        # a score for every token of the vocabulary at every position: more memory than for translating
         budget = (self.batch_tokens or token_budget(self.device)) // 4
         for rows in token_batches(np.maximum(sources.lengths, lengths), budget):
             labels = torch.full((len(rows), int(lengths[rows].max())), tokenizer.pad_token_id)
@@ -148,23 +166,24 @@ class Translator:
 
     @property
     def _longest(self) -> int:
-        """Tokens of a text that the model can read or write."""
+        """Maximum number of tokens of a text that the model can read or write."""
         tokenizer, model = self._loaded
         return min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512))
 
     def _key(self, text: str, decoding: Decoding, number: int) -> str:
+        """The key of a translation in the cache; `number` counts the candidates."""
         codes = f"{self.source_code}>{self.target_code}"
         return memo.key(self.fingerprint, codes, decoding.settings, str(number), text)
 
     def _batches(self, texts: list[str], decoding: Decoding) -> Iterator[tuple[list[str], list[list[str]]]]:
-        """Batches of texts with their translations, as they are made."""
+        """Yield batches of texts with their translations."""
         if not texts:
             return
         import torch
 
         tokenizer, model = self._loaded
         longest = self._longest
-        # one order for one set of texts, whatever order they came in
+        # the same order for the same set of texts
         texts = sorted(texts, key=lambda text: (len(text), text))
         tokens = tokenize(tokenizer, [self._prefix + text for text in texts], max_length=longest)
         width = decoding.candidates if decoding.method == "sampling" else max(decoding.num_beams, decoding.candidates)
@@ -200,6 +219,7 @@ class Translator:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
+        """The tokenizer and the model."""
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
         safe = {"local_files_only": True, "trust_remote_code": False}
@@ -213,7 +233,7 @@ class Translator:
 
     @property
     def _prefix(self) -> str:
-        """What tells a Marian model of several targets where to go."""
+        """The prefix of a text that tells a Marian model of several targets the target language."""
         tokenizer, _ = self._loaded
         known = getattr(tokenizer, "supported_language_codes", None)
         if not known or self.target_code is None:
@@ -224,14 +244,15 @@ class Translator:
 
     @cached_property
     def _forced(self) -> dict[str, int]:
-        """What tells a multilingual model where to go: the first token it must say."""
+        """Options of `generate` that tell a multilingual model the target language: the first token of the output."""
         tokenizer, _ = self._loaded
         if not hasattr(tokenizer, "src_lang"):
             return {}
         return {"forced_bos_token_id": self._language_token(tokenizer, self.target_code)}
 
     def _language_token(self, tokenizer: Any, code: str | None) -> int:
-        # "en" may be an ordinary piece of the vocabulary too, so only what is marked as a language counts
+        """The token id of a language code."""
+        # "en" may also be an ordinary token, so only special tokens count
         marked = {
             *tokenizer.get_added_vocab(),
             *tokenizer.all_special_tokens,
@@ -255,35 +276,40 @@ def back_translate(
     cache: Path | str | None = "translations",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Paraphrases of texts by way of other languages; one model is in memory at a time.
+    """Paraphrase texts by translating them into pivot languages and back. One model is in memory at a time.
 
-    To a pivot's `service` the texts are sent; what it does not translate is "".
+    Texts are sent to the `service` of a pivot, if it has one; texts that it does not translate give "".
 
     Args:
         texts: n texts.
-        pivots: the ways to go.
-        decoding: of the way back; the way there is the first of `decoding.num_beams` beams.
+        pivots: the pivot languages and their translators.
+        decoding: of the translation back. The forward translation is the best of `decoding.num_beams` beams.
+        device: of the models: ``auto``, ``cpu``, ``cuda``...
+        cache: file of the cache (see `bgetune.augment.memo`). None: no cache.
+        progress: whether to show progress bars.
 
     Returns:
-        One row a text, pivot and distinct paraphrase: `origin` (position in texts), `via` (the pivot's language),
-        `pivot_text`, `paraphrase` ("" for translations without an end), `support` (how often it was drawn), and what
-        the two models think of it, which is how parallel texts are filtered too (dual conditional cross-entropy, arXiv
-        1809.00197). Services do not tell, so theirs are NaN:
+        One row for each text, pivot and distinct paraphrase: origin (position in texts), via (language of the pivot),
+        pivot_text, paraphrase ("" for a translation that did not end), support (how often it was drawn), and two scores
+        of the models, as parallel texts are filtered (dual conditional cross-entropy, arXiv 1809.00197). They are NaN
+        for services.
 
-        `fluency` in (0, 1]: the geometric mean of the probabilities that the model back gives the paraphrase's tokens.
-        `agreement` in (0, 1]: how likely the pivot text still is as a translation, now of the paraphrase instead of the
-        text: the factor by which its word that suffers most lost probability. A paraphrase that says 登录密码 for
-        支付密码 makes "payment" very unlikely, whatever else it keeps; a mean over the words would hide that.
+        fluency, in (0, 1]: geometric mean of the token probabilities of the paraphrase under the model that translates
+        back.
+
+        agreement, in (0, 1]: the pivot text is scored as a translation of the paraphrase instead of the text; this is
+        the smallest ratio of the probabilities of one of its tokens. A paraphrase with 登录密码 for 支付密码 makes
+        "payment" very unlikely; a mean over the tokens would hide this.
     """
-    there = Decoding("beam", num_beams=decoding.num_beams)
+    best = Decoding("beam", num_beams=decoding.num_beams)
     frames = []
     for pivot in pivots:
-        forth, back = _translators(pivot, device, cache)
-        found = forth().translate(texts, there, progress, f"to {pivot.language}")
+        forward, backward = _translators(pivot, device, cache)
+        found = forward().translate(texts, best, progress, f"to {pivot.language}")
         pivot_texts = [next(iter(translations), "") for translations in found]
-        returning = back()
+        translator = backward()
         distinct = [text for text in dict.fromkeys(pivot_texts) if text]
-        answers = returning.translate(distinct, decoding, progress, f"from {pivot.language}")
+        answers = translator.translate(distinct, decoding, progress, f"from {pivot.language}")
         returned = dict(zip(distinct, answers, strict=True))
         rows = [
             (origin, pivot.language, text, paraphrase)
@@ -292,10 +318,13 @@ def back_translate(
         ]
         table = pd.DataFrame(rows, columns=["origin", "via", "pivot_text", "paraphrase"])
         table = table.groupby(list(table.columns), sort=False, as_index=False).agg(support=("origin", "size"))
-        if isinstance(returning, Translator):
-            table["fluency"] = _fluency(table, returning, progress)
-            del returning
-            table["agreement"] = _agreement(table, texts, forth(), progress)
+        if isinstance(translator, Translator):
+            table["fluency"] = _fluency(table, translator, progress)
+            del translator  # one model in memory
+            scorer = forward()
+            assert isinstance(scorer, Translator)  # of one pivot, both are models or both are services
+            table["agreement"] = _agreement(table, texts, scorer, progress)
+            del scorer
         else:
             table["fluency"] = table["agreement"] = np.nan
         frames.append(table)
@@ -306,31 +335,31 @@ def back_translate(
 def _translators(
     pivot: Pivot, device: str, cache: Path | str | None
 ) -> tuple[Callable[[], Translator | ServiceTranslator], Callable[[], Translator | ServiceTranslator]]:
-    """What makes the translators there and back. A model is in memory as long as its translator is."""
-    codes = [pivot.text_code, pivot.pivot_code]
-    if pivot.service:
-        make = partial(ServiceTranslator, pivot.service, limits=Limits(pivot.service), cache=cache)
-        return partial(make, *codes), partial(make, *codes[::-1])
-    make = partial(Translator, device=device, cache=cache)
+    """Functions that make the forward and the backward translator; a model is in memory as long as its translator."""
+    text, other = pivot.text_code, pivot.pivot_code
+    if pivot.service and text and other:  # `Pivot` requires both codes
+        translator = partial(ServiceTranslator, pivot.service, limits=Limits(pivot.service), cache=cache)
+        return partial(translator, text, other), partial(translator, other, text)
+    model = partial(Translator, device=device, cache=cache)
     return (
-        partial(make, pivot.to_pivot, source_code=pivot.text_code, target_code=pivot.pivot_code),
-        partial(make, pivot.from_pivot, source_code=pivot.pivot_code, target_code=pivot.text_code),
+        partial(model, pivot.to_pivot, source_code=text, target_code=other),
+        partial(model, pivot.from_pivot, source_code=other, target_code=text),
     )
 
 
-def _fluency(table: pd.DataFrame, back: Translator, progress: bool) -> list[float]:
-    """See `back_translate`."""
+def _fluency(table: pd.DataFrame, backward: Translator, progress: bool) -> list[float]:
+    """The fluency of each row of `back_translate`; 0 for rows without a text."""
     pairs = list(zip(table["pivot_text"], table["paraphrase"], strict=True))
     whole = [pair for pair in pairs if all(pair)]
-    scores = dict(zip(whole, back.log_probabilities(whole, progress, "judging"), strict=True))
+    scores = dict(zip(whole, backward.log_probabilities(whole, progress, "judging"), strict=True))
     return [float(np.exp(scores[pair].mean())) if pair in scores else 0.0 for pair in pairs]
 
 
-def _agreement(table: pd.DataFrame, texts: Sequence[str], forth: Translator, progress: bool) -> list[float]:
-    """See `back_translate`."""
+def _agreement(table: pd.DataFrame, texts: Sequence[str], forward: Translator, progress: bool) -> list[float]:
+    """The agreement of each row of `back_translate`; 0 for rows without a text."""
     rows = list(zip(table["origin"], table["paraphrase"], table["pivot_text"], strict=True))
     pairs = [pair for origin, text, pivot in rows for pair in ((texts[origin], pivot), (text, pivot)) if text and pivot]
-    scores = dict(zip(pairs, forth.log_probabilities(pairs, progress, "comparing"), strict=True))
+    scores = dict(zip(pairs, forward.log_probabilities(pairs, progress, "comparing"), strict=True))
     return [
         float(np.exp((scores[text, pivot] - scores[texts[origin], pivot]).min(initial=0.0))) if text and pivot else 0.0
         for origin, text, pivot in rows
@@ -344,9 +373,15 @@ def _draws(text: str, number: int, steps: int, decoding: Decoding) -> np.ndarray
 
 
 def _decode(tokenizer: Any, ids: torch.Tensor, limits: np.ndarray) -> list[str]:
-    """Texts of rows of token ids that start with the decoder's start token; "" for rows without an end in time.
+    """The texts of rows of token ids.
 
-    Marian models are made to end at the last step: an end there, beyond every row's limit, is none.
+    Args:
+        ids: (n, steps) token ids, the decoder's start token first.
+        limits: (n,) maximum number of tokens before the end token. (Marian models are forced to end at the last step,
+            which is beyond all limits.)
+
+    Returns:
+        n texts; "" for rows without an end token within the limit.
     """
     ids = ids[:, 1:].cpu()
     ends = (ids == tokenizer.eos_token_id).int()

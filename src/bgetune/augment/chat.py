@@ -1,6 +1,6 @@
-"""Asking a language model behind an OpenAI-compatible endpoint: JSON goes in as data, a list of texts comes out.
+"""Requests to a language model at an OpenAI-compatible endpoint: send JSON, receive a list of texts.
 
-What is sent travels as JSON in the user message, never inside the instructions, and what comes back is checked.
+Texts are sent as JSON in the user message, never as part of the instructions, and answers are validated.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from bgetune.errors import InputError
 
 if TYPE_CHECKING:
     import openai
+    from openai.types.shared_params import ResponseFormatJSONObject
 
 LONGEST_TEXT = 4000
-"""Characters of a text that are sent."""
+"""Maximum number of characters of a text that are sent."""
 
 
 class Answer(BaseModel):
-    """What the model must say."""
+    """The form of an answer."""
 
     model_config = ConfigDict(strict=True)
 
@@ -34,17 +35,21 @@ class Answer(BaseModel):
 def connect(
     settings: Endpoint, prompt: str, *, temperature: float, seed: int, longest: int, parameter: str
 ) -> Callable[..., tuple[str, ...]]:
-    """A function that sends its arguments as JSON below the instructions and returns the texts of the answer.
+    """Make a function that sends its keywords (text, count, ...) as JSON and returns the texts of the answer.
 
     Args:
-        prompt: the instructions.
-        seed: sent along; few endpoints promise anything for it, so only the cache repeats a run.
-        longest: characters of a text of the answer; longer ones are left out.
-        parameter: what named the endpoint, for messages.
+        settings: the endpoint.
+        prompt: the instructions, sent as the system message.
+        temperature: of sampling.
+        seed: sent with each request. Few endpoints guarantee equal answers for it; a repeated run reads them from the
+            cache.
+        longest: maximum number of characters of a text of the answer; longer texts are left out.
+        parameter: name of the parameter that configures the endpoint, for error messages.
 
     Raises:
-        InputError: naming the parameter, if the endpoint is not configured or the key is missing; from the function, if
-            the endpoint rejects key, model or request, which would fail for every text.
+        InputError: naming the parameter, if the endpoint is not configured or the key is missing. The function raises
+            it if the endpoint rejects the key, the model or the request, which would fail for every text, and `Failed`
+            for errors that a retry may solve.
     """
     for name in ("base_url", "model"):
         if not getattr(settings, name):
@@ -53,19 +58,21 @@ def connect(
     key = secret(settings.key_variable, parameter, remedy)
     import openai
 
-    # our own repetitions count against the budget and the rate limit, the client's would not
+    # our own retries count against the budget and the rate limit, the client's would not
     client = openai.OpenAI(base_url=settings.base_url, api_key=key, timeout=settings.timeout, max_retries=0)
-    options = {"response_format": {"type": "json_object"}} if settings.json_mode else {}
+    response_format: ResponseFormatJSONObject | openai.Omit = (
+        {"type": "json_object"} if settings.json_mode else openai.omit
+    )
 
-    def ask(*, text: str, count: int, **data: Any) -> tuple[str, ...]:
+    def send(*, text: str, count: int, **data: Any) -> tuple[str, ...]:
         message = json.dumps({"text": text[:LONGEST_TEXT], "count": count, **data}, ensure_ascii=False)
         try:
             completion = client.chat.completions.create(
-                model=settings.model,
+                model=str(settings.model),
                 messages=[{"role": "system", "content": prompt}, {"role": "user", "content": message}],
                 temperature=temperature,
                 seed=seed,
-                **options,
+                response_format=response_format,
             )
         except openai.RateLimitError as error:
             raise Failed("rate limit", retry_after(error.response.headers)) from None
@@ -77,15 +84,15 @@ def connect(
             raise Failed("server error") from None
         except openai.APIStatusError as error:
             raise InputError(_explain(error.status_code, settings, parameter)) from None
-        except (openai.APIError, ValueError):  # a body that is no JSON, or not of the protocol
+        except (openai.APIError, ValueError):  # a body that is not JSON, or not of the protocol
             raise Failed("malformed") from None
         return read_answer(completion, longest)[:count]
 
-    return ask
+    return send
 
 
 def _explain(status: int, settings: Endpoint, parameter: str) -> str:
-    """What a status says that no repetition will mend. The server's words are left out: they may hold the key."""
+    """The message for an HTTP status that a retry does not solve, without the server's text, which may hold the key."""
     where = f"{parameter}: {settings.base_url} answered {status}"
     if status in (401, 403):
         return (
@@ -97,7 +104,7 @@ def _explain(status: int, settings: Endpoint, parameter: str) -> str:
 
 
 def read_answer(completion: openai.types.chat.ChatCompletion, longest: int) -> tuple[str, ...]:
-    """The texts of an answer, without blank ones, repetitions, and those of more than `longest` characters.
+    """The distinct texts of an answer, without blank ones and those of more than `longest` characters.
 
     Raises:
         Failed: "refused", "cut off", "empty" or "malformed".

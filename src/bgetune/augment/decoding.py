@@ -1,36 +1,36 @@
-"""Two loops for `model.generate(custom_generate=...)`, which compute nothing twice and nothing that is finished.
+"""Two decoding loops for `model.generate(custom_generate=...)` that save computation: beam search and sampling.
 
-`generate` carries every row of a batch on until the last one ends. Here a text leaves the batch when it is done, beams
-share what the decoder needs of their text, and samples that said the same so far are one row until they part. What
-comes out is the same, but for rounding: a batch of another shape adds up in another order.
+The loops of transformers compute every row of a batch until the last one ends. Here, a text leaves the batch when it is
+finished, the beams of a text share its encoding, and samples with equal tokens so far are computed as one row. The
+result is the same, except for rounding: sums in batches of another shape are rounded differently.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
     import torch
     from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
 NONE = -1e9
-"""The score of what is not there."""
+"""Score of a missing beam."""
 
 TOP_K = 50
-"""Sampling looks at no more tokens than these (the default of transformers too)."""
+"""Maximum number of tokens that sampling chooses from (as the default of transformers)."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a translator chooses among what it could say.
+    """Decoding parameters of a translator.
 
     Attributes:
         method: ``beam`` search, or nucleus ``sampling`` (arXiv 1904.09751).
-        candidates: translations of one text; distinct with beams, possibly equal with sampling.
-        num_beams: of beam search; at least as many as candidates are used.
-        top_p: of sampling: the smallest set of tokens with this much probability is drawn from.
+        candidates: number of translations of a text; distinct with beam search, possibly equal with sampling.
+        num_beams: number of beams of beam search; at least `candidates` are used.
+        top_p: of sampling: tokens are drawn from the smallest set with this probability.
         temperature: of sampling.
         seed: of sampling.
     """
@@ -44,7 +44,7 @@ class Decoding:
 
     @property
     def settings(self) -> str:
-        """What a translation depends on. More samples of the same settings leave the first ones as they were."""
+        """The parameters that a translation depends on, for cache keys. More samples do not change the first ones."""
         if self.method == "beam":
             return json.dumps(["beam", max(self.num_beams, self.candidates), self.candidates])
         return json.dumps(["sampling", self.top_p, self.temperature, self.seed, TOP_K])
@@ -58,11 +58,11 @@ def beam_search(
     generation_config: GenerationConfig,
     **inputs: Any,
 ) -> torch.Tensor:
-    """The sequences that `generate` finds with `num_beams`; each text leaves when no beam of it can improve.
+    """Beam search with the results of `generate`; a text leaves the batch when none of its beams can improve.
 
     Args:
-        input_ids: (texts * num_beams, start) what the decoder starts from, equal for the beams of a text.
-        stopping_criteria: not asked: a sequence ends with an end token or at `max_length`.
+        input_ids: (texts * num_beams, start) int64: first tokens of the decoder, equal for the beams of a text.
+        stopping_criteria: not used: a sequence ends with an end token or at `max_length`.
 
     Returns:
         (texts * num_return_sequences, <= max_length) token ids, the best of each text first.
@@ -80,10 +80,10 @@ def beam_search(
     found = torch.full((count, width, longest), settings.pad_token_id, device=device)
     open_texts = torch.arange(count, device=device)
     for length in range(start + 1, longest + 1):
-        log_p = logits_processor(ids, decoder.step(ids).log_softmax(dim=1))
+        log_p = logits_processor(cast("torch.LongTensor", ids), decoder.step(ids).log_softmax(dim=1))
         texts, beams, words = len(open_texts), scores.shape[1], log_p.shape[1]
         total = (log_p.view(texts, beams, words) + scores[:, :, None]).flatten(1)
-        # an end for every beam, and still enough to go on with
+        # enough candidates to continue even if every beam ends
         top, place = total.topk(min((1 + max(1, len(ends))) * width, total.shape[1]))
         token, row = place % words, place // words + beams * torch.arange(texts, device=device)[:, None]
         done = torch.isin(token, ends) | (length == longest)
@@ -98,7 +98,7 @@ def beam_search(
             found[open_texts] = sequences.take_along_dim(order[:, :, None], dim=1)
         scores, order = torch.where(done, top + NONE, top).topk(width)
         row, token = row.gather(1, order), token.gather(1, order)
-        # the heuristic of transformers: what is best now would have to beat the worst that is kept
+        # the heuristic of transformers: the best open beam must be able to beat the worst finished one
         reach = (
             longest - start if settings.early_stopping == "never" and settings.length_penalty > 0 else length - start
         )
@@ -128,13 +128,13 @@ def sample(
     """Nucleus sampling (arXiv 1904.09751) with given random numbers, the same number of samples of each text.
 
     Args:
-        input_ids: (texts, start) what the decoder starts from.
-        draws: (texts * samples, max_length - start) numbers in [0, 1), a row a sample.
-        nucleus: the smallest set of tokens with this much probability is drawn from.
-        heat: the temperature.
+        input_ids: (texts, start) int64: first tokens of the decoder.
+        draws: (texts * samples, max_length - start) float64: random numbers in [0, 1), one row for each sample.
+        nucleus: top_p: tokens are drawn from the smallest set with this probability.
+        heat: the temperature. (`generate` does not pass on arguments named `top_p` and `temperature`.)
 
     Returns:
-        (texts * samples, <= max_length) token ids.
+        (texts * samples, <= max_length) int64 token ids.
     """
     import torch
 
@@ -146,9 +146,11 @@ def sample(
     found[:, :start] = input_ids.repeat_interleave(count // len(input_ids), dim=0)
     ids = input_ids
     alive = torch.arange(count, device=device)  # samples without an end
-    row = torch.arange(len(ids), device=device).repeat_interleave(count // len(ids))  # where each is computed
+    row = torch.arange(len(ids), device=device).repeat_interleave(
+        count // len(ids)
+    )  # row of `ids` that holds each sample's tokens
     for length in range(start, longest):
-        scores = logits_processor(ids, decoder.step(ids))
+        scores = logits_processor(cast("torch.LongTensor", ids), decoder.step(ids))
         token = draw(scores, row, draws[alive, length - start], nucleus, heat)
         found[alive, length] = token
         on = ~torch.isin(token, ends)
@@ -164,15 +166,16 @@ def sample(
 
 
 def draw(scores: torch.Tensor, row: torch.Tensor, draws: torch.Tensor, nucleus: float, heat: float) -> torch.Tensor:
-    """The token that a number in [0, 1) falls on in the nucleus of a row of scores (inverse transform sampling).
+    """Draw a token from the nucleus of a row of scores for each random number (inverse transform sampling).
 
     Args:
         scores: (rows, vocabulary) logits.
-        row: (n,) whose nucleus each number falls into.
-        draws: (n,) the numbers.
+        row: (n,) int64: the row to draw from.
+        draws: (n,) float64: random numbers in [0, 1).
+        nucleus, heat: see `sample`.
 
     Returns:
-        (n,) tokens.
+        (n,) int64 token ids.
     """
     scaled = scores.float() / heat
     top, tokens = scaled.topk(min(TOP_K, scores.shape[1]), dim=1)
@@ -184,12 +187,12 @@ def draw(scores: torch.Tensor, row: torch.Tensor, draws: torch.Tensor, nucleus: 
 
 
 class _Decoder:
-    """The decoder and what it keeps of every row: its text's encoding and the keys and values of its own words.
+    """The decoder of a model, with the state of every row: the encoding of its text, and keys and values of its tokens.
 
     Args:
         model: any encoder-decoder of transformers with a dynamic cache.
         inputs: as `generate` prepares them: `encoder_outputs`, `attention_mask`, `past_key_values`.
-        every: only each so manieth row is taken: the first of the beams of a text.
+        every: number of rows of a text in `inputs` (its beams), of which the first is kept.
     """
 
     def __init__(self, model: PreTrainedModel, inputs: dict[str, Any], every: int = 1):
@@ -212,7 +215,7 @@ class _Decoder:
         return answer.logits[:, -1].float()
 
     def select(self, rows: torch.Tensor, same_texts: bool) -> None:
-        """Go on with these rows; `same_texts`: each stands where one of its text stood, so only its words move."""
+        """Continue with these rows. `same_texts`: row i belongs to the same text as before, so its encoding stays."""
         self._cache.self_attention_cache.reorder_cache(rows)
         if not same_texts:
             self._cache.cross_attention_cache.reorder_cache(rows)

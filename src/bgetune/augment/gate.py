@@ -1,18 +1,19 @@
-"""The gate: which paraphrases are kept, and for each that is not the first rule that rejected it.
+"""The gate: which paraphrases are kept, and the first rule that rejects each of the others.
 
-A wrong paraphrase is a false positive in every training batch, a missing one costs nothing: in doubt the gate says no.
-Similarity alone cannot tell, because a drifted model finds everything similar; so what decides is comparison (is it
-nearer to its own cluster than to any other?), the reranker, and what must be literally the same: numbers, names,
-negation.
+A wrong paraphrase is a false positive in training, and a missing one costs little, so doubtful ones are rejected.
+Similarity alone cannot decide, because similarities of a drifted model bunch. The rules compare similarities (a
+paraphrase must be nearer to its own cluster than to any other), read the reranker's score, and require the same
+numbers, names and negation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from bgetune.augment import surface
 from bgetune.config.augmentation import Gate
@@ -41,7 +42,7 @@ RULES = {
     "duplicate": "made from another text of the cluster too",
     "enough": "its text has the wanted number already",
 }
-"""The rules in their order, and what each says of a text that it drops."""
+"""Name of a rule -> why it rejects a paraphrase, in the order in which the rules apply."""
 
 COLUMNS = (
     *("origin_id", "text_id", "text", "source", "via", "pivot_text", "support", "asks"),
@@ -53,8 +54,11 @@ _TYPES = {
     **{"support": "int64", "fluency": float, "agreement": float, "asks": bool},
 }
 
+Drop = Callable[[str, ArrayLike], None]
+"""Records a rule for the rows of a mask that no earlier rule rejected."""
+
 NEIGHBOURS = 50
-"""Texts of the graph that are looked at to find a paraphrase's nearest cluster and the nearest other one."""
+"""Number of nearest texts of the graph among which a paraphrase's own cluster and the nearest other one are found."""
 
 
 def collect(
@@ -63,13 +67,17 @@ def collect(
     generated: Mapping[str, pd.DataFrame] | None = None,
     normalizer: Normalizer = STANDARD,
 ) -> pd.DataFrame:
-    """Everything that was translated or generated, normalised, as one table; what became equal is one row.
+    """All translated and generated texts, normalised, as one table; equal texts of one origin are one row.
 
     Args:
-        origins: rows of the table of texts that `translations.origin` counts in.
+        origins: rows of the table `texts`; `translations.origin` is a position in it.
         translations: see `bgetune.augment.backtranslate.back_translate`.
-        generated: task (queries or paraphrases) -> `origin_id`, `via`, `text`.
-        normalizer: of the run; a translator may answer in traditional characters, a language model with a number.
+        generated: task (queries or paraphrases) -> origin_id, via, text.
+        normalizer: of the run. (A translator may answer in traditional characters, a language model with a phone
+            number.)
+
+    Returns:
+        origin_id, text, source, via, pivot_text, support, fluency, agreement, asks: see `check`.
     """
     frames = [
         pd.DataFrame(
@@ -98,7 +106,7 @@ def collect(
         frames.append(found[["origin_id", "text", "via"]].assign(**rest))
     table = pd.concat(frames, ignore_index=True).astype(_TYPES)
     table["text"] = table["text"].map(normalizer).astype(str)
-    # one row a text that was made of one origin, whatever the ways; from a person's side it is one paraphrase
+    # one row for each text of an origin, however many pivots made it
     return table.groupby(["origin_id", "text"], sort=False, as_index=False).agg(
         source=("source", "first"),
         via=("via", lambda ways: ", ".join(dict.fromkeys(ways))),
@@ -110,7 +118,7 @@ def collect(
     )
 
 
-def judge(
+def check(
     candidates: pd.DataFrame,
     texts: pd.DataFrame,
     clusters: pd.DataFrame,
@@ -120,24 +128,26 @@ def judge(
     reranker: Reranker | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Candidates with what was measured of them and the reason why each was dropped.
+    """Apply the rules of the gate to paraphrases.
 
     Args:
-        candidates: `origin_id`, `text` (normalised), `source` (back_translation or generated), `via`, `pivot_text`,
-            `support`, `fluency` and `agreement` (NaN where nothing was translated), and `asks`: true for a query that
-            was written for a document; it need not repeat all of it, so of the literal rules only "invents no number
-            and no name" applies.
-        texts: the table of texts; origins are in it.
-        clusters: the table of clusters of all splits. An origin in none is a cluster of its own.
+        candidates: origin_id, text (normalised), source (back_translation or generated), via, pivot_text, support,
+            fluency and agreement (NaN without a translation model), asks (bool: a query written for a document. It need
+            not repeat the whole document, so numbers and names must only not be invented, and length and negation do
+            not matter).
+        texts: the table `texts`, with the origins.
+        clusters: the table `clusters` of all splits. An origin of no cluster is a cluster of its own.
         gate: the rules.
-        encoder: None leaves out the rules that need it.
-        reranker: likewise. It is also asked whether a cluster that is nearer than the own one means the same; if it
-            says so, this is no reason to drop.
+        encoder: None: the rules that need similarities do not apply.
+        reranker: None: the rule that needs scores does not apply. The reranker also decides whether a cluster that is
+            nearer than the own one means the same; then the paraphrase is not rejected for it.
+        progress: whether to show progress bars.
 
     Returns:
-        The table `paraphrases` in the order of the candidates: `change` in [0, 1]; `similarity` to the origin,
-        `own_similarity` and `other_similarity` to the nearest text of its cluster and of any other, as cosines;
-        `reranker` in [0, 1], NaN where no score was needed; `reason`, empty for what is kept.
+        The table `paraphrases`, in the order of the candidates: the columns above and text_id; change (see
+        `surface.change`); similarity to the origin, own_similarity and other_similarity to the nearest text of the own
+        cluster and of any other (cosines); reranker (score in [0, 1], NaN where none was needed); reason (the first
+        rule that rejects it, "" for kept ones).
     """
     table = candidates.reset_index(drop=True).astype(_TYPES)
     table["text_id"] = table["text"].map(text_id).astype(str)
@@ -146,7 +156,7 @@ def judge(
     own = table["origin_id"].map(clusters.set_index("text_id")["cluster_id"]).fillna(table["origin_id"])
     table["change"] = _each(surface.change, origin, table["text"])
 
-    def drop(reason: str, bad) -> None:
+    def drop(reason: str, bad: ArrayLike) -> None:
         table.loc[(table["reason"] == "") & np.asarray(bad, dtype=bool), "reason"] = reason
 
     drop("no text", table["text"].str.len() < (gate.min_characters or 1))
@@ -168,13 +178,13 @@ def judge(
     if encoder is not None:
         nearest = _measure(table, own, texts, clusters, encoder, progress)
         if gate.similarity is not None:
-            # the top of the band in float32: a copy's cosine can be 1.0000001
+            # cosines are float32: that of a copy can be 1.0000001
             low, high = gate.similarity[0], gate.similarity[1] + 1e-6
             drop("similarity", ~table["similarity"].between(low, high))
         if gate.own_cluster_margin is not None:
             astray = ~(table["own_similarity"] - table["other_similarity"] > gate.own_cluster_margin)
             if reranker is not None and gate.min_reranker is not None:
-                # mined clusters split meanings: what is nearer may be another cluster of the same one
+                # one meaning may have several clusters: the nearer cluster may mean the same
                 doubtful = np.flatnonzero(astray & (table["reason"] == ""))
                 pairs = [(origin[row], nearest[row]) for row in doubtful]
                 astray.iloc[doubtful] = reranker.score(pairs, progress=progress) < gate.min_reranker
@@ -193,25 +203,25 @@ def judge(
 
 
 def yield_by_rule(table: pd.DataFrame) -> pd.DataFrame:
-    """Candidates that each rule dropped, and what is left after it: one row a rule, in the rules' order."""
+    """Numbers of paraphrases that each rule rejects: index rule, columns says (why), dropped, left (after the rule)."""
     dropped = table["reason"].value_counts().reindex(list(RULES), fill_value=0)
     left = len(table) - dropped.cumsum()
     return pd.DataFrame({"says": list(RULES.values()), "dropped": dropped, "left": left}).rename_axis("rule")
 
 
 def dropped_rows(paraphrases: pd.DataFrame, texts: pd.DataFrame, failures: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The table `dropped`: candidates by source and rule, and texts that a language model gave no answer for.
+    """The table `dropped`: rejected paraphrases by source and rule, and texts without an answer of the language model.
 
     Args:
-        paraphrases: see `judge`.
-        texts: the table of texts.
-        failures: task -> `text`, `reason`; see `bgetune.augment.generate.generate_for`.
+        paraphrases: see `check`.
+        texts: the table `texts`.
+        failures: task -> text, reason; see `bgetune.augment.generate.generate_for`.
     """
     gone = paraphrases[paraphrases["reason"] != ""]
     origin = gone["origin_id"].map(texts.set_index("text_id")["text"])
     frames = [gone[["source", "reason"]].assign(example=origin + " -> " + gone["text"])]
-    for task, fates in failures.items():
-        failed = fates[fates["reason"] != ""]
+    for task, outcomes in failures.items():
+        failed = outcomes[outcomes["reason"] != ""]
         frames.append(failed[["reason"]].assign(source=f"generated {task}", example=failed["text"]))
     table = pd.concat(frames).groupby(["source", "reason"], as_index=False, sort=False)
     return table.agg(rows=("example", "size"), example=("example", "first")).astype(
@@ -219,10 +229,10 @@ def dropped_rows(paraphrases: pd.DataFrame, texts: pd.DataFrame, failures: Mappi
     )
 
 
-def _literal_rules(table: pd.DataFrame, origin: pd.Series, paraphrase: pd.Series, gate: Gate, drop) -> None:
-    """Numbers, names and negation; a query written for a document may leave them out, but invent none."""
+def _literal_rules(table: pd.DataFrame, origin: pd.Series, paraphrase: pd.Series, gate: Gate, drop: Drop) -> None:
+    """Apply the rules for numbers, names and negation; a query for a document may leave them out, but not add any."""
 
-    def differs(found) -> pd.Series:
+    def differs(found: Callable[[str], Any]) -> pd.Series:
         a, b = origin.map(found), table["text"].map(found)
         invented = np.array([not set(theirs) <= set(ours) for ours, theirs in zip(a, b, strict=True)], dtype=bool)
         return (paraphrase & (a != b)) | (~paraphrase & invented)
@@ -245,16 +255,16 @@ def _measure(
     encoder: Encoder,
     progress: bool,
 ) -> np.ndarray:
-    """Fill in the similarities to the origin, to its cluster and to the nearest other cluster.
+    """Fill the columns similarity, own_similarity and other_similarity.
 
     Returns:
-        The nearest text of another cluster for each row, "" where there is none.
+        (n,) str: the nearest text of another cluster for each row, "" if there is none.
     """
     rows = np.flatnonzero(table["text"] != "")
     nearest = np.full(len(table), "", dtype=object)
     if not len(rows):
         return nearest
-    # a text that stands alone is evidence of nothing: it may well belong here, and no log said so
+    # a cluster of one text is no evidence: it may mean the same without any edge
     grouped = clusters[clusters.groupby("cluster_id")["cluster_id"].transform("size") > 1]
     known = grouped.merge(texts[["text_id", "text"]], on="text_id")
     vectors = encoder.encode(table["text"].iloc[rows].tolist(), progress=progress)
@@ -277,8 +287,8 @@ def _measure(
     return nearest
 
 
-def _choose(table: pd.DataFrame, own: pd.Series, gate: Gate, drop) -> None:
-    """Among those that pass: nothing that two clusters claim, nothing twice, not too many of one text."""
+def _choose(table: pd.DataFrame, own: pd.Series, gate: Gate, drop: Drop) -> None:
+    """Apply the rules two clusters, duplicate and enough, which compare paraphrases with each other."""
     alive = table[table["reason"] == ""]
     cores = table["text"].map(surface.core)
     claims = own[alive.index].groupby(cores[alive.index]).nunique()
@@ -291,5 +301,6 @@ def _choose(table: pd.DataFrame, own: pd.Series, gate: Gate, drop) -> None:
         drop("enough", table.index.isin(beyond.index[beyond]))
 
 
-def _each(compare, a: pd.Series, b: pd.Series) -> pd.Series:
+def _each(compare: Callable[[str, str], float], a: pd.Series, b: pd.Series) -> pd.Series:
+    """compare(a, b) for each row: float64, with the index of a."""
     return pd.Series([compare(*pair) for pair in zip(a, b, strict=True)], index=a.index, dtype=float)

@@ -1,9 +1,8 @@
-"""Queries and paraphrases written by a language model behind an OpenAI-compatible endpoint.
+"""Queries and paraphrases written by a language model at an OpenAI-compatible endpoint.
 
-Off unless a profile names an endpoint, because texts are sent to it. Texts travel as JSON data in the user message,
-never inside the instructions. What comes back is checked (a JSON object with a list of texts) and passes the same gate
-as every other paraphrase. Right answers are remembered on disk, so a run that was killed or ran out of its budget goes
-on later.
+Off unless a profile names an endpoint, because texts are sent to it. Texts are sent as JSON in the user message, never
+as part of the instructions. Answers are validated (a JSON object with a list of texts) and pass the same gate as all
+other paraphrases. Valid answers are cached on disk, so a run that was stopped or used up its budget can continue later.
 """
 
 from __future__ import annotations
@@ -18,48 +17,53 @@ from typing import Literal
 import pandas as pd
 
 from bgetune.augment import chat, memo
-from bgetune.augment.remote import PAUSE, Limits, Request, Result, ask_all
+from bgetune.augment.remote import PAUSE, Limits, Request, Result, request_all
 from bgetune.config.augmentation import Generation
 
 Task = Literal["queries", "paraphrases"]
 
 LONGEST_ANSWER = 200
-"""Characters of one query; longer ones are not queries."""
+"""Maximum number of characters of a generated text; longer ones are left out."""
 
 
 def generate_for(
     settings: Generation | None, *, documents: pd.DataFrame, queries: pd.DataFrame, seed: int = 42
 ) -> tuple[dict[Task, pd.DataFrame], dict[Task, pd.DataFrame]]:
-    """Queries for documents and paraphrases of queries, as far as the settings ask for them, under one budget.
+    """Generate queries for documents and paraphrases of queries, with one budget of requests.
 
     Args:
-        settings: None, or without an endpoint, generates nothing.
-        documents: rows of the table of texts.
-        queries: likewise.
+        settings: the endpoint and the numbers of queries and paraphrases. None, or no `base_url`: generate nothing.
+        documents, queries: rows of the table `texts`.
+        seed: sent with each request.
 
     Returns:
-        By task: what came back (`origin_id`, `text`, `via` = the model's name), and how each text fared (`origin_id`,
-        `text`, `reason`, empty for success).
+        Task -> generated texts (origin_id, text, via: the model's name), and task -> outcome of each text that was sent
+        (origin_id, text, reason: empty for success).
+
+    Raises:
+        InputError: see `generate`.
     """
     if settings is None or settings.base_url is None:
         return {}, {}
-    generated, fates = {}, {}
+    generated: dict[Task, pd.DataFrame] = {}
+    outcomes: dict[Task, pd.DataFrame] = {}
     limits = Limits(settings)
-    for task, table, count in (
+    tasks: list[tuple[Task, pd.DataFrame, int]] = [
         ("queries", documents, settings.queries),
         ("paraphrases", queries, settings.paraphrases),
-    ):
+    ]
+    for task, table, count in tasks:
         if count:
             results = generate(table["text"].tolist(), task, settings, limits=limits, seed=seed)
-            fates[task] = table[["text_id", "text"]].set_axis(["origin_id", "text"], axis=1)
-            fates[task]["reason"] = [result.reason for result in results]
+            outcomes[task] = table[["text_id", "text"]].set_axis(["origin_id", "text"], axis=1)
+            outcomes[task]["reason"] = [result.reason for result in results]
             rows = [
                 (origin, text, settings.model)
                 for origin, result in zip(table["text_id"], results, strict=True)
                 for text in result.texts
             ]
             generated[task] = pd.DataFrame(rows, columns=["origin_id", "text", "via"])
-    return generated, fates
+    return generated, outcomes
 
 
 def generate(
@@ -73,26 +77,30 @@ def generate(
     progress: bool = True,
     pause: float = PAUSE,
 ) -> list[Result]:
-    """Ask for queries that each document answers, or for paraphrases of each query.
+    """Generate queries that each document answers, or paraphrases of each query.
 
     Args:
-        texts: documents or queries.
-        settings: the endpoint and its limits.
-        limits: shared with other calls; None: of this call alone.
-        seed, pause: see `bgetune.augment.chat.connect` and `bgetune.augment.remote.ask_all`.
+        texts: n documents or queries.
+        task: what to generate.
+        settings: the endpoint, its limits and the number of texts to generate.
+        limits: budget and rate shared with other calls. None: of this call alone.
+        seed: sent with each request.
+        cache: file of the cache (see `bgetune.augment.memo`). None: no cache.
+        progress: whether to show a progress bar.
+        pause: seconds before the first retry.
 
     Returns:
-        One result a text, in their order.
+        n results, in the order of the texts.
 
     Raises:
         InputError: naming the parameter, if the endpoint is not configured, the key is missing, or the endpoint rejects
-            key, model or request: what would fail for every text.
+            the key, the model or the request.
     """
     count = settings.queries if task == "queries" else settings.paraphrases
     prompt = read_prompt(task, settings.prompt_language)
 
     def connect() -> Request:
-        ask = chat.connect(
+        send = chat.connect(
             settings,
             prompt,
             temperature=settings.temperature,
@@ -100,10 +108,10 @@ def generate(
             longest=LONGEST_ANSWER,
             parameter="02_backtranslate.generation",
         )
-        return lambda text: ask(text=text, count=count)
+        return lambda text: send(text=text, count=count)
 
     fixed = json.dumps([settings.base_url, settings.model, settings.temperature, count, seed])
-    results = ask_all(
+    results = request_all(
         {text: memo.key(prompt, fixed, text) for text in texts},
         connect,
         settings,

@@ -1,4 +1,4 @@
-"""What was translated or generated before: a SQLite file of JSON answers under hashes of everything they depend on."""
+"""Cache of translations and generated texts: a SQLite file of JSON values under hashes of all that they depend on."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from bgetune.paths import cache_root
 FOLDER = Path("data/cache/augment")
 
 key = content_key
-"""A hash that differs where any of the strings differs."""
+"""A hash of several strings."""
 
 
 class Memo:
-    """A dictionary on disk. Every `add` is one transaction: a killed process keeps what it had added, whole.
+    """A dictionary on disk. Every `add` is one transaction, so a killed process loses nothing that it had added.
 
-    Threads and processes may share a file. A damaged file is removed, with a warning, and begun anew; a value that does
+    Threads and processes may share a file. A damaged file is replaced by a new one, with a warning. A value that does
     not match its checksum is not found.
 
     Args:
-        file: made, with its folder, when missing; a name is a file of `data/cache/augment`.
+        file: path, or the name (str) of a file in `data/cache/augment`; created with its folder if missing.
     """
 
     def __init__(self, file: Path | str):
@@ -37,30 +37,30 @@ class Memo:
         self._connect()
 
     def find(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The values of those keys that are known."""
+        """Key -> value, of those keys that are in the cache."""
         keys = list(dict.fromkeys(keys))
-        found = {}
+        found: dict[str, Any] = {}
         with self._lock:
             for start in range(0, len(keys), 500):
-                found |= self._on_a_whole_file(self._find, keys[start : start + 500])
+                found |= self._on_intact_file(self._find, keys[start : start + 500])
         return found
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Keep values, which JSON must be able to hold."""
+        """Add values that JSON can represent."""
         texts = [(name, json.dumps(value, ensure_ascii=False)) for name, value in values.items()]
         with self._lock:
-            self._on_a_whole_file(self._add, [(name, text, _checksum(name, text)) for name, text in texts])
+            self._on_intact_file(self._add, [(name, text, _checksum(name, text)) for name, text in texts])
 
     def _connect(self) -> None:
         self._database = sqlite3.connect(self.file, timeout=60, check_same_thread=False)
-        self._on_a_whole_file(self._create)
+        self._on_intact_file(self._create)
 
-    def _on_a_whole_file(self, act: Callable[..., Any], *arguments: Any) -> Any:
-        """What an action returns, on a new file if this one is damaged."""
+    def _on_intact_file(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        """Run an action; if the file is damaged, replace the file and run it again."""
         try:
             with self._database:
                 return act(*arguments)
-        except sqlite3.OperationalError:  # locked, a full disk, no right to write: the file may be whole
+        except sqlite3.OperationalError:  # locked, disk full, not writable: the file may be intact
             raise
         except sqlite3.DatabaseError as error:
             warnings.warn(f"{self.file}: a damaged cache ({error}); what it held is made again", stacklevel=3)
@@ -87,4 +87,5 @@ class Memo:
 
 
 def _checksum(name: str, value: str | bytes) -> int:
+    """CRC-32 of a key and its value."""
     return zlib.crc32(value if isinstance(value, bytes) else value.encode(), zlib.crc32(name.encode()))

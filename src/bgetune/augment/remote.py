@@ -1,4 +1,4 @@
-"""How texts are sent to a server: several at a time, no faster than it allows, again after a failure, never twice."""
+"""Requests to a server: in parallel, at a limited rate, with retries, and with a cache of the answers."""
 
 from __future__ import annotations
 
@@ -18,33 +18,38 @@ from bgetune.config.augmentation import Endpoint
 from bgetune.errors import InputError
 
 Request = Callable[[str], tuple[str, ...]]
-"""Sends a text and returns what came back; raises `Failed`, or `InputError` for what would fail for every text."""
+"""Sends a text and returns the answer; raises `Failed`, or `InputError` for an error that every text would meet."""
 
 PAUSE = 1.0
-"""Seconds before the first repetition; doubled for each further one."""
+"""Seconds before the first retry; doubled for each further one."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one text: texts, or the reason why there are none."""
+    """The answer for one text: texts, or the reason why there are none."""
 
     texts: tuple[str, ...] = ()
     reason: str = ""
 
 
 class Failed(Exception):
-    """A request or an answer that is worth another try: the reason, and the seconds that the server asks to wait."""
+    """A failure that a retry may solve.
+
+    Args:
+        reason: such as "timeout".
+        wait: seconds that the server asks to wait.
+    """
 
     def __init__(self, reason: str, wait: float = 0.0):
         super().__init__(reason, wait)
 
 
 class OutOfBudget(Exception):
-    """The run may make no further request."""
+    """All requests of the budget are used."""
 
 
 class Limits:
-    """What all requests of a run share: the budget, the rate, and the sign to stop.
+    """The limits that all requests of a run share: budget and rate; and an event that stops them.
 
     Args:
         settings: with `max_requests` and `requests_per_minute`.
@@ -58,7 +63,7 @@ class Limits:
         self._lock = threading.Lock()
 
     def take_turn(self) -> None:
-        """Count a request, and wait for its time.
+        """Count a request, and wait until the rate allows it.
 
         Raises:
             OutOfBudget: if no request is left.
@@ -72,7 +77,7 @@ class Limits:
         self.stop.wait(max(0.0, turn - time.monotonic()))
 
 
-def ask_all(
+def request_all(
     keys: Mapping[str, str],
     connect: Callable[[], Request],
     settings: Endpoint,
@@ -83,16 +88,26 @@ def ask_all(
     progress: bool = True,
     pause: float = PAUSE,
 ) -> dict[str, Result]:
-    """What came of each text: remembered, or asked for now and remembered if it came.
+    """The answer for each text: from the cache, or requested and then cached.
 
-    Failures (429, 5xx, no connection, no answer in time, an answer that is malformed or empty) are tried
-    `settings.retries` more times, with growing pauses or as long as the server asks for.
+    A request that fails (429, 5xx, no connection, timeout, a malformed or empty answer) is retried `settings.retries`
+    times, with growing pauses, or after the time that the server asks for.
 
     Args:
-        keys: text -> what its answer is remembered under.
-        connect: makes the client; not called when everything is remembered.
-        limits: may be shared with other calls.
-        cache: file of the memo, or None for none.
+        keys: text -> key of its answer in the cache.
+        connect: makes the function that sends a text; not called if all answers are cached.
+        settings: concurrency and retries.
+        limits: budget and rate, possibly shared with other calls.
+        cache: file of the cache (see `bgetune.augment.memo`). None: no cache.
+        label: of the progress bar.
+        progress: whether to show a progress bar.
+        pause: seconds before the first retry.
+
+    Returns:
+        text -> result.
+
+    Raises:
+        InputError: if the server rejects the requests of all texts.
     """
     store = None if cache is None else memo.Memo(cache)
     known = store.find(keys.values()) if store else {}
@@ -102,8 +117,8 @@ def ask_all(
         return results
     request = connect()
 
-    def ask(text: str) -> Result:
-        result = _ask(text, request, settings.retries, limits, pause)
+    def answer(text: str) -> Result:
+        result = _answer(text, request, settings.retries, limits, pause)
         if store and not result.reason:
             store.add({keys[text]: list(result.texts)})
         return result
@@ -112,7 +127,7 @@ def ask_all(
         ThreadPoolExecutor(settings.concurrency) as pool,
         tqdm(total=len(missing), desc=label, unit="text", disable=not progress) as bar,
     ):
-        futures = {pool.submit(ask, text): text for text in missing}
+        futures = {pool.submit(answer, text): text for text in missing}
         try:
             for future in as_completed(futures):
                 results[futures[future]] = future.result()
@@ -124,8 +139,8 @@ def ask_all(
     return results
 
 
-def _ask(text: str, request: Request, retries: int, limits: Limits, wait: float) -> Result:
-    """The result of a text, after as many tries as it needs and may have."""
+def _answer(text: str, request: Request, retries: int, limits: Limits, wait: float) -> Result:
+    """The result of a text, after at most `retries` retries; `wait` is the pause before the first."""
     for attempt in range(retries + 1):
         try:
             limits.take_turn()
@@ -133,10 +148,10 @@ def _ask(text: str, request: Request, retries: int, limits: Limits, wait: float)
         except OutOfBudget:
             return Result(reason="budget")
         except Failed as failure:
-            reason, asked = failure.args
-        # threads that failed together do not come back together
+            reason, least = failure.args
+        # so that threads that failed together do not retry together
         spread = random.Random(f"{text}/{attempt}").uniform(0.75, 1.25)
-        if attempt < retries and limits.stop.wait(max(wait * spread, asked)):
+        if attempt < retries and limits.stop.wait(max(wait * spread, least)):
             return Result(reason="stopped")
         wait *= 2
     return Result(reason=reason)
@@ -155,7 +170,7 @@ def secret(variable: str, parameter: str, remedy: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that the server asks to wait, a minute at most."""
+    """Seconds that the server asks to wait (header retry-after), at most 60."""
     try:
         return min(60.0, float(headers.get("retry-after", 0)))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Translation services as the other way of translating. Texts are sent to them.
+"""Translation by services instead of models. Texts are sent to them.
 
-Where a maintained client library exists it is used (the extra `translate`: DeepL's and Tencent's own). What the others
-take is one request of one form, sent with httpx. Every translation is remembered on disk; no key ever is, nor shown.
+The client libraries of DeepL and Tencent are used (extra `translate`); the other services take a single form of
+request, which is sent with httpx. Translations are cached on disk; keys are neither stored nor shown.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ class ServiceTranslator:
     """One direction of a translation service, used as `bgetune.augment.backtranslate.Translator` is.
 
     Args:
-        service: which one, and how it is asked.
-        source_code: language of the texts as the service calls it.
-        target_code: language to translate to.
-        limits: the budget and rate that both directions share.
-        cache: file of the memo, or None for none. It cannot know when a service learns to translate better.
+        service: the service and its settings. source_code: language of the texts as the service calls it. target_code:
+        language to translate to. limits: budget and rate that both directions share. cache: file of the cache (see
+        `bgetune.augment.memo`). None: no cache. Cached translations do not change when the service improves.
+        pause: seconds before the first retry.
     """
 
     def __init__(
@@ -58,30 +57,46 @@ class ServiceTranslator:
     def translate(
         self, texts: Sequence[str], decoding: Decoding, progress: bool = True, label: str = "translating"
     ) -> list[list[str]]:
-        """The translations of each text: at most `decoding.candidates` by openai, one by the others, none if it failed.
+        """Translate texts.
+
+        Args:
+            texts: n texts.
+            decoding: number of candidates, temperature and seed, which only openai takes.
+            progress: whether to show a progress bar.
+            label: of the progress bar.
+
+        Returns:
+            n lists: at most `decoding.candidates` translations from openai, one from other services, none after a
+            failure.
 
         Raises:
-            InputError: naming the parameter and the remedy, for what would fail for every text.
+            InputError: naming the parameter and the remedy, for an error that every text would meet.
         """
         service, codes = self.service, (self.source_code, self.target_code)
         if service.name == "openai":
             prompt = read_prompt("translations", "en")
             count, seed = decoding.candidates, decoding.seed
             temperature = decoding.temperature if decoding.method == "sampling" else 0.0
-            fixed = [prompt, str(service.model), str(temperature), str(seed), str(count)]
+            fixed: list[str] = [prompt, str(service.model), str(temperature), str(seed), str(count)]
 
             def connect() -> Request:
-                options = {"temperature": temperature, "seed": seed, "longest": chat.LONGEST_TEXT}
-                ask = chat.connect(service, prompt, parameter=f"{PARAMETER}: service", **options)
+                send = chat.connect(
+                    service,
+                    prompt,
+                    temperature=temperature,
+                    seed=seed,
+                    longest=chat.LONGEST_TEXT,
+                    parameter=f"{PARAMETER}: service",
+                )
                 languages = dict(zip(("from", "to"), codes, strict=True))
-                return lambda text: ask(text=text, count=count, **languages)
+                return lambda text: send(text=text, count=count, **languages)
         else:
             fixed = []
 
             def connect() -> Request:
-                return _alone(CLIENTS[service.name](service, *codes))
+                return _single(CLIENTS[service.name](service, *codes))
 
-        results = remote.ask_all(
+        results = remote.request_all(
             {text: memo.key(service.name, service.base_url or "", *codes, *fixed, text) for text in texts},
             connect,
             service,
@@ -102,8 +117,8 @@ class ServiceTranslator:
         return [list(results[text].texts) for text in texts]
 
 
-def _alone(translate: Callable[[str], str | None]) -> Request:
-    """A request for one translation."""
+def _single(translate: Callable[[str], str | None]) -> Request:
+    """The request of a function that gives one translation."""
 
     def request(text: str) -> tuple[str, ...]:
         try:
@@ -120,9 +135,10 @@ def _alone(translate: Callable[[str], str | None]) -> Request:
 
 
 def _deepl(service: Service, source: str, target: str) -> Callable[[str], str]:
+    """See `CLIENTS`."""
     key = _keys("deepl", "DEEPL_AUTH_KEY")[0]
     deepl = _library("deepl", "deepl")
-    # our own repetitions count against the budget and the rate limit, the client's would not
+    # our own retries count against the budget and the rate limit, the client's would not
     deepl.http_client.max_network_retries = 0
     deepl.http_client.min_connection_timeout = service.timeout
     client = deepl.DeepLClient(key, server_url=service.base_url, send_platform_info=False)
@@ -184,9 +200,9 @@ def _google(service: Service, source: str, target: str) -> Callable[[str], str]:
 
 
 def _libretranslate(service: Service, source: str, target: str) -> Callable[[str], str]:
-    # many servers of a team's own want no key
+    # many self-hosted servers need no key
     key = {"api_key": key} if (key := os.environ.get("LIBRETRANSLATE_API_KEY")) else {}
-    post = _poster(service, f"{service.base_url.rstrip('/')}/translate")
+    post = _poster(service, f"{str(service.base_url).rstrip('/')}/translate")
 
     def translate(text: str) -> str:
         return post(json={"q": text, "source": source, "target": target, "format": "text", **key})["translatedText"]
@@ -199,7 +215,7 @@ def _baidu(service: Service, source: str, target: str) -> Callable[[str], str]:
     post = _poster(service, f"{service.base_url or 'https://fanyi-api.baidu.com'}/api/trans/vip/translate")
 
     def translate(text: str) -> str:
-        # the protocol's signature: the salt need not be random, and MD5 protects nothing but the key
+        # the signature of the protocol: the salt need not be random, and MD5 protects only the key
         salt = hashlib.sha256(text.encode()).hexdigest()[:10]
         sign = hashlib.md5(f"{appid}{text}{salt}{secret}".encode(), usedforsecurity=False).hexdigest()
         form = {"q": text, "from": source, "to": target, "appid": appid, "salt": salt, "sign": sign}
@@ -223,7 +239,10 @@ CLIENTS: dict[str, Callable[[Service, str, str], Callable[[str], str]]] = {
     "tencent": _tencent,
     "google": _google,
 }
-"""Service -> what makes a function that translates one text; it raises as `bgetune.augment.remote.Request` does."""
+"""Service -> function (service, source_code, target_code) that makes a function which translates one text.
+
+The latter raises the errors of `bgetune.augment.remote.Request`.
+"""
 
 KEYS = {
     "deepl": "DEEPL_AUTH_KEY",
@@ -232,13 +251,13 @@ KEYS = {
     "tencent": "TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY",
     "google": "GOOGLE_API_KEY",
 }
-"""Environment variables that hold the keys."""
+"""Service -> environment variables that hold its keys."""
 LIBRARIES = {"deepl": "deepl", "tencent": "tencentcloud"}
-"""Packages of the extra `translate`."""
+"""Service -> its package of the extra `translate`."""
 
 
 def variables(service: Endpoint) -> list[str]:
-    """The environment variables that a service, or an endpoint that generates, cannot do without."""
+    """The environment variables that a service or an endpoint requires."""
     name = getattr(service, "name", "openai")
     if name == "openai":
         return [service.key_variable]
@@ -260,7 +279,7 @@ def _poster(service: Service, url: str, headers: dict[str, str] | None = None) -
             raise Failed("no connection") from None
         if answer.is_success:
             return answer.json()
-        # Google says so with 403
+        # Google reports a rate limit with 403
         limited = answer.status_code == 403 and "ateLimitExceeded" in answer.text
         _explain(service.name, 429 if limited else answer.status_code, wait=remote.retry_after(answer.headers))
 
@@ -268,12 +287,13 @@ def _poster(service: Service, url: str, headers: dict[str, str] | None = None) -
 
 
 def _keys(name: str, *variables: str) -> list[str]:
+    """The keys of a service, from environment variables."""
     where = f"{PARAMETER}: service {name}"
     return [remote.secret(variable, where, f"put the key of your {name} account there") for variable in variables]
 
 
 def _library(name: str, module: str) -> Any:
-    """A client library of the extra `translate`."""
+    """Import a client library of the extra `translate`."""
     import importlib
 
     try:
@@ -283,7 +303,7 @@ def _library(name: str, module: str) -> Any:
 
 
 def _explain(name: str, status: int, code: str = "", wait: float = 0.0) -> NoReturn:
-    """Raise what a status of a failed request means. The server's words are left out: they may hold the key."""
+    """Raise the error for the HTTP status of a failed request, without the server's text, which may hold the key."""
     if status == 429:
         raise Failed("rate limit", wait)
     if status >= 500:

@@ -1,4 +1,4 @@
-"""What two texts say on their surface: how much was edited, and the numbers, names and negations in each.
+"""Comparison of the surface of two texts: edit distance, numbers, names and negation.
 
 Written for Chinese, and for English where that costs little. Texts are normalised (`bgetune.data.text.normalize`).
 """
@@ -17,21 +17,18 @@ _SIGNS = re.compile(r"[\W_]+")
 
 
 def core(text: str) -> str:
-    """A text without signs and blanks, which people put at random; the text itself where nothing else is in it."""
+    """A text without punctuation and blanks; the text itself if it has nothing else."""
     return _SIGNS.sub("", text) or text
 
 
 def change(a: str, b: str) -> float:
-    """Edited characters over the length of the longer text, in [0, 1]; signs, blanks and case do not count.
-
-    The edits are insertions, deletions and substitutions (Levenshtein).
-    """
+    """Levenshtein distance over the length of the longer text, in [0, 1], without punctuation, blanks and case."""
     a, b = (_SIGNS.sub("", text).lower() for text in (a, b))
     return Levenshtein.normalized_distance(a, b)
 
 
 def length_ratio(a: str, b: str) -> float:
-    """Characters of b over characters of a, signs and blanks aside."""
+    """Number of characters of b over that of a, without punctuation and blanks."""
     return len(_SIGNS.sub("", b)) / max(1, len(_SIGNS.sub("", a)))
 
 
@@ -45,7 +42,7 @@ _DIGITS = {
 _POWERS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000, "万": 10**4, "亿": 10**8}
 _NUMERALS = "".join(_DIGITS) + "".join(_POWERS)
 
-# what is counted, by the name that all its spellings get
+# name of a unit -> its spellings
 _UNITS = {
     "元": "元|块钱|块|rmb|人民币|圆|¥|yuan",
     "角": "角|毛钱|毛",
@@ -94,10 +91,11 @@ _NUMBER = re.compile(
 
 
 def numbers(text: str) -> Counter[tuple[Decimal, str]]:
-    """The numbers of a text with their units: 三千元, 3000块 and 3,000 yuan are all one (3000, "元").
+    """The numbers of a text with their units, and how often each occurs.
 
-    A Chinese numeral counts when a unit follows, when it has two characters or more, or after 第. 每月 and 一个月 are
-    both (1, "月"): "a month" is what limits and fees are given for. An idle 一 (一下, 一个) is no number.
+    三千元, 3000块 and 3,000 yuan are all (3000, "元"). A Chinese numeral counts if a unit follows, if it has two
+    characters or more, or after 第. 每月 and 一个月 are both (1, "月"), because limits and fees are given per month. 一
+    that counts nothing (一下, 一个) is no number.
     """
     text = _IDLE.sub("·", text.lower())
     found: Counter[tuple[Decimal, str]] = Counter()
@@ -116,6 +114,7 @@ def numbers(text: str) -> Counter[tuple[Decimal, str]]:
 
 
 def _unit(form: str | None) -> str:
+    """The name of a unit by its spelling, "" for no unit."""
     return next((name for forms, name in _UNIT_NAME.items() if form and forms.fullmatch(form)), "")
 
 
@@ -127,8 +126,8 @@ def _value(spelled: str) -> Decimal:
         return Decimal("0.5")
     if spelled == "每":
         return Decimal(1)
-    digits = re.match(r"[\d,.]*", spelled)[0]
-    if digits:
+    if match := re.match(r"[\d,.]+", spelled):
+        digits = match[0]
         value = Decimal(digits.replace(",", "").rstrip("."))
         for power in spelled[len(digits) :]:
             value *= 1000 if power == "k" else _POWERS[power]
@@ -155,12 +154,12 @@ _LATIN = re.compile(r"[a-z][a-z0-9]*(?:[-+.#&][a-z0-9]+)*|\d+[a-z][a-z0-9]*", re
 
 
 def latin_tokens(text: str) -> frozenset[str]:
-    """Latin words and codes in Chinese text (app, vip, 5g); none in other text, where every word would be one."""
+    """Latin words and codes in Chinese text (app, vip, 5g), in lower case; none in other text."""
     return frozenset(token.lower() for token in _LATIN.findall(text)) if _CHINESE.search(text) else frozenset()
 
 
 def has_words(text: str) -> bool:
-    """Whether there is something to paraphrase: two Chinese characters or two words, and no web address."""
+    """Whether a text has two Chinese characters or two words, and is no web address: something to paraphrase."""
     words = re.findall(r"[^\W\d_]{2,}", text)
     return not re.search(r"https?:|www\.|\.(?:com|cn|net|org)\b", text) and (
         len(_CHINESE.findall(text)) >= 2 or len(words) >= 2
@@ -168,14 +167,14 @@ def has_words(text: str) -> bool:
 
 
 def terms_in(text: str, terms: list[str]) -> Counter[str]:
-    """How often each of the given terms stands in a text, without regard to case."""
+    """Term -> how often it occurs in a text, in any case; terms that do not occur are left out."""
     lowered = text.lower()
     return Counter({term: lowered.count(term.lower()) for term in terms if term.lower() in lowered})
 
 
 # --- negation -----------------------------------------------------------------------------------------------------
 
-# questions and words that hold a negation's character but negate nothing: 能不能, 有没有, 办好了没, 是否, 不过
+# questions and words with a negating character that do not negate: 能不能, 有没有, 办好了没, 是否, 不过
 _NOT_NEGATED = re.compile(
     r"(?P<asked>.)[不没](?P=asked)|[了成]没有?(?=$|[\s吗呢啊呀,.?!])|没有?(?=[吗呢]?[?]?$)|[是可能有]否|有无|否则|不过|不仅|不但|不好意思|差不多|不断|不同|"
     r"无论|不管|未来|非常|分别|类别|级别|特别|别人|别的|区别|个别|无线|不错|不如"
@@ -187,10 +186,10 @@ _FAILED = re.compile(r"失败|报错|出错|错误|异常|拒绝|\b(?:fail\w*|er
 
 
 def same_negation(a: str, b: str) -> bool:
-    """Whether two texts negate alike.
+    """Whether two texts are negated alike: they have the same number of negations.
 
-    They do with as many negations in each. Where one speaks of a failure (开通失败, 无法开通) it is enough that both
-    are negative. Questions of the form A-not-A (能不能) negate nothing.
+    If one of them reports a failure (开通失败, 无法开通), it is enough that both are negative. Questions of the form
+    A-not-A (能不能) are no negations.
     """
     (a_count, a_failed), (b_count, b_failed) = (_negations(text) for text in (a, b))
     if a_failed or b_failed:
@@ -199,5 +198,6 @@ def same_negation(a: str, b: str) -> bool:
 
 
 def _negations(text: str) -> tuple[int, bool]:
+    """Number of negations, and whether a failure is reported."""
     text = _NOT_NEGATED.sub("·", text)
     return len(_NEGATED.findall(text)), bool(_FAILED.search(text))

@@ -59,8 +59,8 @@ Grade = Annotated[
     Field(
         gt=0,
         le=1,
-        description="Graded pairs from this grade on (scaled to 0..1) mean the same, in every notebook: positives in "
-        "training, on dev and in calibration.",
+        description="Minimum grade (scaled to 0..1) of a positive among the graded pairs, in every notebook: "
+        "in training, on dev and in calibration.",
     ),
 ]
 POSITIVE_GRADE = 0.75

@@ -25,7 +25,7 @@ class Source(Section):
         "folder of parts, pattern (data/*.csv, data/**/*.parquet) or address (s3://, https://, hdfs://).",
     )
     format: Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow", "xlsx"] | None = Field(
-        None, description="Null: from the file's name. json is a list of objects; xlsx is any workbook."
+        None, description="File format. Null: told by the file's name. json is a list of objects; xlsx is any workbook."
     )
     delimiter: str | None = Field(None, min_length=1, description="Column delimiter of a csv file. Null: recognised.")
     encoding: str | None = Field(
@@ -82,12 +82,16 @@ class ClickSource(Source):
     session_column: str | None = Field(
         None, description="Column with the session id. Null: sessions are built from the user and session_gap_minutes."
     )
-    time_column: str | None = Field("time", description="When: a date and time, seconds since 1970, or HH:MM:SS.")
+    time_column: str | None = Field(
+        "time", description="Column with the time of the search: a date and time, seconds since 1970, or HH:MM:SS."
+    )
     time_format: str | None = Field(
-        None, description="Of time_column, as strptime writes it: '%d/%m/%Y %H:%M'. Null: recognised row by row."
+        None, description="Format of time_column, as strptime takes it: '%d/%m/%Y %H:%M'. Null: recognised row by row."
     )
     timezone: str | None = Field(
-        None, description="Of times that name none: Asia/Shanghai, UTC. Null: this machine's. Rows are kept in UTC."
+        None,
+        description="Time zone of times that name none: Asia/Shanghai, UTC. Null: this machine's. Times are stored in "
+        "UTC.",
     )
     url_column: str | None = Field(
         "url",
@@ -123,14 +127,16 @@ class PairSource(Source):
 
     a_column: str = Field("text_a", description="Column with the first text (question or query).")
     b_column: str = Field("text_b", description="Column with the second text (answer or document).")
-    label_column: str | None = Field(None, description="Null: every row is a positive pair.")
+    label_column: str | None = Field(
+        None, description="Column with the label, same or different. Null: every row is a positive pair."
+    )
     use: Use = "all"
 
 
 class GradedSource(PairSource):
     """Pairs with graded relevance."""
 
-    label_column: str = Field("grade", description="The grade, a number.")
+    label_column: str = Field("grade", description="Column with the grade, a number.")
     grade_range: tuple[float, float] | None = Field(
         None,
         description="Lowest and highest possible grade; they become 0 and 1. Null: the lowest and highest "
@@ -157,9 +163,11 @@ class GroupSource(Source):
 
     LISTS = ("positives_column", "negatives_column")
 
-    query_column: str = Field("query", description="The query.")
-    positives_column: str = Field("pos", description="Texts that mean the same or answer it: a list, or one text.")
-    negatives_column: str | None = Field("neg", description="Texts that do not: labelled different. Null: none.")
+    query_column: str = Field("query", description="Column with the query.")
+    positives_column: str = Field("pos", description="Column with the positives of the query: a list, or one text.")
+    negatives_column: str | None = Field(
+        "neg", description="Column with its negatives, labelled different. Null: none."
+    )
     use: Use = "all"
 
 
@@ -168,9 +176,11 @@ class TripletSource(Source):
 
     LISTS = ("positive_column", "negative_column")
 
-    anchor_column: str = Field("anchor", description="The anchor.")
-    positive_column: str = Field("positive", description="Text that means the same or answers it.")
-    negative_column: str | None = Field("negative", description="Text that does not: labelled different. Null: none.")
+    anchor_column: str = Field("anchor", description="Column with the anchor.")
+    positive_column: str = Field("positive", description="Column with the positive of the anchor.")
+    negative_column: str | None = Field(
+        "negative", description="Column with its negative, labelled different. Null: none."
+    )
     use: Use = "all"
 
 
@@ -183,13 +193,21 @@ class QrelsSource(Source):
     )
     queries: str | None = Field(None, description="File or folder of the queries. Null: beside the judgements.")
     corpus: str | None = Field(None, description="File or folder of the documents. Null: beside the judgements.")
-    query_id_column: str = Field("query-id", description="The query of a judgement (also recognised: qid, query_id).")
-    document_id_column: str = Field("corpus-id", description="Its document (also recognised: pid, docid, corpus_id).")
-    relevance_column: str = Field("score", description="Its relevance (also recognised: relevance, label, rel).")
-    id_column: str = Field("_id", description="The id in queries and documents (also recognised: id, qid, pid).")
-    text_column: str = Field("text", description="The text there; a document's title is put before it.")
+    query_id_column: str = Field(
+        "query-id", description="Column with the query's id in the judgements (also recognised: qid, query_id)."
+    )
+    document_id_column: str = Field(
+        "corpus-id", description="Column with the document's id there (also recognised: pid, docid, corpus_id)."
+    )
+    relevance_column: str = Field(
+        "score", description="Column with the relevance (also recognised: relevance, label, rel)."
+    )
+    id_column: str = Field(
+        "_id", description="Column with the id in queries and corpus (also recognised: id, qid, pid)."
+    )
+    text_column: str = Field("text", description="Column with the text there; a document's title is put before it.")
     positive_relevance: float = Field(
-        1, gt=0, description="From this relevance on a pair is a positive; at 0 it is labelled different."
+        1, gt=0, description="Minimum relevance of a positive pair; pairs of relevance 0 are labelled different."
     )
     use: Use = "all"
 

@@ -41,10 +41,10 @@ def read_qrels(source: QrelsSource) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
         title = "title" if "title" in opened.columns and source.text_column != "title" else None
         id_column = _known(opened, source.id_column, _IDS)
         table = _table(opened, {"id": id_column, "text": source.text_column, "title": title}, lost)
-        table["text"] = (table.title.fillna("") + " " + table.text.fillna("")).str.strip()
-        texts.append(table.dropna(subset=["id"]).drop_duplicates("id").set_index("id").text)
-    a, b = judged["query"].map(texts[0]), judged.document.map(texts[1])
-    value = pd.to_numeric(judged.relevance, errors="coerce")
+        table["text"] = (table["title"].fillna("") + " " + table["text"].fillna("")).str.strip()
+        texts.append(table.dropna(subset=["id"]).drop_duplicates("id").set_index("id")["text"])
+    a, b = judged["query"].map(texts[0]), judged["document"].map(texts[1])
+    value = pd.to_numeric(judged["relevance"], errors="coerce")
     reasons = pd.Series("", judged.index, dtype=str)
     reasons[(value > 0) & (value < source.positive_relevance)] = (
         f"relevance between 0 and {source.positive_relevance:g}"
@@ -52,7 +52,7 @@ def read_qrels(source: QrelsSource) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
     reasons[value.isna()] = "relevance is no number"
     reasons[b.isna()] = "no document of this id"
     reasons[a.isna()] = "no query of this id"
-    shown = judged["query"].fillna("") + " " + judged.document.fillna("")
+    shown = judged["query"].fillna("") + " " + judged["document"].fillna("")
     name = judgements.parts[0].name
     for reason, rows in shown[reasons != ""].groupby(reasons):
         lost.append((name, reason, len(rows), rows.iloc[0]))

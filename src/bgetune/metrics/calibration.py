@@ -1,10 +1,10 @@
-"""Whether calibrated scores are right: calibration error, Brier score, reliability, and which map to take."""
+"""Evaluation of calibrated scores (calibration error, Brier score, reliability), and the choice of the calibrator."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,14 @@ from bgetune.locale import _
 from bgetune.metrics.calibrators import METHODS, make
 from bgetune.metrics.statistics import bootstrap, clopper_pearson, prior_weights
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 AUTO = "auto"
-"""The parameter `calibration`: the map that wins by log loss."""
+"""Value of the parameter `calibration`: take the calibrator with the lowest log loss."""
 
 BINS = 15
-"""Of the calibration error, with the same number of pairs each."""
+"""Number of bins of the calibration error, each with the same number of pairs."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,9 @@ class CalibrationError:
     """The debiased expected calibration error (root mean square over bins of equal mass).
 
     Attributes:
-        value: square root of the debiased square; 0 where noise explains all of it.
-        plug_in: without debiasing: what a perfectly calibrated score shows too, by chance.
-        interval: 95 % by bootstrap over clusters.
+        value: square root of the debiased square; 0 where sampling noise explains all of it.
+        plug_in: the same without debiasing, which is above 0 even for perfectly calibrated scores.
+        interval: 95 % confidence interval of `value`, by bootstrap over clusters.
     """
 
     value: float
@@ -37,7 +40,16 @@ class CalibrationError:
 
 
 def equal_mass_bins(probabilities: np.ndarray, weights: np.ndarray | None = None, bins: int = BINS) -> np.ndarray:
-    """(n,) the bin of each pair, 0 to bins - 1, about the same weight in each; equal probabilities share a bin."""
+    """Sort pairs into bins of about equal weight; equal probabilities share a bin.
+
+    Args:
+        probabilities: (n,) calibrated scores.
+        weights: (n,); None weighs all pairs the same.
+        bins: number of bins.
+
+    Returns:
+        (n,) int64, the bin of each pair, from 0.
+    """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     weights = np.ones(len(probabilities)) if weights is None else np.asarray(weights, dtype=np.float64)
     order = np.argsort(probabilities, kind="stable")
@@ -49,23 +61,27 @@ def equal_mass_bins(probabilities: np.ndarray, weights: np.ndarray | None = None
 def calibration_error(
     probabilities: np.ndarray,
     labels: np.ndarray,
-    clusters: Sequence | None = None,
+    clusters: ArrayLike | None = None,
     weights: np.ndarray | None = None,
     *,
     bins: int = BINS,
     count: int = 500,
     seed: int = 42,
 ) -> CalibrationError:
-    """Debiased equal-mass calibration error: ECE^2 = sum_b w_b [(p_b - y_b)^2 - y_b (1 - y_b) / (n_b - 1)].
+    """Debiased calibration error in equal-mass bins: ECE^2 = sum_b w_b [(p_b - y_b)^2 - y_b (1 - y_b) / (n_b - 1)].
 
-    With weights, n_b is the effective number (sum w)^2 / sum w^2 of the bin. The interval is pivotal: the bootstrap
-    distribution of the square is moved so that its mean is the estimate, because resampling adds the noise once more.
+    With weights, n_b is the effective number (sum w)^2 / sum w^2 of the bin. The bootstrap distribution of the square
+    is shifted so that its mean is the estimate, because resampling adds the sampling noise once more. The debiased
+    estimator is that of Kumar et al. (arXiv 1909.10155).
 
     Args:
         probabilities: (n,) calibrated scores.
         labels: (n,) 0 or 1.
-        clusters: (n,) what is resampled; None: every pair by itself.
+        clusters: (n,) the cluster of each pair; None: each pair is one of its own.
         weights: (n,) of `prior_weights`.
+        bins: number of bins.
+        count: number of resamples.
+        seed: seed of the resamples.
     """
     probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -86,17 +102,24 @@ def calibration_error(
         return {"plug_in": (portion * gap**2).sum(1), "debiased": (portion * (gap**2 - noise)).sum(1)}
 
     value = {name: found[0] for name, found in squares(np.ones((1, len(labels)))).items()}
-    clusters = np.arange(len(labels)) if clusters is None else clusters
-    drawn = bootstrap(squares, clusters, count, seed)["debiased"]
+    drawn = bootstrap(squares, np.arange(len(labels)) if clusters is None else clusters, count, seed)["debiased"]
     low, high = np.percentile(drawn - drawn.mean() + value["debiased"], [2.5, 97.5])
     return CalibrationError(_root(value["debiased"]), _root(value["plug_in"]), [_root(low), _root(high)])
 
 
-def brier(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, bins: int = BINS) -> dict:
+def brier(
+    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, bins: int = BINS
+) -> dict[str, float]:
     """The Brier score and its parts: ``brier = reliability - resolution + uncertainty + within``.
 
-    Murphy's decomposition over bins of equal mass; `within` is what the spread of the scores inside the bins adds
-    (Stephenson et al., 2008), so that the sum is exact.
+    The decomposition of Murphy (1973) over bins of equal mass; `within` is the part of the variance of the scores
+    inside the bins (Stephenson et al., 2008), which makes the sum exact.
+
+    Args:
+        probabilities: (n,) calibrated scores.
+        labels: (n,) 0 or 1.
+        weights: (n,); None weighs all pairs the same.
+        bins: number of bins.
     """
     probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -115,8 +138,18 @@ def brier(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | N
 def reliability(
     probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, bins: int = BINS
 ) -> pd.DataFrame:
-    """Per bin of equal mass: ``pairs, weight, predicted`` (mean probability), ``observed`` (share of positives), and
-    ``low, high``, the 95 % Clopper-Pearson interval of the share (on the effective number of pairs)."""
+    """The reliability diagram as a table, one row for each bin of equal mass.
+
+    Args:
+        probabilities: (n,) calibrated scores.
+        labels: (n,) 0 or 1.
+        weights: (n,); None weighs all pairs the same.
+        bins: number of bins.
+
+    Returns:
+        ``pairs, weight, predicted`` (mean probability), ``observed`` (share of positives), and ``low, high``, the 95 %
+        Clopper-Pearson interval of the share (on the effective number of pairs).
+    """
     probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
     frame = pd.DataFrame({"bin": equal_mass_bins(probabilities, weights, bins), "pairs": 1, "weight": weights})
@@ -130,19 +163,25 @@ def reliability(
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Mean negative log-likelihood; a probability counts as at least 1e-7 from 0 and 1, so that it stays finite."""
+    """Mean negative log-likelihood in nats; probabilities are clipped to 1e-7 from 0 and 1, so that it is finite.
+
+    Args:
+        probabilities: (n,) calibrated scores.
+        labels: (n,) 0 or 1.
+        weights: (n,); None weighs all pairs the same.
+    """
     probabilities = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-7, 1 - 1e-7)
     losses = -np.where(np.asarray(labels) == 1, np.log(probabilities), np.log1p(-probabilities))
     return float(np.average(losses, weights=weights))
 
 
-# --- which map? ---------------------------------------------------------------------------------------------------
+# --- choice of the calibrator -------------------------------------------------------------------------------------
 
 
 def cross_validate(
     similarities: np.ndarray,
     labels: np.ndarray,
-    clusters: Sequence,
+    clusters: ArrayLike,
     *,
     prior: float | None = None,
     folds: int = 5,
@@ -151,20 +190,21 @@ def cross_validate(
     min_max: Mapping[str, Any] | None = None,
     seed: int = 42,
 ) -> pd.DataFrame:
-    """The log loss of every map on pairs of clusters that it was not fitted on, best first.
+    """Cross-validate every calibrator by log loss; pairs of one cluster are in the same fold.
 
     Args:
         similarities: (n,) cosines of dev pairs.
         labels: (n,) 0 or 1.
-        clusters: (n,) what stays together in a fold.
+        clusters: (n,) the cluster of each pair.
         prior: share of positives in production; see `statistics.prior_weights`.
-        folds: of clusters, with about the same balance each.
-        isotonic_min_pairs: pairs below which isotonic is not offered: it follows the noise of small samples.
-        wanted: a map that is offered in any case, as somebody asked for it.
+        folds: number of folds, with about the same share of positives each.
+        isotonic_min_pairs: minimum number of pairs for isotonic, which follows the noise of small samples.
+        wanted: the calibrator that the user asked for, which is offered in any case.
         min_max: arguments of `calibrators.MinMax`.
+        seed: seed of the folds.
 
     Returns:
-        ``method, log_loss, offered``; methods that are not offered come last, without a loss.
+        ``method, log_loss, offered``, best first; methods that are not offered come last, without a loss.
 
     Raises:
         InputError: if there are too few clusters of either kind for two folds.
@@ -172,13 +212,13 @@ def cross_validate(
     from sklearn.model_selection import StratifiedGroupKFold
 
     similarities, labels = np.asarray(similarities, dtype=np.float64), np.asarray(labels)
-    clusters = np.asarray(clusters)
+    groups = np.asarray(clusters)
     weights = prior_weights(labels, prior)
-    folds = min(folds, *(len(np.unique(clusters[labels == kind])) for kind in (0, 1)))
+    folds = min(folds, *(len(np.unique(groups[labels == kind])) for kind in (0, 1)))
     if folds < 2:
         raise InputError("calibration: the dev pairs come from one cluster; it needs pairs of more, add labelled pairs")
     splits = list(
-        StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(similarities[:, None], labels, clusters)
+        StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(similarities[:, None], labels, groups)
     )
     rows = []
     for name in METHODS:
@@ -191,28 +231,29 @@ def cross_validate(
                     fitted = make(name, min_max).fit(similarities[train], labels[train], weights[train])
                     predicted[held] = fitted.predict(similarities[held])
                 except InputError:
-                    # the scores rank these folds no better than chance: the share of positives is all there is to say
+                    # no calibrator can be fitted to these folds: predict the share of positives
                     predicted[held] = np.average(labels[train], weights=weights[train])
             loss = log_loss(predicted, labels, weights)
         rows.append((name, loss, offered))
     return pd.DataFrame(rows, columns=["method", "log_loss", "offered"]).sort_values("log_loss", ignore_index=True)
 
 
-def choose(race: pd.DataFrame, wanted: str) -> str:
-    """The map to take: the one that was asked for, else the best of those offered.
+def choose(losses: pd.DataFrame, wanted: str) -> str:
+    """The name of the calibrator to take: the one that was asked for, or for `AUTO` the one with the lowest log loss.
 
     Args:
-        race: as `cross_validate` returns it.
+        losses: as `cross_validate` returns it.
+        wanted: `AUTO`, or the name of a calibrator.
     """
-    return race.loc[race["offered"], "method"].iloc[0] if wanted == AUTO else wanted
+    return losses.loc[losses["offered"], "method"].iloc[0] if wanted == AUTO else wanted
 
 
 def cost(table: pd.DataFrame, chosen: str, automatic: str) -> str:
-    """What it costs to ask for another map than the one that wins, in one sentence; "" if it is that one.
+    """A sentence that compares the chosen calibrator with the best one; "" if they are the same.
 
     Args:
-        table: index: name; ``log_loss`` and, where measured, ``ece``, of `evaluate`.
-        chosen, automatic: names of maps.
+        table: index: name of the calibrator; ``log_loss`` and, where measured, ``ece``, of `evaluate`.
+        chosen, automatic: names of calibrators.
     """
     if chosen == automatic:
         return ""
@@ -230,16 +271,21 @@ def cost(table: pd.DataFrame, chosen: str, automatic: str) -> str:
 def evaluate(
     probabilities: Mapping[str, np.ndarray],
     labels: np.ndarray,
-    clusters: Sequence,
+    clusters: ArrayLike,
     *,
     prior: float | None = None,
     count: int = 500,
     seed: int = 42,
 ) -> pd.DataFrame:
-    """How right several scores of the same pairs are.
+    """Evaluate several calibrated scores of the same pairs.
 
     Args:
-        probabilities: name -> (n,).
+        probabilities: name -> (n,) calibrated scores.
+        labels: (n,) 0 or 1.
+        clusters: (n,) the cluster of each pair, for the intervals.
+        prior: share of positives in production; see `statistics.prior_weights`.
+        count: number of resamples.
+        seed: seed of the resamples.
 
     Returns:
         Index: name. ``ece, ece_low, ece_high, ece_plug_in, log_loss, brier, reliability, resolution, uncertainty,

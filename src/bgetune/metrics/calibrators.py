@@ -1,8 +1,8 @@
-"""Similarities to probabilities: four monotone maps with scikit-learn's habits.
+"""Calibrators: four monotone maps from similarity to probability, with the interface of scikit-learn.
 
-A calibrator is fitted on similarities and labels and then holds a few numbers; `predict` needs NumPy and SciPy. All
-rise strictly, so that ranking, AUC and average precision stay what they were (min-max up to the ends of the range it
-was fitted on). Where a map wants something between 0 and 1, it gets u = (1 + similarity) / 2.
+A calibrator is fitted on similarities and labels and then holds a few numbers; `predict` needs NumPy and SciPy. All are
+strictly increasing, so that ranking, AUC and average precision do not change (min-max within the range it was fitted
+on). Where a method needs values between 0 and 1, it gets u = (1 + similarity) / 2.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from bgetune.errors import InputError
 from bgetune.metrics.statistics import prior_weights
 
 EDGE = 1e-6
-"""How near u comes to 0 and 1: logarithms stay finite, and texts that are equal get a high but finite score."""
+"""Smallest distance of u from 0 and 1, so that logarithms are finite."""
 
 
 class Calibrator:
-    """What all maps share.
+    """Base class of the calibrators.
 
     Attributes:
-        name: as it is written in `scoring.json`.
-        fitted: names of the fitted attributes, which `to_dict` keeps.
+        name: the name in `scoring.json`.
+        fitted: names of the fitted attributes, which `to_dict` writes.
     """
 
     name: ClassVar[str]
     fitted: ClassVar[tuple[str, ...]]
 
     def fit(self, similarities: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
-        """Learn the map.
+        """Fit the calibrator to labelled pairs.
 
         Args:
             similarities: (n,) cosines.
@@ -54,17 +54,17 @@ class Calibrator:
         return self
 
     def predict(self, similarities: np.ndarray) -> np.ndarray:
-        """(n,) float64 probabilities in [0, 1] of "same meaning", in the order of the similarities."""
+        """The probabilities (n,) float64 in [0, 1] that the pairs of (n,) similarities mean the same."""
         return self._predict(np.asarray(similarities, dtype=np.float64))
 
     def inverse(self, probabilities: np.ndarray) -> np.ndarray:
-        """(n,) float64 similarities that get these probabilities (to 1e-6), -1 or 1 where none does: for those who
-        decide by a probability and search by cosine."""
+        """The similarities (n,) float64 of (n,) probabilities (to 1e-6), to search by cosine with a probability as the
+        threshold; -1 or 1 for a probability that no similarity has."""
         grid = np.linspace(-1, 1, 2001)
         return np.interp(probabilities, self.predict(grid), grid)
 
     def to_dict(self) -> dict[str, Any]:
-        """Method and fitted numbers, as JSON takes them."""
+        """Name and fitted values, ready for JSON; `from_dict` reads them."""
         return {"method": self.name} | {key: np.asarray(getattr(self, key)).tolist() for key in self.fitted}
 
     def _fit(self, similarities: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> None:
@@ -75,12 +75,12 @@ class Calibrator:
 
 
 class MinMax(Calibrator):
-    """The simple linear map: a low similarity becomes 0, a high one 1. It only looks like a probability.
+    """Linear scaling of similarities to [0, 1]. The result is no probability.
 
     Args:
-        quantiles: of the similarities it is fitted on, which become 0 and 1: the lowest and the highest, or typical
-            ones, so that no single pair stretches the map.
-        bounds: the two similarities themselves, given by hand; nothing is fitted then.
+        quantiles: the quantiles of the similarities that become 0 and 1. Those other than 0 and 1 make the scaling
+            robust to single pairs.
+        bounds: the two similarities that become 0 and 1; nothing is fitted then.
     """
 
     name = "min_max"
@@ -101,9 +101,9 @@ class MinMax(Calibrator):
 
 
 class Platt(Calibrator):
-    """A logistic curve of the similarity, fitted to Platt's targets (N+ + 1)/(N+ + 2) and 1/(N- + 2).
+    """Platt scaling: a logistic function of the similarity, fitted to the targets (N+ + 1)/(N+ + 2) and 1/(N- + 2).
 
-    These keep the curve finite where the kinds are parted completely (Platt, 1999).
+    These targets keep the slope finite where positives and negatives are separated completely (Platt, 1999).
     """
 
     name = "platt"
@@ -148,10 +148,10 @@ class Beta(Calibrator):
 
 
 class Isotonic(Calibrator):
-    """The monotone steps of pool-adjacent-violators, joined by straight lines from centre to centre.
+    """Isotonic regression, linearly interpolated between the centres of its steps.
 
-    The steps of plain isotonic regression give equal scores to unequal pairs, which changes the ranking, and reach 0
-    and 1, which no finite sample can promise; the lines rise everywhere, and the ends stay within Platt's targets.
+    The steps of plain isotonic regression give equal scores to unequal similarities, which changes the ranking, and
+    reach 0 and 1. The interpolation is strictly increasing, and its ends stay within Platt's targets.
     """
 
     name = "isotonic"
@@ -167,7 +167,7 @@ class Isotonic(Calibrator):
             _must_rise(0.0)
         centres = np.bincount(step, weight * similarities) / np.bincount(step, weight)
         values, first = np.unique(values.clip(low, high), return_index=True)
-        # beyond the outermost centres the curve goes on to half and to half the missing rest
+        # beyond the outermost centres: to half the lowest probability at -1, half-way from the highest to 1 at 1
         self.similarities_ = np.r_[-1.0, centres[first], 1.0]
         self.probabilities_ = np.r_[values[0] / 2, values, (1 + values[-1]) / 2]
         inside = np.r_[True, (centres[first] > -1) & (centres[first] < 1), True]
@@ -181,9 +181,10 @@ METHODS: dict[str, type[Calibrator]] = {kind.name: kind for kind in (MinMax, Pla
 
 
 def make(method: str, min_max: Mapping[str, Any] | None = None) -> Calibrator:
-    """A map of `METHODS` that is to be fitted.
+    """A calibrator of `METHODS`, not fitted yet.
 
     Args:
+        method: its name.
         min_max: arguments of `MinMax`.
     """
     return METHODS[method](**(min_max or {})) if method == MinMax.name else METHODS[method]()
@@ -196,7 +197,18 @@ def fit(
     prior: float | None = None,
     min_max: Mapping[str, Any] | None = None,
 ) -> Calibrator:
-    """A map of `METHODS` fitted to pairs, re-weighted to the balance of production; see `statistics.prior_weights`."""
+    """A calibrator of `METHODS` fitted to pairs.
+
+    Args:
+        method: its name.
+        similarities: (n,) cosines.
+        labels: (n,) 0 or 1.
+        prior: share of positives in production; see `statistics.prior_weights`.
+        min_max: arguments of `MinMax`.
+
+    Raises:
+        InputError: see `Calibrator.fit`.
+    """
     return make(method, min_max).fit(similarities, labels, prior_weights(labels, prior))
 
 
@@ -206,7 +218,7 @@ def from_dict(values: Mapping[str, Any]) -> Calibrator:
     Raises:
         InputError: if the method is unknown or a number is missing.
     """
-    kind = METHODS.get(values.get("method"))
+    kind = METHODS.get(str(values.get("method")))
     if kind is None or any(key not in values for key in kind.fitted):
         raise InputError(f"no calibration of this version: {sorted(values)}; run 05_calibrate again")
     calibrator = kind()
@@ -217,12 +229,12 @@ def from_dict(values: Mapping[str, Any]) -> Calibrator:
 
 @dataclass(frozen=True)
 class Combination:
-    """The probability by bi-encoder and cross-encoder together: a logistic regression on the log-odds of both.
+    """Probability from bi-encoder and cross-encoder together: a logistic regression on the log-odds of both.
 
     Attributes:
         similarity: weight of the log-odds of the calibrated similarity, >= 0.
         reranker: weight of the log-odds of the cross-encoder's score, >= 0.
-        intercept: what is added.
+        intercept: of the regression.
     """
 
     similarity: float
@@ -236,7 +248,7 @@ class Combination:
         features = np.column_stack([_odds(probabilities), _odds(reranker)])
         slopes, intercept = _logistic(features, _platt_targets(labels), np.ones(len(labels)))
         for kept in (0, 1):
-            # a score that would count against a pair is left out
+            # a score with a negative weight is left out
             if slopes[1 - kept] < 0:
                 slope, intercept = _logistic(features[:, [kept]], _platt_targets(labels), np.ones(len(labels)))
                 slopes = np.eye(2)[kept] * max(slope[0], 0)
@@ -265,15 +277,23 @@ def _platt_targets(labels: np.ndarray, positives: float | None = None, negatives
 def _logistic(features: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, float]:
     """Maximum-likelihood logistic regression on targets in [0, 1]: coefficients and intercept.
 
-    A target t is a positive of weight t and a negative of weight 1 - t. The penalty is the one betacal uses: it only
-    stops parted kinds from making the coefficients infinite.
+    A target t counts as a positive of weight t and a negative of weight 1 - t. The tiny penalty, that of betacal, keeps
+    the coefficients finite where positives and negatives are separated completely.
+
+    Args:
+        features: (n, k).
+        targets: (n,) in [0, 1].
+        weight: (n,).
+
+    Returns:
+        (k,) coefficients, and the intercept.
     """
     from sklearn.linear_model import LogisticRegression
 
     count = len(targets)
     twice = np.r_[targets * weight, (1 - targets) * weight]
     used = twice > 0
-    # centred features: the solver's steps are well scaled on bunched similarities
+    # centred and scaled, because similarities in a narrow band make the solver's steps badly scaled
     centre, scale = features.mean(0), np.maximum(features.std(0), 1e-12)
     scaled = np.vstack([(features - centre) / scale] * 2)[used]
     model = LogisticRegression(C=99999999999, solver="newton-cholesky", tol=1e-12, max_iter=1000)

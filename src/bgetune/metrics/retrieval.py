@@ -1,4 +1,4 @@
-"""Ranked lists against known relevance: reciprocal rank, nDCG and recall, by ir-measures."""
+"""Metrics of ranked lists: reciprocal rank, nDCG and recall, by ir-measures."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pandas as pd
 def evaluate(
     ranked: Mapping[str, Sequence[str]], relevance: Mapping[str, Mapping[str, int]], k: int = 10
 ) -> pd.DataFrame:
-    """How good the first k results of each query are.
+    """Evaluate the first k results of each query.
 
     Args:
         ranked: query -> ids of texts, best first.
-        relevance: query -> {id: gain}, gains from 1; what is not named is irrelevant. Queries without a relevant text
-            are passed over: nothing can be found for them.
-        k: depth.
+        relevance: query -> {id: gain}, gains from 1; other ids are irrelevant. Queries without a relevant text are
+            left out.
+        k: number of results.
 
     Returns:
         Index: query. ``mrr`` (1 / rank of the first relevant text, 0 below the k-th), ``ndcg`` (gains as given, not
@@ -29,7 +29,7 @@ def evaluate(
 
     relevance = {query: {i: int(gain) for i, gain in gains.items() if gain > 0} for query, gains in relevance.items()}
     relevance = {query: gains for query, gains in relevance.items() if gains}
-    # ranks stand for scores: trec_eval would order equal ones by id
+    # negative ranks as scores, because trec_eval orders equal scores by id
     run = {query: {i: -rank for rank, i in enumerate(dict.fromkeys(ranked.get(query, ())))} for query in relevance}
     names = {RR @ k: "mrr", nDCG @ k: "ndcg", R @ k: "recall"}
     table = pd.DataFrame(0.0, index=pd.Index(list(relevance), name="query"), columns=list(names.values()))
@@ -40,13 +40,18 @@ def evaluate(
 
 
 def nearest(
-    query_ids: Sequence[str], query_vectors: np.ndarray, ids: Sequence[str], vectors: np.ndarray, k: int = 10
+    query_ids: Sequence[str] | np.ndarray,
+    query_vectors: np.ndarray,
+    ids: Sequence[str] | np.ndarray,
+    vectors: np.ndarray,
+    k: int = 10,
 ) -> pd.DataFrame:
-    """The k texts nearest to each query, the query itself left out.
+    """The k most similar texts of each query, without the query itself.
 
     Args:
         query_ids, query_vectors: m ids and (m, d) unit rows.
-        ids, vectors: n ids and (n, d) unit rows of what is searched.
+        ids, vectors: n ids and (n, d) unit rows of the texts to search.
+        k: number of results.
 
     Returns:
         ``query_id, text_id, rank`` (from 1) ``, similarity``, ordered by query and rank.

@@ -1,17 +1,14 @@
-"""Score drift: how far a model's similarities separate pairs that mean the same from pairs that do not.
+"""Separation: how well a model's similarities tell pairs that mean the same from pairs that do not.
 
-Every measure of `separation` is computed for many weightings of the pairs at once, so that bootstrap intervals cost
+Every metric of `separation` is computed for many weightings of the pairs at once, so that bootstrap intervals cost
 little: one row of weights is one resample.
-
-    python -m bgetune.scoring.monitor --run runs/x --pairs new.csv
-
-compares the scores of new traffic with those the calibration was made on, and says what to do about a difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,17 +16,17 @@ import pandas as pd
 from bgetune.errors import InputError
 from bgetune.metrics.statistics import bootstrap, interval
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 FIXED_THRESHOLD = 0.8
-"""The threshold that teams set by feeling, and that drift makes useless."""
+"""The threshold that is often set by hand, which similarity drift makes useless."""
 
 DRIFT_BAND = (0.6, 0.9)
-"""Where the similarities of a drifted model bunch together."""
+"""Band in which the similarities of a drifted model bunch."""
 
 GRID = np.linspace(-1.1, 1.1, 441)
 """Similarities at which densities are estimated, 0.005 apart."""
-
-
-# --- separation ---------------------------------------------------------------------------------------------------
 
 
 def separation(
@@ -38,13 +35,13 @@ def separation(
     weights: np.ndarray | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, np.ndarray]:
-    """How well one threshold could separate two kinds of pairs.
+    """The metrics of how well similarities, and one threshold of them, separate positives from negatives.
 
     Args:
         similarities: (n,) cosines.
         labels: (n,) 1 = same meaning, 0 = not.
-        weights: (r, n) one row a weighting of the pairs, 0 leaves a pair out; None weighs all alike.
-        thresholds: further F1 values wanted, name -> threshold.
+        weights: (r, n) one row for each weighting of the pairs, 0 leaves a pair out; None: one row of ones.
+        thresholds: further thresholds to measure F1 at, name -> threshold.
 
     Returns:
         Measure -> (r,) float64: ``auc`` (ties count half), ``average_precision`` (as scikit-learn's), ``overlap`` of
@@ -64,7 +61,7 @@ def separation(
 
     order = np.argsort(-scores, kind="stable")
     scores, labels, weights = scores[order], labels[order], weights[:, order]
-    # a threshold cannot part equal scores: everything is read at the last pair of each tie
+    # a threshold cannot separate equal scores: counts are read at the last pair of each tie
     last = np.flatnonzero(np.r_[scores[1:] != scores[:-1], True])
     true = np.cumsum(weights * labels, axis=1)[:, last]
     false = np.cumsum(weights * ~labels, axis=1)[:, last]
@@ -97,19 +94,19 @@ def separation(
 
 
 def density(similarities: np.ndarray) -> np.ndarray:
-    """The density of similarities at `GRID`: Gaussian kernels, Silverman's bandwidth."""
+    """The density of (n,) similarities at the points of `GRID`: Gaussian kernels, Silverman's bandwidth."""
     scores = np.asarray(similarities, dtype=np.float64)
     return _moments(scores, np.ones((1, len(scores))))[2][0] / (GRID[1] - GRID[0])
 
 
 def densities(groups: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """The `density` of several groups of similarities, one column each, indexed by similarity from -1 to 1."""
+    """The `density` of several groups of similarities: one column for each, index: similarity from -1 to 1."""
     table = pd.DataFrame({name: density(values) for name, values in groups.items() if len(values)}, index=GRID)
     return table[(GRID > -1 - 1e-9) & (GRID < 1 + 1e-9)]
 
 
 def _moments(scores: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means (r,), variances (r,) and smoothed shares (r, len(GRID)), each row adding up to 1."""
+    """Means (r,), variances (r,) and kernel densities (r, len(GRID)) of (n,) scores; each row of the last sums to 1."""
     total = weights.sum(1)
     mean = weights @ scores / total
     variance = np.maximum(weights @ scores**2 / total - mean**2, 0)
@@ -126,27 +123,30 @@ def _moments(scores: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def mean_squared_cosine(similarities: np.ndarray) -> float:
-    """Drift in one number, of random pairs: 1/d if vectors use the whole sphere of d dimensions, 1 if all are equal.
+    """Orthogonality of random pairs: 1/d if vectors are spread like random ones of d dimensions, 1 if all are equal.
 
-    NaN without pairs.
+    Args:
+        similarities: (n,) cosines of random pairs; NaN is returned if there are none.
     """
-    return (
-        float("nan") if len(similarities) == 0 else float(np.square(np.asarray(similarities, dtype=np.float64)).mean())
-    )
+    if len(similarities) == 0:
+        return float("nan")
+    return float(np.square(np.asarray(similarities, dtype=np.float64)).mean())
 
 
-def drift(
-    random: pd.DataFrame, models: Sequence[str], clusters: Sequence, *, count: int = 500, seed: int = 42
+def orthogonality(
+    random: pd.DataFrame, models: Sequence[str], clusters: ArrayLike, *, count: int = 500, seed: int = 42
 ) -> dict[str, dict[str, Any]]:
     """`mean_squared_cosine` of random pairs for two models, and the difference (second minus first), with intervals.
 
     Args:
-        random: one column of similarities a model.
+        random: one column of similarities for each model.
         models: names of the two columns, the base first.
-        clusters: (n,) what is resampled.
+        clusters: (n,) the cluster of each pair.
+        count: number of resamples.
+        seed: seed of the resamples.
 
     Returns:
-        One entry a model and ``difference``, as `headline` writes them; NaN where there are no pairs.
+        An entry for each model and one for ``difference``, as `headline` writes them; NaN where there are no pairs.
     """
     key = "mean_squared_cosine_random"
     squares = {name: np.square(random[name].to_numpy(dtype=np.float64)) for name in models}
@@ -166,44 +166,48 @@ def drift(
 def report(
     models: Mapping[str, np.ndarray],
     labels: np.ndarray,
-    clusters: Sequence,
+    clusters: ArrayLike,
     *,
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
     count: int = 500,
     seed: int = 42,
 ) -> pd.DataFrame:
-    """Every measure of `separation` for several models on the same pairs, with intervals.
+    """Every metric of `separation` for several models on the same pairs, with intervals.
 
     Args:
         models: name -> (n,) similarities.
         labels: (n,) 0 or 1.
-        clusters: (n,) what is resampled.
-        thresholds: per model, further F1 values wanted.
+        clusters: (n,) the cluster of each pair.
+        thresholds: name of a model -> further thresholds to measure F1 at.
+        count: number of resamples.
+        seed: seed of the resamples.
 
     Returns:
-        One row a model and measure: ``model, measure, value, low, high``. With two models, rows of model ``difference``
-        (second minus first) whose intervals are paired: both models are measured on the same resamples.
+        A row for each model and metric: ``model, measure, value, low, high``. With two models, also rows of model
+        ``difference`` (second minus first) whose intervals are paired: both models are measured on the same resamples.
     """
-    rows, drawn, whole = [], {}, {}
+    rows: list[tuple[str, str, float, float, float]] = []
+    drawn, whole = {}, {}
     for name, similarities in models.items():
         extra = (thresholds or {}).get(name)
         values = whole[name] = separation(similarities, labels, None, extra)
-        drawn[name] = bootstrap(lambda w, s=similarities, t=extra: separation(s, labels, w, t), clusters, count, seed)
-        rows += [(name, key, float(value[0]), *interval(drawn[name][key])) for key, value in values.items()]
+        drawn[name] = bootstrap(partial(separation, similarities, labels, thresholds=extra), clusters, count, seed)
+        for key, value in values.items():
+            low, high = interval(drawn[name][key])
+            rows.append((name, key, float(value[0]), low, high))
     table = pd.DataFrame(rows, columns=["model", "measure", "value", "low", "high"])
     if len(models) == 2:
         (first, a), (second, b) = drawn.items()
-        rows = [
-            ("difference", key, float(whole[second][key][0] - whole[first][key][0]), *interval(b[key] - a[key]))
-            for key in a
-            if key in b
-        ]
+        rows = []
+        for key in [key for key in a if key in b]:
+            low, high = interval(b[key] - a[key])
+            rows.append(("difference", key, float(whole[second][key][0] - whole[first][key][0]), low, high))
         table = pd.concat([table, pd.DataFrame(rows, columns=table.columns)], ignore_index=True)
     return table
 
 
 def headline(table: pd.DataFrame, model: str) -> dict[str, Any]:
-    """One model's rows of `report` as a manifest keeps them: ``auc`` and ``auc_interval``, and so on."""
+    """The rows of one model in `report` as a manifest has them: ``auc``, ``auc_interval``, and so on."""
     rows = table[table["model"] == model]
     values = dict(zip(rows["measure"], rows["value"], strict=True))
     intervals = {f"{row.measure}_interval": [row.low, row.high] for row in rows.itertuples()}
@@ -211,7 +215,7 @@ def headline(table: pd.DataFrame, model: str) -> dict[str, Any]:
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
-    """`report` as people read it: ``measure`` and one column a model, each value with its interval."""
+    """`report` as a table to read: ``measure`` and a column for each model, each value with its interval."""
     cells = [f"{row.value:.3f}  [{row.low:.3f}, {row.high:.3f}]" for row in table.itertuples()]
     models = table["model"].unique()
     wide = table.assign(cell=cells).pivot_table(
@@ -223,40 +227,43 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 def by_slice(
     models: Mapping[str, np.ndarray],
     labels: np.ndarray,
-    clusters: Sequence,
+    clusters: ArrayLike,
     slices: Mapping[str, Sequence],
     *,
     count: int = 200,
     seed: int = 42,
     fewest: int = 10,
 ) -> pd.DataFrame:
-    """The AUC of each model in each slice, with intervals.
+    """The AUC of each model on each slice of the pairs, with intervals.
 
     Args:
+        models: name -> (n,) similarities.
+        labels: (n,) 0 or 1.
+        clusters: (n,) the cluster of each pair.
         slices: dimension (``length``, ``source``, ``frequency``) -> (n,) the slice of each pair; a `pandas.Categorical`
             keeps its order.
-        fewest: pairs of either kind below which no AUC is given (NaN): it would be noise.
+        count: number of resamples.
+        seed: seed of the resamples.
+        fewest: minimum number of positives and of negatives; on smaller slices the AUC is NaN.
 
     Returns:
-        ``dimension, slice, pairs, positives`` and, per model, ``NAME, NAME_low, NAME_high``.
+        ``dimension, slice, pairs, positives`` and, for each model, ``NAME, NAME_low, NAME_high``.
     """
-    labels, clusters = np.asarray(labels), np.asarray(clusters)
+    labels, groups = np.asarray(labels), np.asarray(clusters)
     rows = []
     for dimension, names in slices.items():
         categories = pd.Categorical(names)
         for name in categories.categories:
             inside = np.asarray(categories == name)
-            row = {"dimension": dimension, "slice": name, "pairs": int(inside.sum())}
-            row["positives"] = int(labels[inside].sum())
-            enough = min(row["positives"], row["pairs"] - row["positives"]) >= fewest
+            pairs, positives = int(inside.sum()), int(labels[inside].sum())
+            row: dict[str, Any] = {"dimension": dimension, "slice": name, "pairs": pairs, "positives": positives}
+            enough = min(positives, pairs - positives) >= fewest
             for model, similarities in models.items():
                 cells = [np.nan] * 3
                 if enough:
                     s, y = similarities[inside], labels[inside]
                     cells[0] = float(separation(s, y)["auc"][0])
-                    cells[1:] = interval(
-                        bootstrap(lambda w, s=s, y=y: separation(s, y, w), clusters[inside], count, seed)["auc"]
-                    )
+                    cells[1:] = interval(bootstrap(partial(separation, s, y), groups[inside], count, seed)["auc"])
                 row |= dict(zip((model, f"{model}_low", f"{model}_high"), cells, strict=True))
             rows.append(row)
     return pd.DataFrame(rows)

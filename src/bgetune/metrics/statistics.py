@@ -1,24 +1,29 @@
-"""Intervals and weights that all measures share."""
+"""Confidence intervals and weights, shared by all metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 BLOCK = 4_000_000
-"""Weights of resamples held in memory at once."""
+"""Maximum number of weights of resamples held in memory at a time."""
 
 
-def resamples(clusters: Sequence, count: int, seed: int) -> Iterator[np.ndarray]:
-    """Bootstrap weights: clusters, not pairs, are drawn with replacement, for pairs of one cluster are alike.
+def resamples(clusters: ArrayLike, count: int, seed: int) -> Iterator[np.ndarray]:
+    """Bootstrap weights. Clusters are drawn with replacement, not pairs, because pairs of one cluster are similar.
 
     Args:
         clusters: (n,) the cluster of each pair.
-        count: resamples wanted.
+        count: number of resamples.
+        seed: seed of the draws.
 
     Yields:
-        (block, n) float64: how often each pair is in each resample of the block. The same for the same seed.
+        (block, n) float64: how often each pair is in each resample of the block.
     """
     numbers, codes = np.unique(np.asarray(clusters), return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -29,12 +34,15 @@ def resamples(clusters: Sequence, count: int, seed: int) -> Iterator[np.ndarray]
 
 
 def bootstrap(
-    measure: Callable[[np.ndarray], Mapping[str, np.ndarray]], clusters: Sequence, count: int = 500, seed: int = 42
+    measure: Callable[[np.ndarray], Mapping[str, np.ndarray]], clusters: ArrayLike, count: int = 500, seed: int = 42
 ) -> dict[str, np.ndarray]:
-    """A measure of every resample.
+    """Compute metrics on bootstrap resamples; see `resamples`.
 
     Args:
-        measure: takes (r, n) weights, gives name -> (r,).
+        measure: (r, n) weights -> name -> (r,) values.
+        clusters: (n,) the cluster of each pair.
+        count: number of resamples.
+        seed: seed of the draws.
 
     Returns:
         name -> (count,); NaN where a resample cannot be measured.
@@ -44,23 +52,29 @@ def bootstrap(
 
 
 def interval(values: np.ndarray, confidence: float = 0.95) -> list[float]:
-    """[low, high]: the percentile interval of bootstrap values."""
+    """The percentile interval [low, high] of (count,) bootstrap values; NaN is left out."""
     tail = 50 * (1 - confidence)
     return [float(bound) for bound in np.nanpercentile(values, [tail, 100 - tail])]
 
 
 def fewest_pairs(precision: float, confidence: float = 0.95) -> int:
-    """The fewest pairs, all correct, that can prove a precision: 29 for 0.90, 59 for 0.95, 299 for 0.99."""
+    """The smallest number of pairs that can guarantee a precision, if all are correct: confidence <= 1 - precision^n.
+
+    29 for a precision of 0.90, 59 for 0.95, 299 for 0.99, at a confidence of 0.95.
+    """
     return int(np.ceil(np.log(1 - confidence) / np.log(precision) - 1e-9))
 
 
 def clopper_pearson(
     successes: np.ndarray | float, trials: np.ndarray | float, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The exact two-sided interval of a share; one-sided bounds at `confidence` are those of `2 * confidence - 1`.
+    """The exact two-sided interval of a proportion (Clopper and Pearson, 1934).
+
+    A one-sided bound at confidence c is the bound of the two-sided interval at 2 c - 1.
 
     Args:
         successes, trials: may be fractions, as effective numbers are (Korn and Graubard, 1998).
+        confidence: of the interval.
 
     Returns:
         Lower and upper bounds, arrays of the broadcast shape.
@@ -76,7 +90,7 @@ def clopper_pearson(
 
 
 def prior_weights(labels: np.ndarray, prior: float | None) -> np.ndarray:
-    """Weights under which positives are the wanted share of all pairs (all 1 when `prior` is None).
+    """Weights under which the share of positives is `prior` (all 1 when it is None).
 
     Args:
         labels: (n,) 0 or 1.
@@ -90,6 +104,3 @@ def prior_weights(labels: np.ndarray, prior: float | None) -> np.ndarray:
     if prior is None or not 0 < share < 1:
         return np.ones(len(labels))
     return np.where(labels == 1, prior / share, (1 - prior) / (1 - share))
-
-
-# --- is it right? -------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Known meanings (the demo world's, or a sample that people labelled), to measure with what no log can tell.
+"""Known meanings of texts (of the demo world, or of a labelled sample), to measure what logs cannot show.
 
-Two texts mean the same when they have one meaning. A text of meaning "" (junk, a page about nothing in particular)
-means the same as no other; of a text that the truth does not name, nothing is known, and no measure counts it.
+Two texts mean the same when they have the same meaning. A text of meaning "" (junk, a page without a topic) means the
+same as no other text. Texts without a known meaning are left out of every metric.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from bgetune.errors import InputError
 
 
 def read_truth(file: str | Path, normalizer: Normalizer) -> dict[str, str]:
-    """text_id -> meaning of a CSV file with the columns text and meaning.
+    """Read a CSV file with the columns text and meaning.
 
     Args:
-        file: UTF-8.
-        normalizer: of the run, so that the ids are those of its tables.
+        file: in UTF-8.
+        normalizer: the one of the run, so that the ids are those of its tables.
+
+    Returns:
+        text_id -> meaning.
 
     Raises:
         InputError: naming the file and the missing column.
@@ -33,10 +36,10 @@ def read_truth(file: str | Path, normalizer: Normalizer) -> dict[str, str]:
 
 
 def same_meaning(a_id: pd.Series, b_id: pd.Series, truth: Mapping[str, str]) -> pd.Series:
-    """Whether pairs of texts mean the same: (n,) 1.0 or 0.0, NaN where the truth does not name one of the two.
+    """Whether pairs of texts mean the same: (n,) 1.0 or 0.0, NaN where a meaning is not known.
 
     Args:
-        a_id, b_id: ids of texts, of one index.
+        a_id, b_id: (n,) ids of texts, with the same index.
         truth: see `read_truth`.
     """
     a, b = a_id.map(truth), b_id.map(truth)

@@ -1,4 +1,4 @@
-"""Models: texts to vectors, pairs to scores, and how they are loaded, batched and cached."""
+"""Models: loading, batching and caching of encoders (texts to vectors) and rerankers (pairs to scores)."""
 
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker

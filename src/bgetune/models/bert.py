@@ -1,8 +1,8 @@
-"""BERT's sentence vectors on a CPU: what BGE's models compute, without what the libraries spend around it.
+"""A fast implementation of BERT with CLS pooling for CPUs, which BGE's models need.
 
-Importing sentence-transformers takes as long as encoding ten thousand short questions. Here weights and tokenizer are
-read from the folder, the activation, the bias and the residual are added inside oneDNN's matrix products, and the last
-layer is computed for the one token that CLS pooling reads. Nothing is approximated.
+Importing sentence-transformers takes as long as encoding ten thousand short questions. This module reads weights and
+tokenizer from the folder, fuses activation, bias and residual into oneDNN's matrix products, and computes the last
+layer only for the token that CLS pooling uses. Nothing is approximated.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def supports(folder: Path, device: str, precision: str) -> bool:
         return False
     import torch
 
-    # what `auto` resolves to: a CPU without bfloat16 would compute it in software
+    # bfloat16 only where the CPU supports it, else it would be emulated
     computed = {"float32", hub.precision("auto", "cpu")}
-    # what torch.compile calls, too; torch promises neither that it stays nor that every build has it
+    # private functions that torch.compile calls, too; not every build of torch has them
     fused = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return fused and hub.torch_device(device) == "cpu" and precision in computed
 
@@ -48,15 +48,15 @@ class Bert:
     """A BERT encoder for inference, see `supports`.
 
     Args:
-        folder: of sentence-transformers or transformers.
+        folder: a folder of sentence-transformers or transformers.
         precision: float32 or bfloat16.
 
     Attributes:
         dimension: length of a vector.
-        max_length: tokens that the model takes.
+        max_length: maximum number of tokens that the model takes.
 
     Raises:
-        InputError: if the weights are not those of a BERT.
+        InputError: if the weights are not those of a BERT model.
     """
 
     def __init__(self, folder: Path, precision: str):
@@ -92,7 +92,7 @@ class Bert:
             ) from None
 
     def tokenize(self, texts: list[str], max_length: int) -> Tokens:
-        """Tokens of texts, cut to a maximum length."""
+        """Tokenise texts, and cut them to a maximum length."""
         max_length = min(max_length, self.max_length)
         self._tokenizer.enable_truncation(max_length)
         ids = []
@@ -102,7 +102,7 @@ class Bert:
         return Tokens({"input_ids": ids}, {"input_ids": self._pad}, np.array([len(row) for row in ids]))
 
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """The last layer's first token: (b, tokens) int64 and 0/1, padded on the right, to (b, d) float32."""
+        """The vectors (b, d) float32 of tokens (b, tokens) int64 and their mask of 0 and 1, padded on the right."""
         import torch
         from torch.nn.functional import embedding, layer_norm
 
@@ -133,7 +133,7 @@ class Bert:
 
 
 class _Layer:
-    """The weights of a layer; those of the products in oneDNN's own order."""
+    """The weights of a layer; those of matrix products are reordered for oneDNN."""
 
     def __init__(self, weights: dict[str, torch.Tensor], prefix: str):
         self.query, self.key, self.value = (
@@ -166,7 +166,7 @@ def _packed(weights: dict[str, torch.Tensor], name: str) -> Affine:
 def _linear(
     rows: torch.Tensor, weights: Affine, *, activation: str = "none", plus: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """rows @ weight.T + bias, activated, or added to other rows: one pass over the result, as compiled models do it."""
+    """rows @ weight.T + bias, with an activation, or added to other rows, in one pass over the result."""
     import torch
 
     if plus is not None:

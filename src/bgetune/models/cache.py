@@ -1,8 +1,8 @@
-"""Results of models on disk: rows of float32 under a key of their content, in memory-mapped shards.
+"""A cache of model outputs on disk: rows of float32 with keys made from the content, in memory-mapped shards.
 
-A shard is two ``.npy`` files, sorted keys and rows in the same order, named by a hash of both: what does not match its
-name is damaged, and is computed again. It is written to a temporary name and renamed, keys last, so that a killed
-process leaves whole shards only; processes that write the same rows write the same file.
+A shard is two ``.npy`` files, sorted keys and rows in the same order, named by a hash of both. A shard that does not
+match its name is damaged and computed again. It is written to a temporary file and renamed, keys last, so that a killed
+process leaves complete shards only; processes that write the same rows write the same file.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import numpy as np
 from tqdm import tqdm
 
 KEY = np.dtype("S32")
-"""Keys are 128-bit hashes in hexadecimal."""
+"""Type of the keys: 128-bit hashes in hexadecimal."""
 
-METHOD = "2"
-"""Part of what a cache folder is named by: another one where the same text is computed in another way."""
+CACHE_VERSION = "2"
+"""Part of the name of a cache folder; changes when the same text gets another result."""
 
 
 def content_key(*parts: str) -> str:
-    """A hash that differs where any part differs."""
+    """A hash of several texts."""
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def content_keys(prefix: str, texts: Iterable[str]) -> np.ndarray:
-    """(n,) keys of texts under a common prefix."""
+    """(n,) keys of texts with a common prefix."""
     return np.array([content_key(prefix, text) for text in texts], dtype=KEY)
 
 
-def rows_of(
+def cached_rows(
     items: Sequence[Any],
     compute: Callable[[list[Any], tqdm], np.ndarray],
     *,
@@ -45,15 +45,16 @@ def rows_of(
     unit: str,
     progress: bool,
 ) -> np.ndarray:
-    """The rows of items: of each distinct one once, read where they are known, else computed and kept.
+    """The rows of items: each distinct item is read from the cache, or computed and added to it.
 
     Args:
         items: n texts or pairs of texts, n > 0.
-        compute: b distinct items -> (b, d) float32; it moves the bar. It gets short items first.
-        cache: where rows are kept; None keeps none.
+        compute: b distinct items -> (b, d) float32; it advances the bar. Short items come first.
+        cache: cache of the rows; None: none.
         keys: b items -> (b,) keys.
-        block: items computed between two writes to the cache: what a killed run loses at most.
-        label, unit, progress: of the bar (on stderr) that is shown while something is computed.
+        block: number of items computed between two writes to the cache, which a killed run loses at most.
+        label, unit: of the progress bar.
+        progress: whether to show a progress bar (on stderr) while items are computed.
 
     Returns:
         (n, d) float32.
@@ -65,7 +66,7 @@ def rows_of(
     if cache is not None:
         known = keys(distinct)
         rows, found = cache.find(known)
-    # by length and text: what is computed together does not depend on the order of the items
+    # ordered by length and text, so that batches do not depend on the order of the items
     missing = sorted(np.flatnonzero(~found), key=lambda i: (len("".join(distinct[i])), distinct[i]))
     with tqdm(total=len(missing), desc=label, unit=unit, disable=not (progress and missing)) as bar:
         for start in range(0, len(missing), block):
@@ -76,11 +77,12 @@ def rows_of(
             rows[part] = made
             if cache is not None:
                 cache.add(known[part], made)
+    assert rows is not None  # there is an item, and it was found or computed
     return rows[inverse]
 
 
 class RowCache:
-    """Rows of one width under content keys.
+    """A folder of shards whose rows have the same length.
 
     Args:
         folder: made at the first write.
@@ -92,13 +94,13 @@ class RowCache:
         self._rows: dict[Path, np.ndarray] = {}
 
     def find(self, keys: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-        """Look rows up; damaged shards are removed, with a warning, and their rows not found.
+        """Look rows up. Damaged shards are removed, with a warning.
 
         Args:
-            keys: (n,) distinct.
+            keys: (n,) distinct keys.
 
         Returns:
-            (n, d) float32, undefined where nothing was found (None if nothing was), and (n,) bool, which were found.
+            (n, d) float32, undefined for keys that were not found (None if no key was), and (n,) bool, which were.
         """
         self._open_new_shards()
         order = np.argsort(keys)
@@ -116,7 +118,7 @@ class RowCache:
         return rows, found
 
     def add(self, keys: Sequence[bytes] | np.ndarray, rows: np.ndarray) -> None:
-        """Write a shard: (n,) keys and (n, d) float32 rows."""
+        """Write a shard of (n,) keys and (n, d) float32 rows."""
         self.folder.mkdir(parents=True, exist_ok=True)
         order = np.argsort(keys)
         keys, rows = np.asarray(keys, dtype=KEY)[order], np.ascontiguousarray(rows[order], dtype=np.float32)
@@ -139,7 +141,7 @@ class RowCache:
                     self._remove(file)
 
     def _open(self, file: Path) -> np.ndarray | None:
-        """The rows of a shard, checked when they are read first; None if they are damaged."""
+        """The rows of a shard, checked at the first read; None if they are damaged."""
         if file not in self._rows:
             try:
                 rows = np.load(_rows_file(file), mmap_mode="r")
@@ -153,7 +155,7 @@ class RowCache:
         return self._rows[file]
 
     def _remove(self, file: Path) -> None:
-        warnings.warn(f"{file}: a damaged file of the cache; what it held is computed again", stacklevel=2)
+        warnings.warn(f"{file}: a damaged file of the cache was removed; its contents are computed again", stacklevel=2)
         self._keys.pop(file, None)
         for part in (file, _rows_file(file)):
             part.unlink(missing_ok=True)
@@ -167,9 +169,9 @@ class RowCache:
 
 
 def _name(keys: np.ndarray, rows: np.ndarray) -> str:
-    """The name of a shard: a checksum of what it holds."""
+    """The name of a shard: a checksum of its keys and rows."""
     digest = hashlib.blake2b(keys.tobytes(), digest_size=16)
-    digest.update(np.ascontiguousarray(rows))
+    digest.update(np.ascontiguousarray(rows).data)
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Whether a model is what its parameter needs, found out before anything is computed with it."""
+"""Checks of a model before anything is computed: architecture, weights, tokenizer."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ ROLES: dict[str, Role] = {
     "to_pivot": "translator",
     "from_pivot": "translator",
 }
-"""What the parameters want that name models, by the last part of a parameter's name."""
+"""Role of the model that a parameter names, by the last part of the parameter's name."""
 
 UNKNOWN = 0.2
-"""Share of unknown tokens in a team's texts above which a model cannot read them."""
+"""Maximum share of unknown tokens in a team's texts."""
 
 SAMPLE = 500
-"""Texts that are looked at, at most."""
+"""Maximum number of texts that are checked."""
 
 FOLDER = Path("data/cache/checks")
 
@@ -39,15 +39,15 @@ _LAYER = re.compile(r"\blayers?\.\d+\.")
 
 
 def check_model(location: str | Path, parameter: str, role: Role, texts: Sequence[str] | None = None) -> None:
-    """Check that a model has the role's architecture, all its weights, finite ones, and the tokenizer it was made with.
+    """Check a model: the architecture of its role, complete and finite weights, and the matching tokenizer.
 
-    Loads the model once; a model that passed is not loaded again while its files are unchanged.
+    Loads the model. A model that passed is not loaded again while its files are unchanged.
 
     Args:
         location: a folder, a hub name, or ``demo://...``.
         parameter: the parameter that named the model, for the message.
         role: an encoder of sentences, a reranker (cross-encoder with one output or two), or a translator.
-        texts: what the model will have to read; of more than `SAMPLE`, the first. None: not checked.
+        texts: examples of the texts that the model will read, of which `SAMPLE` are checked; None: no such check.
 
     Raises:
         InputError: one line that names parameter, folder or file, and the remedy: no such model, no safetensors, a
@@ -75,7 +75,7 @@ def check_model(location: str | Path, parameter: str, role: Role, texts: Sequenc
 
 
 def _check_role(folder: Path, parameter: str, role: Role) -> None:
-    """By the architecture that config.json names."""
+    """Check the architecture that config.json names."""
     config = hub.read_json(folder / "config.json", parameter)
     name = (config.get("architectures") or [""])[0]
     if name.endswith("ForSequenceClassification"):
@@ -97,7 +97,7 @@ def _check_role(folder: Path, parameter: str, role: Role) -> None:
 
 
 def _check_weights(folder: Path, parameter: str, role: Role) -> int:
-    """Whether the weights are those of the configuration, and finite; returns the rows of the embedding matrix."""
+    """Check that the weights match the configuration and are finite; returns the number of rows of the embeddings."""
     import torch
 
     with hub.loading(folder, parameter):
@@ -109,7 +109,7 @@ def _check_weights(folder: Path, parameter: str, role: Role) -> int:
             trust_remote_code=False,
             dtype="auto",
         )
-    # an encoder's pooler is not read; position_ids are counted anew
+    # an encoder's pooler is not used; position_ids are computed when the model is loaded
     unused = ("pooler", "position_ids") if role == "encoder" else ("position_ids",)
     missing = sorted(key for key in info["missing_keys"] if not set(unused) & set(key.split(".")))
     if missing:
@@ -135,7 +135,7 @@ def _check_weights(folder: Path, parameter: str, role: Role) -> int:
 
 
 def _class(folder: Path, parameter: str, role: Role) -> Any:
-    """What the pipeline loads such a model by."""
+    """The class of transformers that the pipeline loads such a model with."""
     import transformers
 
     if role == "reranker":
@@ -143,7 +143,7 @@ def _class(folder: Path, parameter: str, role: Role) -> Any:
     if role == "translator":
         return transformers.AutoModelForSeq2SeqLM
     name = (hub.read_json(folder / "config.json", parameter).get("architectures") or [""])[0]
-    # the encoder half of T5: AutoModel would look for the decoder, too
+    # of T5, the encoder alone: AutoModel would want the decoder, too
     return getattr(transformers, name) if name.endswith("EncoderModel") else transformers.AutoModel
 
 
@@ -155,8 +155,8 @@ def _check_tokenizer(folder: Path, parameter: str, rows: int, texts: list[str]) 
     names = [name for name in tokenizer.vocab_files_names.values() if not name.endswith("_config.json")]
     if names and not any((folder / name).is_file() for name in names):
         raise InputError(
-            f"{parameter}: {folder} has no tokenizer (none of {', '.join(sorted(names))}), so that it could read no "
-            "text; copy it from the model that this one was made of"
+            f"{parameter}: {folder} has no tokenizer (none of {', '.join(sorted(names))}), without which it "
+            "cannot read a text; copy the tokenizer of the model that this one was made from"
         )
     highest, size = max(tokenizer.get_vocab().values()), len(tokenizer)
     if highest >= rows or size < rows / 4:
@@ -165,7 +165,9 @@ def _check_tokenizer(folder: Path, parameter: str, rows: int, texts: list[str]) 
             f"copy or download the model again"
         )
     if texts and tokenizer.unk_token_id is not None:
-        rows_of_ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]  # long ones are no news
+        rows_of_ids = tokenizer(texts, add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]  # without warnings of long texts
         ids = np.concatenate([np.array(row, int) for row in rows_of_ids])
         share = float(np.mean(ids == tokenizer.unk_token_id)) if len(ids) else 0.0
         if share > UNKNOWN:

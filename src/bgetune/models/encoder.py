@@ -1,4 +1,4 @@
-"""Texts to unit vectors, each distinct text once: sorted by length, batched by tokens, cached by content."""
+"""The encoder: texts to unit vectors, batched by length and cached by content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from bgetune.files import remove
 from bgetune.models import bert, hub
-from bgetune.models.cache import METHOD, RowCache, content_key, content_keys, rows_of
+from bgetune.models.cache import CACHE_VERSION, RowCache, cached_rows, content_key, content_keys
 from bgetune.models.prompts import Prompts
 from bgetune.models.tokens import Tokens, tokenize
 from bgetune.paths import cache_root
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bgetune.models.export import Graph
 
 SHARD = 8192
-"""Texts encoded between two writes to the cache: what a killed run loses at most."""
+"""Number of texts encoded between two writes to the cache, which a killed run loses at most."""
 
 CACHE = Path("data/cache/embeddings")
 
@@ -42,21 +42,21 @@ class Encoder:
 
     Args:
         location: a folder, a hub name, or ``demo://...``.
-        prompts: what is put before texts; None: what the model says (see `bgetune.models.prompts`).
-        max_length: tokens of a text that are read, special tokens and prompt included.
+        prompts: prefixes of the texts; None: those of the model (see `bgetune.models.prompts`).
+        max_length: maximum number of tokens read of a text, special tokens and prompt included.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps``.
-        precision: what the model computes in. ``auto`` is bfloat16 on a CPU that computes in it, float16 on a GPU, else
-            float32; ``int8`` computes on the CPU by ONNX Runtime (see `bgetune.models.export`), whatever the device.
-            Vectors
-            are float32 whatever it is.
-        cache_dir: where vectors are kept between runs; None keeps none. The default is ``data/cache/embeddings``.
+        precision: number format of the computation. ``auto`` is bfloat16 on a CPU that supports it, float16 on a GPU,
+            else float32; ``int8`` computes on the CPU by ONNX Runtime (see `bgetune.models.export`), whatever the
+            device. Vectors are float32 in any case.
+        cache_dir: folder of the cache of vectors; None: no cache. The default is ``data/cache/embeddings``.
+        parameter: the parameter that named the model, for error messages.
 
-    Vectors are cached under a hash of weights, tokenizer, pooling, normalisation, maximum length, precision,
-    prompt and text, never under a name: a tuned model in the same folder finds none of the old vectors. The model
-    is loaded when the first text is missing from the cache.
+    The cache key is a hash of weights, tokenizer, pooling, normalisation, maximum length, precision, prompt and text,
+    not the model's name, so that a tuned model in the same folder gets no old vectors. The model is loaded at the first
+    text that is not in the cache.
 
     Raises:
-        InputError: if the model cannot be had; for ``int8``, when it is first needed, if ONNX Runtime cannot.
+        InputError: if there is no such model; for ``int8``, at the first use, if ONNX Runtime is missing.
 
     Example:
         >>> encoder = Encoder("demo://small/encoder")
@@ -89,10 +89,13 @@ class Encoder:
     def of(cls, parameters: Embeds, location: str | Path | None = None, **options: Any) -> Self:
         """The encoder that the parameters of a notebook ask for.
 
+        Constructors named `of` are the one place below the notebooks that takes a notebook's parameters: every notebook
+        makes its encoder in this way, and the two instructions become prompts by one rule.
+
         Args:
             parameters: with `model`, `query_instruction`, `document_instruction`, `max_length` and `device`.
-            location: another model than theirs, such as the tuned one.
-            options: further arguments.
+            location: another model than `parameters.model`, such as the tuned one.
+            options: further arguments of `Encoder`.
         """
         location = parameters.model if location is None else location
         prompts = Prompts.of(hub.fetch(location), parameters.query_instruction, parameters.document_instruction)
@@ -108,20 +111,22 @@ class Encoder:
         """Length of a vector."""
         if self.precision == "int8":
             return self._graph.dimension
-        return self._bert.dimension if self._bert else self.model.get_embedding_dimension()
+        dimension = self._bert.dimension if self._bert else self.model.get_embedding_dimension()
+        assert dimension is not None  # every model has a pooling, which knows it
+        return dimension
 
     @cached_property
     def precision(self) -> str:
-        """What the model computes in: ``auto`` resolved for the device."""
+        """Number format of the computation; ``auto`` is resolved for the device."""
         return hub.precision(self._precision, self.device)
 
     def encode(self, texts: Sequence[str], *, prompt: str | None = None, progress: bool = True) -> np.ndarray:
-        """The vectors of texts.
+        """Encode texts.
 
         Args:
             texts: n texts; repeated ones are encoded once.
-            prompt: put before each, one of `prompts`; None: that of texts that are compared with their own kind.
-            progress: show a bar (on stderr) while texts are encoded.
+            prompt: prefix of each text, one of `prompts`; None: the one of texts that are compared with their own kind.
+            progress: whether to show a progress bar (on stderr) while texts are encoded.
 
         Returns:
             (n, d) float32, rows of length 1.
@@ -130,7 +135,7 @@ class Encoder:
         with self._lock:
             if not len(texts):
                 return np.empty((0, self.dimension), dtype=np.float32)
-            return rows_of(
+            return cached_rows(
                 texts,
                 lambda some, bar: self._forward([prompt + text for text in some], bar),
                 cache=self._cache,
@@ -143,7 +148,7 @@ class Encoder:
 
     @cached_property
     def model(self) -> SentenceTransformer:
-        """The loaded model, which puts nothing before a text by itself; for ``int8`` the one its graph is made from."""
+        """The loaded model, which adds no prompt by itself; for ``int8`` the model that the graph is exported from."""
         if self.precision == "int8":
             return _load(self.folder, "cpu", "float32", self.parameter)
         return _load(self.folder, hub.torch_device(self.device), self.precision, self.parameter)
@@ -152,31 +157,33 @@ class Encoder:
     def _cache(self) -> RowCache | None:
         if self._cache_dir is None:
             return None
-        return RowCache(self._cache_dir / content_key(METHOD, self.fingerprint, str(self.max_length), self.precision))
+        return RowCache(
+            self._cache_dir / content_key(CACHE_VERSION, self.fingerprint, str(self.max_length), self.precision)
+        )
 
     @cached_property
     def _bert(self) -> bert.Bert | None:
-        """What computes the vectors of a BERT on a CPU; other models are left to sentence-transformers."""
+        """The faster implementation for BERT on a CPU; None for other models, which sentence-transformers computes."""
         supported = bert.supports(self.folder, self.device, self.precision)
         return bert.Bert(self.folder, self.precision) if supported else None
 
     @cached_property
     def _graph(self) -> Graph:
-        """The int8 graph: of the cache, where it lies under the weights' hash, or made."""
+        """The int8 graph, from the cache or exported."""
         from bgetune.models import export
 
         if self._cache_dir is None:
-            with tempfile.TemporaryDirectory() as folder:
-                export.write(self.model, Path(folder), ["int8"])
-                return export.Graph(Path(folder), "int8", self.max_length)
+            with tempfile.TemporaryDirectory() as temporary:
+                export.write(self.model, Path(temporary), ["int8"])
+                return export.Graph(Path(temporary), "int8", self.max_length)
         folder = self._cache_dir / "graphs" / self.fingerprint
-        if not export.is_whole(folder):
+        if not export.is_intact(folder):
             remove(folder)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
                 made = Path(temporary) / "graph"
                 export.write(self.model, made, ["int8"])
-                export.seal(made)
+                export.write_checksum(made)
                 try:
                     os.replace(made, folder)
                 except OSError:
@@ -204,7 +211,7 @@ class Encoder:
 
     @property
     def _longest(self) -> int:
-        """Tokens of a text that are read."""
+        """Maximum number of tokens read of a text."""
         most = self._bert.max_length if self._bert else self.model.max_seq_length
         return min(self.max_length, most or self.max_length)
 
@@ -223,7 +230,9 @@ def _load(folder: Path, device: str, precision: str, parameter: str) -> Sentence
     safe = {"local_files_only": True, "trust_remote_code": False}
     with hub.loading(folder, parameter):
         if (folder / "modules.json").is_file():
-            model = SentenceTransformer(str(folder), device=device, model_kwargs=options, **safe)
+            model = SentenceTransformer(
+                str(folder), device=device, model_kwargs=options, local_files_only=True, trust_remote_code=False
+            )
         else:
             every = {"model_kwargs": safe | options, "processor_kwargs": safe, "config_kwargs": safe}
             transformer = modules.Transformer(str(folder), **every)
@@ -231,6 +240,6 @@ def _load(folder: Path, device: str, precision: str, parameter: str) -> Sentence
             model = SentenceTransformer(
                 modules=[transformer, pooling, modules.Normalize()], device=device, trust_remote_code=False
             )
-    # what is encoded has its prompt already: the model must not put its own before it
+    # texts have their prompts already when they are encoded
     model.prompts, model.default_prompt_name = {}, None
     return model.eval()

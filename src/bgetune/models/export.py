@@ -1,9 +1,9 @@
-"""A model as ONNX files that need neither torch nor sentence-transformers: tokens in, unit vectors out.
+"""Export to ONNX: files that need neither torch nor sentence-transformers, from tokens to unit vectors.
 
-A folder written by `write` holds ``float32.onnx`` and ``int8.onnx``, as wanted, ``tokenizer.json`` and a ``README.md``
-that says how to use them. Pooling and normalisation are part of a graph; batch and sequence may have any length.
-``int8`` is ONNX Runtime's dynamic quantisation: weights in 8 bits with a scale a column, activations scaled batch by
-batch, so that a vector depends a little (in the fourth digit of a cosine) on its batch.
+A folder written by `write` holds ``float32.onnx`` or ``int8.onnx`` or both, ``tokenizer.json`` and a ``README.md`` that
+says how to use them. Pooling and normalisation are part of a graph; batch and sequence may have any length. ``int8`` is
+ONNX Runtime's dynamic quantisation: weights in 8 bits with a scale for each column, activations scaled for each batch,
+so that a vector depends a little (in the fourth digit of a cosine) on its batch.
 
 Needs ``pip install 'bgetune[onnx]'``.
 """
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
 Kind = Literal["float32", "int8"]
 
 OUTPUT = "sentence_embedding"
-"""What a graph gives: (batch, dimension) float32. It takes what its tokenizer gives: (batch, sequence) int64 each."""
+"""Name of the output, (batch, dimension) float32; the inputs are those of the tokenizer, (batch, sequence) int64."""
 
-SEAL = "checksum"
+CHECKSUM = "checksum"
 """The file with an exported folder's checksum."""
 
 ONE_FILE = 2**31 - 2**24
-"""Bytes of weights that fit into one file: a protobuf message holds less than 2 GiB. More go into FILE.data."""
+"""Maximum bytes of weights in one file, because a protobuf message is limited to 2 GiB. Others go into FILE.data."""
 
 
 def write(model: SentenceTransformer, folder: Path, kinds: Sequence[Kind], max_length: int | None = None) -> None:
-    """Write a model's graphs, its tokenizer and how to use them.
+    """Write a model's graphs, its tokenizer and a README.md.
 
     Args:
         model: a transformer, its pooling and a normalisation; on the CPU, in float32.
         folder: made if missing.
         kinds: which graphs.
-        max_length: tokens of a text that are read, if fewer than the model can.
+        max_length: maximum number of tokens read of a text, if lower than the model's.
 
     Raises:
-        InputError: if a package is missing, or the model's tokenizer is none of the fast ones.
+        InputError: if a package is missing, or the model's tokenizer is not a fast one.
     """
     require()
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,37 +73,37 @@ def write(model: SentenceTransformer, folder: Path, kinds: Sequence[Kind], max_l
 
 
 def require(*packages: str) -> None:
-    """Check that packages are there, by default all that exporting takes.
+    """Check that packages are installed, by default those that exporting needs.
 
     Raises:
-        InputError: naming those that are missing and how to install them.
+        InputError: naming the missing ones and how to install them.
     """
     missing = [name for name in packages or ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise InputError(f"ONNX needs packages that are missing ({', '.join(missing)}): pip install 'bgetune[onnx]'")
 
 
-def seal(folder: Path) -> None:
-    """Write the checksum of an exported folder, for `is_whole`."""
-    (folder / SEAL).write_text(_checksum(folder), encoding="utf-8")
+def write_checksum(folder: Path) -> None:
+    """Write the checksum of an exported folder, for `is_intact`."""
+    (folder / CHECKSUM).write_text(_checksum(folder), encoding="utf-8")
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a folder is there and as `seal` found it."""
-    return (folder / SEAL).is_file() and (folder / SEAL).read_bytes() == _checksum(folder).encode()
+def is_intact(folder: Path) -> bool:
+    """Whether a folder exists and matches the checksum of `write_checksum`."""
+    return (folder / CHECKSUM).is_file() and (folder / CHECKSUM).read_bytes() == _checksum(folder).encode()
 
 
 def _checksum(folder: Path) -> str:
-    return content_key(*(f"{file.name} {sha256(file)}" for file in sorted(folder.iterdir()) if file.name != SEAL))
+    return content_key(*(f"{file.name} {sha256(file)}" for file in sorted(folder.iterdir()) if file.name != CHECKSUM))
 
 
 class Graph:
-    """An exported graph and its tokenizer, on ONNX Runtime's CPU.
+    """An exported graph and its tokenizer, computed on the CPU by ONNX Runtime.
 
     Args:
         folder: as `write` leaves it.
         kind: which of its graphs.
-        max_length: tokens of a text that are read, if fewer than the folder says.
+        max_length: maximum number of tokens read of a text, if lower than the folder's.
 
     Raises:
         InputError: if onnxruntime is missing.
@@ -118,11 +118,12 @@ class Graph:
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))  # 0: as many as there are cores
         self.session = onnxruntime.InferenceSession(folder / f"{kind}.onnx", options, ["CPUExecutionProvider"])
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.enable_truncation(min(filter(None, (max_length, self.tokenizer.truncation["max_length"]))))
-        self.padding = {
-            "input_ids": self.tokenizer.padding["pad_id"],
-            "token_type_ids": self.tokenizer.padding["pad_type_id"],
-        }
+        truncation, padding = self.tokenizer.truncation, self.tokenizer.padding
+        assert truncation is not None  # `write` sets both
+        assert padding is not None
+        self.max_length = min(filter(None, (max_length, truncation["max_length"])))
+        self.tokenizer.enable_truncation(self.max_length)
+        self.padding = {"input_ids": padding["pad_id"], "token_type_ids": padding["pad_type_id"]}
         self.tokenizer.no_padding()  # batches are made after tokenising, and padded then
 
     @property
@@ -131,17 +132,18 @@ class Graph:
         return self.session.get_outputs()[0].shape[1]
 
     def encode(self, texts: Sequence[str], *, alone: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batch by batch, the numbers of some texts (b,) and their vectors (b, d) float32.
+        """Encode texts batch by batch.
 
         Args:
             texts: n texts.
-            alone: each is a batch of its own, so that its vector does not depend on the others.
+            alone: whether each text is a batch of its own, so that its vector does not depend on the others.
+
+        Yields:
+            The numbers of the texts of a batch (b,), and their vectors (b, d) float32.
         """
-        columns = {"input_ids": [], "token_type_ids": []}
+        columns: dict[str, list[list[int]]] = {"input_ids": [], "token_type_ids": []}
         for start in range(0, len(texts), tokens.BLOCK):
-            block = shorten(
-                self.tokenizer, texts[start : start + tokens.BLOCK], self.tokenizer.truncation["max_length"]
-            )
+            block = shorten(self.tokenizer, texts[start : start + tokens.BLOCK], self.max_length)
             for encoding in self.tokenizer.encode_batch_fast(block):
                 columns["input_ids"].append(encoding.ids)
                 columns["token_type_ids"].append(encoding.type_ids)
@@ -153,20 +155,22 @@ class Graph:
             yield rows, self.session.run([OUTPUT], {name: arrays[name] for name in names})[0]
 
 
-def agreement(folder: Path, kinds: Sequence[Kind], texts: Sequence[str], vectors: np.ndarray) -> dict[str, dict]:
-    """How well exported graphs agree with the model that they were made from.
+def agreement(
+    folder: Path, kinds: Sequence[Kind], texts: Sequence[str], vectors: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Compare the vectors of exported graphs with those of the model.
 
     Args:
         folder: as `write` leaves it.
         kinds: which graphs.
         texts: n texts.
-        vectors: (n, d) the model's own.
+        vectors: (n, d) of the model.
 
     Returns:
         kind -> mean_cosine and min_cosine of a text's two vectors, norm_error (how far a norm is from 1, at most),
         mib (size of the file).
     """
-    table = {}
+    table: dict[str, dict[str, float]] = {}
     for kind in kinds:
         rows = np.empty_like(vectors)
         for batch, found in Graph(folder, kind).encode(texts):
@@ -186,7 +190,7 @@ def _trace(model: SentenceTransformer, file: Path) -> None:
     import torch
 
     class Embed(torch.nn.Module):
-        """Arguments for the dictionary that sentence-transformers takes."""
+        """Takes the model's inputs as arguments, where sentence-transformers takes a dictionary."""
 
         def __init__(self, inner: SentenceTransformer, names: list[str]):
             super().__init__()
@@ -196,7 +200,7 @@ def _trace(model: SentenceTransformer, file: Path) -> None:
         def forward(self, *columns: torch.Tensor) -> torch.Tensor:
             return self.inner.forward(dict(zip(self.names, columns, strict=True)))[OUTPUT]
 
-    # two texts of different length: a length of 1, or no padding, would be taken for a constant
+    # two texts of different length: the exporter takes a length of 1, or a mask without padding, for a constant
     sample = model.tokenizer(["a b c", "d"], padding=True, return_tensors="pt")
     names = list(sample)
     torch.onnx.export(
@@ -236,7 +240,7 @@ def _is_large(model: SentenceTransformer) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says about packages and passes that do not matter here."""
+    """Suppress the exporter's warnings about packages and passes, which do not matter here."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

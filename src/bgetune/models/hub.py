@@ -1,4 +1,4 @@
-"""Where models come from and what they compute on: shared by the encoder, the reranker and the translators."""
+"""Locations, files and devices of models: shared by the encoder, the reranker and the translators."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bgetune.files import sha256
 from bgetune.paths import is_hub_name, locate
 
 WEIGHTS = ".safetensors"
-"""The only weights that are read: they hold numbers, while a pickle could hold a program."""
+"""The only format of weights that is read; a pickle could run code."""
 
 _READ = (WEIGHTS, ".json", ".txt", ".model", ".spm", ".jinja")
 
 _SMALL = 1 << 20
-"""Bytes of a JSON file below which it is a configuration, not a vocabulary."""
+"""Size in bytes below which a JSON file is taken for a configuration, not a vocabulary."""
 
 
 def fetch(location: str | Path, parameter: str = "model") -> Path:
@@ -28,7 +28,7 @@ def fetch(location: str | Path, parameter: str = "model") -> Path:
 
     Args:
         location: a folder, a hub name such as ``BAAI/bge-small-zh-v1.5``, or ``demo://...`` (made when missing).
-        parameter: the parameter that named the model, for the message of an error.
+        parameter: the parameter that named the model, for error messages.
 
     Raises:
         InputError: if there is no such folder, the hub cannot be reached, the weights are not safetensors, the
@@ -58,7 +58,7 @@ def fetch(location: str | Path, parameter: str = "model") -> Path:
 
 
 def read_json(file: Path, parameter: str) -> Any:
-    """What a JSON file of a model's folder holds.
+    """Read a JSON file of a model's folder.
 
     Raises:
         InputError: naming parameter and file, if it is no JSON.
@@ -84,17 +84,20 @@ def _download(name: str, parameter: str) -> Path:
     from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    wanted = {"allow_patterns": [f"*{suffix}" for suffix in _READ], "ignore_patterns": ["onnx/*", "openvino/*"]}
+    def snapshot(revision: str | None = None) -> Path:
+        patterns, left_out = [f"*{suffix}" for suffix in _READ], ["onnx/*", "openvino/*"]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=left_out))
+
     try:
-        folder = Path(snapshot_download(name, **wanted))
+        folder = snapshot()
         if not any(folder.glob(f"*{WEIGHTS}")) and (revision := _converted(name)):
-            folder = Path(snapshot_download(name, revision=revision, **wanted))
+            folder = snapshot(revision)
         return folder
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
-            f"{parameter}: {name} could not be had from {ENDPOINT} ({type(error).__name__}: {reason}); set HF_ENDPOINT "
-            f"to a mirror that you can reach, or download it elsewhere and give its folder, {parameter}: "
+            f"{parameter}: {name} could not be downloaded from {ENDPOINT} ({type(error).__name__}: {reason}); set "
+            f"HF_ENDPOINT to a mirror that you can reach, or download it elsewhere and give its folder, {parameter}: "
             f"/path/to/{name.split('/')[-1]}{_without(parameter)}"
         ) from None
 
@@ -106,7 +109,7 @@ def _example(parameter: str) -> str:
 
 
 def _without(parameter: str) -> str:
-    """How to do without a model, as the end of a message."""
+    """How to run without the model, as the end of a message."""
     name = parameter.rsplit(".", 1)[-1]
     if name in ("to_pivot", "from_pivot"):
         return ", or leave back-translation out (02_backtranslate: pivots: [])"
@@ -121,15 +124,15 @@ def _converted(name: str) -> str | None:
     from huggingface_hub import HfApi
     from transformers.safetensors_conversion import previous_pr
 
-    offer = previous_pr(HfApi(), name, "Adding `safetensors` variant of this model", token=None)
+    title = "Adding `safetensors` variant of this model"
+    offer = previous_pr(HfApi(), name, title, token=None)  # type: ignore[arg-type]  # None reads the user's own token
     return offer.git_reference if offer is not None and offer.author == "SFconvertbot" else None
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over what decides a model's results: weights, tokenizer and the configuration of its modules.
+    """SHA-256 of all that a model's results depend on: weights, tokenizer and the configuration of its modules.
 
-    Read from the files, so the answer is the same under whatever name or path a model lies, and another one after
-    training.
+    It is computed from the files, so that it does not depend on the model's name or path, and changes with training.
     """
     digest = hashlib.sha256()
     for file in files(folder):
@@ -138,7 +141,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def files(folder: Path) -> list[Path]:
-    """The files that decide a model's results: weights, tokenizer and the configuration of its modules."""
+    """The files that a model's results depend on: weights, tokenizer and the configuration of its modules."""
     found = [file for pattern in ("*", "[0-9]*_*/*") for file in folder.glob(pattern)]
     return sorted(file for file in found if file.suffix in _READ and file.is_file())
 
@@ -155,11 +158,11 @@ def torch_device(device: str = "auto") -> str:
 
 
 def check_device(device: str, parameter: str = "device") -> None:
-    """Check that a device is there.
+    """Check that a device exists.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps``.
-        parameter: the parameter that named it, for the message.
+        parameter: the parameter that named it, for error messages.
 
     Raises:
         InputError: if this machine, or the installed torch, has no such device.
@@ -198,7 +201,7 @@ def precision(wanted: str, device: str) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the bars and load reports of transformers: they would end up in the reports."""
+    """Suppress the progress bars and load reports of transformers, which would be shown in the notebooks."""
     from transformers.utils import logging
 
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -214,10 +217,10 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def loading(folder: Path, parameter: str) -> Iterator[None]:
-    """Around the libraries' loading of a model: quiet, and what goes wrong is said in one line.
+    """Load a model inside this context: without progress bars, and with errors in one line.
 
-    The libraries raise nearly everything for files that are damaged or do not fit together (a plain Exception for a
-    tokenizer, RuntimeError for shapes), so everything but too little memory is taken for the files' fault.
+    The libraries raise errors of many types for files that are damaged or do not fit together (a plain Exception for a
+    tokenizer, RuntimeError for shapes), so every error except a lack of memory is reported as a fault of the files.
 
     Raises:
         InputError: naming parameter and folder.

@@ -10,7 +10,7 @@ import numpy as np
 from bgetune.errors import InputError
 
 TRAINING_SAMPLE = 50_000
-"""Vectors that an index with centroids or codebooks is trained on, at most."""
+"""Maximum number of vectors that an index with centroids or codebooks is trained on."""
 
 
 def search(
@@ -28,15 +28,15 @@ def search(
     Args:
         queries: (m, d) float32 unit rows.
         corpus: (n, d) float32 unit rows; may be memory-mapped, it is read in blocks.
-        k: neighbours wanted.
-        factory: ``Flat`` is exact. Others as FAISS names them: ``IVF1024,Flat``, ``HNSW32``, ``IVF4096,PQ32``.
+        k: number of neighbours.
+        factory: ``Flat`` is exact; others are strings of FAISS: ``IVF1024,Flat``, ``HNSW32``, ``IVF4096,PQ32``.
         search_params: ``nprobe`` of IVF, ``efSearch`` of HNSW.
-        memory_mb: bounds the working memory of the search, in MiB; the index itself comes on top (none for ``Flat``).
-        seed: of the sample an index is trained on.
+        memory_mb: maximum working memory of the search, in MiB, without the index itself (``Flat`` has none).
+        seed: seed of the sample that an index is trained on.
 
     Returns:
         similarities (m, k) float32, descending, and positions (m, k) int64; where there are fewer than k neighbours,
-        -inf and -1. Equal similarities are ordered by position when exact (which of them are the last of k is open).
+        -inf and -1. An exact search orders equal similarities by position (which of them are left out is undefined).
 
     Raises:
         InputError: naming the factory string or the parameter that FAISS does not take.
@@ -50,7 +50,7 @@ def search(
 def search_index(
     index: Any, queries: np.ndarray, k: int, search_params: dict[str, int] | None = None, *, memory_mb: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar vectors of a FAISS index for each query, as `search` returns them."""
+    """The k most similar vectors of a FAISS index for each query; arguments and result are those of `search`."""
     _set(index, search_params or {})
     similarities = np.empty((len(queries), k), dtype=np.float32)
     positions = np.empty((len(queries), k), dtype=np.int64)
@@ -61,7 +61,7 @@ def search_index(
 
 
 def build(corpus: np.ndarray, factory: str, *, memory_mb: int = 512, seed: int = 42) -> Any:
-    """A FAISS index over a corpus, trained on a sample of it where it needs training.
+    """Build a FAISS index of a corpus, trained on a sample of it where it needs training; arguments as for `search`.
 
     Raises:
         InputError: if FAISS does not know the factory string, or the corpus is too small to train it.
@@ -85,7 +85,7 @@ def build(corpus: np.ndarray, factory: str, *, memory_mb: int = 512, seed: int =
 
 
 def check(factory: str, search_params: dict[str, int] | None = None, dimension: int = 512) -> None:
-    """Check that FAISS can make an index and knows its search parameters; nothing but a tiny index is made.
+    """Check that FAISS can make an index and knows its search parameters, on a tiny index.
 
     Raises:
         InputError: naming `index` or `search_params`, the reason and the remedy.
@@ -112,13 +112,13 @@ def check(factory: str, search_params: dict[str, int] | None = None, dimension: 
 
 
 def recall(positions: np.ndarray, exact: np.ndarray) -> float:
-    """The share of the exact neighbours (m, k) that are among the positions found (m, k)."""
+    """Recall of an approximate search: the share of the exact neighbours (m, k) among the positions found (m, k)."""
     hits = [len(np.intersect1d(found, wanted[wanted >= 0])) for found, wanted in zip(positions, exact, strict=True)]
     return float(sum(hits) / max((exact >= 0).sum(), 1))
 
 
 def _exact(queries: np.ndarray, corpus: np.ndarray, k: int, memory_mb: int) -> tuple[np.ndarray, np.ndarray]:
-    """Block by block of the corpus, the best k so far merged with the block's: the same as one search over all."""
+    """Exact search, block by block of the corpus, merging the best k so far with those of the block."""
     faiss = _faiss()
 
     depth = min(k, len(corpus))
@@ -143,8 +143,8 @@ def _exact(queries: np.ndarray, corpus: np.ndarray, k: int, memory_mb: int) -> t
 
 
 def _faiss() -> Any:
-    """FAISS, multiplying matrices for few queries, too: left alone, it compares vector by vector where queries times
-    dimensions are under 128,000, at a seventh of the speed."""
+    """FAISS, set to multiply matrices for few queries, too. By default it compares single vectors where queries times
+    dimensions are below 128,000, which is seven times slower."""
     import faiss
 
     faiss.cvar.distance_compute_blas_threshold = 1
@@ -152,7 +152,7 @@ def _faiss() -> Any:
 
 
 def _reason(error: RuntimeError) -> str:
-    """What FAISS says, without the place in its sources."""
+    """The message of FAISS, without the place in its sources."""
     text = str(error).strip().split("\n")[0].split("Error: ")[-1]
     return re.sub(r"^.*\.cpp:\d+: ", "", text)
 

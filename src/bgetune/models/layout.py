@@ -1,4 +1,4 @@
-"""The folder of an embedding model: which pooling it says, and the classic layout that every loader reads.
+"""The folder of an embedding model: its pooling, and the classic layout that every loader reads.
 
 sentence-transformers 5.4 and later write class paths and a pooling configuration of their own, which earlier versions,
 Text Embeddings Inference, vLLM and FlagEmbedding's users cannot read. Models on the hub are in the classic layout, and
@@ -34,15 +34,15 @@ MODES = {
 
 
 OFFICIAL = {"cls": "cls", "mean": "mean", "lasttoken": "last_token"}
-"""Poolings of sentence-transformers that FlagEmbedding's trainer has, in its words."""
+"""Poolings of sentence-transformers that FlagEmbedding's trainer has, and their names there."""
 
 
 def pooling(folder: Path) -> str | None:
-    """How a model makes one vector of its tokens' vectors: a key of `MODES`.
+    """The pooling of a model: a key of `MODES`.
 
     Returns:
-        "cls" for a folder without modules, as FlagEmbedding's trainer writes it; None where the modules are others than
-        a transformer, one pooling and at most a normalisation.
+        "cls" for a folder without modules, as FlagEmbedding's trainer writes it; None if there are other modules than a
+        transformer, one pooling and a normalisation.
     """
     if not (folder / MODULES).is_file():
         return "cls"
@@ -55,10 +55,10 @@ def pooling(folder: Path) -> str | None:
 
 
 def official_pooling(folder: Path) -> str:
-    """A model's pooling in the words of FlagEmbedding's trainer.
+    """The name of a model's pooling in FlagEmbedding's trainer.
 
     Raises:
-        InputError: if the trainer has none such: it would train another model.
+        InputError: if the trainer does not have it.
     """
     found = pooling(folder)
     if found not in OFFICIAL:
@@ -70,11 +70,11 @@ def official_pooling(folder: Path) -> str:
 
 
 def copy_modules(source: Path, folder: Path) -> None:
-    """Give a plain folder of transformers the pooling and further modules of another model.
+    """Copy the pooling and further modules of a model to a plain folder of transformers.
 
     Args:
-        source: of sentence-transformers; from one without modules nothing is copied.
-        folder: with the transformer's weights.
+        source: folder of sentence-transformers; without modules, nothing is copied.
+        folder: folder with the transformer's weights.
     """
     if (source / MODULES).is_file():
         for module in _read(source / MODULES):
@@ -86,12 +86,12 @@ def copy_modules(source: Path, folder: Path) -> None:
 
 
 def make_classic(folder: Path, *, max_length: int, lower_case: bool) -> None:
-    """Rewrite what sentence-transformers saved in the classic layout.
+    """Rewrite a folder of sentence-transformers in the classic layout.
 
     Args:
         folder: as `SentenceTransformer.save_pretrained` leaves it.
-        max_length: tokens of a text that the model reads.
-        lower_case: whether texts are made lower case before they are tokenised.
+        max_length: maximum number of tokens that the model reads of a text.
+        lower_case: whether texts are lower-cased before they are tokenised.
     """
     modules = _read(folder / MODULES)
     for module in modules:
@@ -102,7 +102,7 @@ def make_classic(folder: Path, *, max_length: int, lower_case: bool) -> None:
             saved = _read(file)
             flags = {flag: mode in _modes(saved) for mode, flag in MODES.items()}
             width = saved.get("word_embedding_dimension") or saved["embedding_dimension"]
-            # a prompt is part of the text: a model is trained and measured with it pooled
+            # prompts are pooled like the rest of a text, in training and evaluation alike
             _write(file, {"word_embedding_dimension": width, **flags, "include_prompt": True})
         elif name == "Normalize":
             (folder / module["path"]).mkdir(exist_ok=True)
@@ -114,7 +114,7 @@ def make_classic(folder: Path, *, max_length: int, lower_case: bool) -> None:
 
 
 def _modes(settings: dict[str, Any]) -> list[str]:
-    """The poolings that a configuration turns on, in either layout."""
+    """The poolings that a configuration of either layout turns on."""
     if (mode := settings.get("pooling_mode")) is not None:
         return [mode] if isinstance(mode, str) else list(mode)
     return [mode for mode, flag in MODES.items() if settings.get(flag) is True]

@@ -1,8 +1,8 @@
-"""What is put before a text when it is encoded: one rule for every encoder of the pipeline.
+"""Prompts, the prefixes of texts when they are encoded: one rule for every encoder of the pipeline.
 
 A text is encoded for one of two tasks. In a search, a query is compared with documents, and the two sides may take
 different prompts. Texts of one kind (two queries, two documents) are compared with each other, and both sides take the
-same prompt. What a model wants is read from its `config_sentence_transformers.json`; parameters may say otherwise.
+same prompt. A model's prompts are read from its `config_sentence_transformers.json`; parameters replace them.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ DOCUMENT = ("document", "passage", "corpus")
 """Names of a prompt in the order in which sentence-transformers looks for them (`encode_query`, `encode_document`)."""
 
 SYMMETRIC = "symmetric"
-"""Name under which a prompt for texts of one kind is saved where it is neither that of queries nor of documents."""
+"""Name of a saved prompt for texts of one kind that is neither that of queries nor that of documents."""
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """What is put before a text.
+    """The prefixes of texts.
 
     Attributes:
-        query: before a query that searches documents.
-        document: before a document that is searched.
-        symmetric: before texts that are compared with their own kind, on both sides. Unless the model says otherwise,
-            it is the query's prompt for models that want a prompt before every text (E5: "query: " for symmetric
-            tasks), and none for models that want one before queries that search only (BGE).
+        query: prefix of a query that searches documents.
+        document: prefix of a document that is searched.
+        symmetric: prefix of texts that are compared with their own kind, on both sides. Unless the model names one, it
+            is the query's prompt for models that need a prompt for every text (E5: "query: " for symmetric tasks), and
+            "" for models that need one only for queries that search (BGE).
     """
 
     query: str = ""
@@ -48,12 +48,12 @@ class Prompts:
         """The prompts of a model.
 
         Args:
-            folder: of the model.
-            query: the parameter `query_instruction`; None: as the model says, "": none.
+            folder: folder of the model.
+            query: the parameter `query_instruction`; None: the model's, "": none.
             document: the parameter `document_instruction`, likewise.
 
-        A prompt that the model names `query`, or `document`, `passage` or `corpus`, is that of its side. A model's
-        default prompt (`default_prompt_name`) stands before every text that no other prompt is named for.
+        The prompt named `query` is that of queries, the prompt named `document`, `passage` or `corpus` that of
+        documents. A model's default prompt (`default_prompt_name`) is used where it names no other.
 
         Raises:
             InputError: if the model's configuration of its prompts cannot be read.
@@ -79,11 +79,11 @@ class Prompts:
         return {"prompts": named | {name: self.symmetric}, "default_prompt_name": name}
 
     def before(self, kinds: np.ndarray, counterparts: np.ndarray) -> np.ndarray:
-        """(n,) the prompt of each text.
+        """The prompt of each text, (n,) object.
 
         Args:
-            kinds: (n,) "query" or "document": what each text is.
-            counterparts: (n,) what it is compared with. Only a query and a document make a search.
+            kinds: (n,) "query" or "document", the kind of each text.
+            counterparts: (n,) the kind of the text that it is compared with. Only a query and a document are a search.
         """
         kinds, counterparts = np.asarray(kinds, dtype=object), np.asarray(counterparts, dtype=object)
         own = np.where(kinds == "document", self.document, self.query)
@@ -91,11 +91,11 @@ class Prompts:
 
 
 NO_PROMPTS = Prompts()
-"""Of models that take texts as they are."""
+"""The prompts of models that need none."""
 
 
 def _first(named: Mapping[str, str], names: tuple[str, ...], default: str | None) -> str:
-    """The first prompt of these names that is not empty; the default where none of them is named."""
+    """The first prompt of these names that is not empty; the default where there is no prompt of these names."""
     found = [named[name] for name in names if name in named]
     return next(filter(None, found), "" if found else default or "")
 

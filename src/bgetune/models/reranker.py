@@ -1,4 +1,4 @@
-"""Cross-encoder scores in [0, 1]: does the second text mean (or answer) the first?"""
+"""The reranker: a cross-encoder that scores in [0, 1] whether a text means the same as (or answers) another one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tqdm import tqdm
 
 from bgetune.errors import InputError
 from bgetune.models import hub
-from bgetune.models.cache import KEY, METHOD, RowCache, content_key, rows_of
+from bgetune.models.cache import CACHE_VERSION, KEY, RowCache, cached_rows, content_key
 from bgetune.models.encoder import Precision
 from bgetune.models.shape import positions
 from bgetune.models.tokens import tokenize
 from bgetune.paths import cache_root
 
 BLOCK = 2048
-"""Pairs scored between two writes to the cache."""
+"""Number of pairs scored between two writes to the cache."""
 
 CACHE = Path("data/cache/reranker")
 
@@ -30,13 +30,14 @@ class Reranker:
 
     Args:
         location: a folder, a hub name, or ``demo://...``.
-        max_length: tokens of a pair that are read.
+        max_length: maximum number of tokens read of a pair.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps``.
-        precision: what the model computes in, as in `bgetune.models.encoder.Encoder`; for ``int8``, float32.
-        cache_dir: where scores are kept between runs; None keeps none. The default is ``data/cache/reranker``.
+        precision: number format of the computation, as in `bgetune.models.encoder.Encoder`; for ``int8``, float32.
+        cache_dir: folder of the cache of scores; None: no cache. The default is ``data/cache/reranker``.
+        parameter: the parameter that named the model, for error messages.
 
     Raises:
-        InputError: if the model cannot be had, or has more than two outputs.
+        InputError: if there is no such model, or it has more than two outputs.
     """
 
     def __init__(
@@ -65,15 +66,15 @@ class Reranker:
 
     @cached_property
     def precision(self) -> str:
-        """What the model computes in: ``auto`` resolved for the device."""
+        """Number format of the computation; ``auto`` is resolved for the device."""
         return "float32" if self._precision == "int8" else hub.precision(self._precision, self.device)
 
     def score(self, pairs: Sequence[tuple[str, str]], *, progress: bool = True) -> np.ndarray:
-        """The scores of pairs.
+        """Score pairs.
 
         Args:
             pairs: n pairs (query, text), in this direction; repeated ones are scored once.
-            progress: show a bar (on stderr) while pairs are scored.
+            progress: whether to show a progress bar (on stderr) while pairs are scored.
 
         Returns:
             (n,) float32 in [0, 1].
@@ -81,7 +82,7 @@ class Reranker:
         if not len(pairs):
             return np.empty(0, dtype=np.float32)
         with self._lock:
-            rows = rows_of(
+            rows = cached_rows(
                 [tuple(pair) for pair in pairs],
                 self._forward,
                 cache=self._cache,
@@ -113,7 +114,9 @@ class Reranker:
     def _cache(self) -> RowCache | None:
         if self._cache_dir is None:
             return None
-        return RowCache(self._cache_dir / content_key(METHOD, self.fingerprint, str(self.max_length), self.precision))
+        return RowCache(
+            self._cache_dir / content_key(CACHE_VERSION, self.fingerprint, str(self.max_length), self.precision)
+        )
 
     def _forward(self, pairs: list[tuple[str, str]], bar: tqdm) -> np.ndarray:
         from scipy.special import expit
@@ -128,7 +131,7 @@ class Reranker:
         )
         for batch, logits in batches:
             logits = logits.astype(float)
-            # two logits: the softmax; SciPy's expit, unlike torch's sigmoid, computes every number of an array alike
+            # of two logits, the softmax; SciPy's expit gives a number the same result at every place of an array
             scores[batch] = expit(logits[:, -1:] - (logits[:, :1] if logits.shape[1] == 2 else 0))
             bar.update(len(batch))
         return scores

@@ -1,4 +1,4 @@
-"""What the files of a model say of its size, without loading it."""
+"""The size of a model by its configuration, without loading it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bgetune.models.hub import read_json
 
 
 def dimension(folder: Path) -> int | None:
-    """Numbers of a vector: what the last dense module puts out, else the width of the transformer; None: unknown."""
+    """Length of a vector: the output size of the last dense module, else the hidden size; None if unknown."""
     modules = folder / "modules.json"
     for module in reversed(read_json(modules, "model") if modules.is_file() else []):
         settings = folder / str(module.get("path", "")) / "config.json"
@@ -19,8 +19,8 @@ def dimension(folder: Path) -> int | None:
 
 
 def positions(folder: Path) -> int | None:
-    """Tokens that a model can tell the places of; None: unknown, or no limit."""
+    """Number of positions of a model, special tokens included; None if unknown or unlimited."""
     config = read_json(folder / "config.json", "model")
     count = config.get("max_position_embeddings")
-    # RoBERTa begins to count after the padding's number
+    # RoBERTa numbers positions from the id of the padding token + 1
     return count - config.get("pad_token_id", 1) - 1 if count and "roberta" in config.get("model_type", "") else count

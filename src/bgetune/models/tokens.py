@@ -1,4 +1,4 @@
-"""Tokenised texts in batches of like length: shared by the encoder, the reranker and the translators."""
+"""Tokenising, and batches of texts of similar length: shared by the encoder, the reranker and the translators."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CPU_TOKENS = 2048
-"""Tokens of a batch on a CPU: what a layer makes of them stays in its cache."""
+"""Number of tokens in a batch on a CPU, so that the output of a layer fits into its cache."""
 
 FIXED_TOKENS = 512
-"""Tokens of a batch of fixed shape on a CPU: few, because an incomplete one costs as much as a full one."""
+"""Number of tokens in a batch of fixed shape on a CPU; few, because incomplete batches cost as much as full ones."""
 
 BLOCK = 256
-"""Texts tokenised at a time."""
+"""Number of texts tokenised at a time."""
 
 MARGIN = 128
-"""Tokens that are kept beyond those that are read. A word of which a part is cut off may be cut into other pieces; of a
-word of more than 100 characters WordPiece makes one unknown token, so none of its words reaches further back."""
+"""Number of tokens kept behind those that are read, because a word that is cut off may be split into other tokens.
+WordPiece makes one unknown token of a word of more than 100 characters, so that no change reaches further back."""
 
 
 def token_batches(lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
-    """Rows of about one length together, as many as fit.
+    """Split rows into batches of similar length.
 
     Args:
-        lengths: (n,) tokens of each row.
-        budget: the most tokens, padding included, of a batch; a longer row is a batch of its own.
+        lengths: (n,) number of tokens of each row.
+        budget: maximum number of tokens in a batch, padding included; a longer row is a batch of its own.
 
     Yields:
-        Row numbers; long rows come first, so that memory runs out at the start or never.
+        (b,) row numbers. Long rows come first, so that a lack of memory shows at the start.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0
@@ -54,9 +54,9 @@ class Tokens:
     """Tokenised texts, not yet padded.
 
     Attributes:
-        columns: what the model takes (``input_ids``, ``token_type_ids``): n lists of integers each.
-        padding: what fills up each of them.
-        lengths: (n,) tokens of each text.
+        columns: name of a model's input (``input_ids``, ``token_type_ids``) -> n lists of integers.
+        padding: name of an input -> the number that fills it up.
+        lengths: (n,) int64, number of tokens of each text.
     """
 
     columns: dict[str, list[list[int]]]
@@ -64,8 +64,12 @@ class Tokens:
     lengths: np.ndarray
 
     def arrays(self, rows: np.ndarray, shape: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
-        """A model's input for some rows, (b, tokens) int64 each: padded to the longest of them, or filled up to a shape
-        with rows of one token of padding."""
+        """A model's inputs, (b, tokens) int64 each.
+
+        Args:
+            rows: (b,) row numbers.
+            shape: shape of the result, filled up with rows of one token of padding; None: as long as the longest row.
+        """
         lengths = self.lengths[rows]
         if shape is None:
             shape = len(rows), int(lengths.max())
@@ -80,7 +84,7 @@ class Tokens:
         return arrays
 
     def features(self, rows: np.ndarray, device: Any, shape: tuple[int, int] | None = None) -> dict[str, torch.Tensor]:
-        """The same as tensors."""
+        """The arrays of `arrays` as tensors on a device."""
         import torch
 
         return {name: torch.from_numpy(array).to(device) for name, array in self.arrays(rows, shape).items()}
@@ -88,24 +92,25 @@ class Tokens:
     def compute(
         self, model: Callable[[dict[str, torch.Tensor]], torch.Tensor], device: str, longest: int, *, fixed: bool
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """What a model makes of the texts, batch by batch.
+        """Compute a model's outputs batch by batch.
 
-        The last bits of a text's result depend on the shape of its batch: libraries add up in another order for other
-        sizes, attention without padding is computed otherwise than with a mask, and where several threads share a
-        product, a row's place decides, too. So with `fixed`, a text's result depends on the text alone: the width of
-        its batch follows from its length, the number of rows from the width, the last row of every batch is a dummy, so
-        that there always is padding; and on a CPU every batch is computed by one thread, several batches at a time.
-        Costs 15 % more work than without (BERT with 4 layers, 3,000 texts of 5 to 120 tokens), and up to a batch for
+        The last bits of a text's output depend on the shape of its batch: libraries sum in another order for other
+        sizes, attention without padding is computed in another way than with a mask, and where several threads share a
+        product, the place of a row matters. With `fixed`, the output of a text depends on the text alone: its length
+        decides the width of its batch, and the width the number of rows; the last row of every batch is a dummy, so
+        that there is always padding; and on a CPU each batch is computed by one thread, several batches at a time. This
+        costs 15 % more time (BERT with 4 layers, 3,000 texts of 5 to 120 tokens), and up to one incomplete batch for
         each width.
 
         Args:
             model: features of b texts -> (b, d).
             device: see `hub.torch_device`.
-            longest: the most tokens that a text may have.
-            fixed: whether results are kept, and so must not depend on what else was computed.
+            longest: maximum number of tokens of a text.
+            fixed: whether outputs are cached, and so must not depend on the other texts.
 
         Yields:
-            Row numbers (b,) and (b, d) float32; long rows first, so that memory runs out at the start or never.
+            Row numbers (b,) and outputs (b, d) float32. Long rows come first, so that a lack of memory shows at the
+            start.
         """
         import torch
 
@@ -130,7 +135,7 @@ class Tokens:
                 torch.set_num_threads(threads)
 
     def _fixed_batches(self, budget: int, longest: int) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
-        """Row numbers of batches, and their shapes: see `compute`."""
+        """Row numbers and shapes of the batches of fixed shape, see `compute`."""
         widths = np.minimum(_widths(self.lengths), longest)
         for width in np.unique(widths)[::-1]:
             count = max(2, budget // int(width))
@@ -140,23 +145,23 @@ class Tokens:
 
 
 def _widths(lengths: np.ndarray) -> np.ndarray:
-    """Lengths rounded up: to multiples of 8, of 16 from 64 on, of 32 from 128 on and so on."""
+    """Round lengths up to multiples of 8, from 64 on of 16, from 128 on of 32, and so on."""
     step = 2.0 ** np.maximum(np.ceil(np.log2(np.maximum(lengths, 1))) - 3, 3)
     return (np.ceil(lengths / step) * step).astype(np.int64)
 
 
 def tokenize(tokenizer: Any, *texts: list[str], max_length: int, target: bool = False) -> Tokens:
-    """Tokens of n texts, or of n pairs of texts, cut to a maximum length.
+    """Tokenise n texts, or n pairs of texts, and cut them to a maximum length.
 
     Args:
         tokenizer: of transformers.
         texts: one list or two.
-        max_length: tokens, special ones included.
-        target: whether a translator is to write the texts, not to read them.
+        max_length: maximum number of tokens, special ones included.
+        target: whether the texts are the output of a translator, not its input.
     """
     padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
     columns: dict[str, list[list[int]]] = {}
-    size = BLOCK if len(texts) == 1 else BLOCK // 16  # what is cut off of pairs, see `shorten`
+    size = BLOCK if len(texts) == 1 else BLOCK // 16  # because of the memory that `shorten` describes
     for start in range(0, len(texts[0]), size):
         whole = [some[start : start + size] for some in texts]
         block = [shorten(tokenizer, some, max_length) for some in whole]
@@ -177,21 +182,21 @@ def tokenize(tokenizer: Any, *texts: list[str], max_length: int, target: bool = 
 
 
 def shorten(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
-    """Texts without what lies far beyond the tokens that are read.
+    """Cut long texts `MARGIN` tokens behind those that are read.
 
-    A fast tokenizer keeps all that it cuts off, for pairs every combination of it, which takes gigabytes for long
-    texts. So they are cut before, `MARGIN` tokens behind what is read. Others keep nothing, and read texts whole.
+    A fast tokenizer keeps everything that it cuts off, of pairs every combination, which takes gigabytes of memory for
+    long texts. Other tokenizers keep nothing, and their texts are not cut.
 
     Args:
         tokenizer: of transformers, or a `tokenizers.Tokenizer`.
         texts: n texts.
-        max_length: tokens that are read.
+        max_length: number of tokens that are read.
 
     Returns:
-        n texts, of which the tokenizer makes the same first `max_length` tokens.
+        n texts with the same first `max_length` tokens.
     """
     inner = tokenizer if hasattr(tokenizer, "encode_batch_fast") else getattr(tokenizer, "backend_tokenizer", None)
-    # most tokens are at least a character
+    # most tokens have at least one character
     if inner is None or all(len(text) <= max_length for text in texts):
         return list(texts)
     with _whole_texts(inner):
@@ -201,7 +206,7 @@ def shorten(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
 def _keep_the_longer_one_longer(
     tokenizer: Any, whole: list[list[str]], block: list[list[str]], max_length: int
 ) -> None:
-    """Of two texts that both are longer than what is read, the one of more tokens gets the odd token."""
+    """Where both texts of a pair are cut, keep the one with more tokens longer, because it gets the odd token."""
     inner = getattr(tokenizer, "backend_tokenizer", None)
     if inner is None:
         return
@@ -215,7 +220,7 @@ def _keep_the_longer_one_longer(
 
 @contextmanager
 def _whole_texts(inner: Tokenizer) -> Iterator[None]:
-    """A tokenizer that neither cuts nor pads; its settings come back afterwards."""
+    """Turn cutting and padding of a tokenizer off inside this context."""
     truncation, padding = inner.truncation, inner.padding
     inner.no_truncation()
     inner.no_padding()
@@ -229,8 +234,8 @@ def _whole_texts(inner: Tokenizer) -> Iterator[None]:
 
 
 def _shortened(inner: Tokenizer, text: str, count: int) -> str:
-    """A text up to the end of its token number `count`. Blanks and words not known take many characters a token, so
-    more of the text is read until there are enough."""
+    """A text up to the end of its token number `count`. As blanks and unknown words may have many characters for each
+    token, more of the text is read until there are enough tokens."""
     size = 8 * count
     while True:
         offsets = inner.encode(text[:size], add_special_tokens=False).offsets
@@ -251,5 +256,5 @@ def preprocessor(model: SentenceTransformer) -> Callable[..., dict[str, Any]]:
 
 
 def token_budget(device: str) -> int:
-    """Tokens of a batch: enough to keep a GPU busy, few enough to stay in a CPU's cache."""
+    """Maximum number of tokens in a batch on a device."""
     return 65_536 if torch_device(device).startswith("cuda") else CPU_TOKENS

@@ -30,6 +30,10 @@ EACH_WAY = 0.05
 SUBJECT_CHANGE = 0.5
 """Maximum share of rewrites that are about another subject than the query."""
 
+WALK = 300
+"""Documents of a query that a walk may go on to, those with the most users: n of them make n^2 steps, and a query that
+was answered by thousands of pages says of none that it belongs to another."""
+
 BLOCK = 200_000
 """Number of pairs of queries made at a time: the memory of larger arrays costs more time than the work in them."""
 
@@ -259,9 +263,9 @@ def _assign(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) -
     """Family of each query, or -1, and the probability of the evidence under noise; `home` is the assignment so far."""
     families = family.max(initial=-1) + 1
     in_family = _indicator(family, families)
-    witnesses, examined = log.clicks @ in_family, log.examined @ in_family  # of one structure, so their data align
-    rate = np.minimum(log.misclick_rate * examined.data / witnesses.data, 0.5)
-    doubt = _log_noise(witnesses, log.total, rate)
+    successes, examined = log.clicks @ in_family, log.examined @ in_family  # of one structure, so their data align
+    rate = np.minimum(log.misclick_rate * examined.data / successes.data, 0.5)
+    doubt = _log_noise(successes, log.total, rate)
     if (home >= 0).any():
         at_home = _indicator(home, families)
         for rewrites in log.rewrites:
@@ -269,13 +273,13 @@ def _assign(log: _Log, family: np.ndarray, home: np.ndarray, min_support: int) -
             trials = np.asarray(users.sum(axis=1)).ravel()
             popularity = np.asarray(users.sum(axis=0)).ravel() / max(trials.sum(), 1)
             rate = np.maximum(log.misclick_rate, SUBJECT_CHANGE * popularity)[users.indices]
-            witnesses, doubt = witnesses + users, doubt + _log_noise(users, trials, rate)
+            successes, doubt = successes + users, doubt + _log_noise(users, trials, rate)
     found = doubt.tocoo()
     clear = found.data <= np.log(SIGNIFICANCE)
     if not clear.any():
         return np.full(len(home), -1), np.ones(len(home))
     query, to, log_noise = found.row[clear], found.col[clear], found.data[clear]
-    users = np.asarray(witnesses.tocsr()[query, to]).ravel()
+    users = np.asarray(successes.tocsr()[query, to]).ravel()
     query, to, log_noise, users = (values[users >= min_support] for values in (query, to, log_noise, users))
     best = _least(query, log_noise, -users, to)
     home, noise = np.full(len(home), -1), np.ones(len(home))
@@ -304,16 +308,16 @@ def _indicator(groups: np.ndarray, count: int) -> csr_matrix:
     return csr_matrix((np.ones(len(rows)), (rows, groups[rows])), shape=(len(groups), count))
 
 
-def _log_noise(witnesses: csr_matrix, trials: np.ndarray, rate: np.ndarray) -> csr_matrix:
-    """log P(K >= witnesses | trials of the row, rate of the entry) for the entries of `witnesses`."""
-    rows = np.repeat(np.arange(len(trials)), np.diff(witnesses.indptr))
-    data = np.log(_noise(witnesses.data, trials[rows], rate))
-    return csr_matrix((data, witnesses.indices, witnesses.indptr), shape=witnesses.shape)
+def _log_noise(successes: csr_matrix, trials: np.ndarray, rate: np.ndarray) -> csr_matrix:
+    """log P(K >= successes | trials of the row, rate of the entry) for the entries of `successes`."""
+    rows = np.repeat(np.arange(len(trials)), np.diff(successes.indptr))
+    data = np.log(_noise(successes.data, trials[rows], rate))
+    return csr_matrix((data, successes.indices, successes.indptr), shape=successes.shape)
 
 
-def _noise(witnesses: np.ndarray, trials: np.ndarray, rate: np.ndarray | float) -> np.ndarray:
-    """P(K >= witnesses | trials, rate): upper binomial tail, extended to fractions (incomplete beta); never 0."""
-    return np.maximum(betainc(witnesses, np.maximum(trials - witnesses, 0) + 1, rate), 1e-300)
+def _noise(successes: np.ndarray, trials: np.ndarray, rate: np.ndarray | float) -> np.ndarray:
+    """P(K >= successes | trials, rate): upper binomial tail, extended to fractions (incomplete beta); never 0."""
+    return np.maximum(betainc(successes, np.maximum(trials - successes, 0) + 1, rate), 1e-300)
 
 
 def _families(log: _Log) -> np.ndarray:
@@ -326,18 +330,28 @@ def _families(log: _Log) -> np.ndarray:
     """
     documents = log.clicks.shape[1]
     clicks = log.clicks.tocoo()
-    again = np.where(log.total[clicks.row] > 1, clicks.data, 0.0)
-    steps = again / np.maximum(log.total[clicks.row] - 1, 1)
-    place = (clicks.row, clicks.col)
+    most = _first_of_each(clicks.row, -clicks.data, clicks.col, count=WALK)
+    row, column, users = clicks.row[most], clicks.col[most], clicks.data[most]
+    again = np.where(log.total[row] > 1, users, 0.0)
+    steps = again / np.maximum(log.total[row] - 1, 1)
+    place = (row, column)
     visits = coo_matrix((again, place), clicks.shape).tocsr()
     walk = (visits.T @ coo_matrix((steps, place), clicks.shape).tocsr()).tocoo()
-    others = np.bincount(clicks.col, again, minlength=documents)
+    others = np.bincount(column, again, minlength=documents)
     leads = (walk.row != walk.col) & (walk.data > 0)
     row, column, users = walk.row[leads], walk.col[leads], walk.data[leads]
     clear = _noise(users, others[row], log.misclick_rate) <= EACH_WAY
     joined = coo_matrix((clear.astype(float), (row, column)), shape=(documents, documents)).tocsr()
     joined = joined.multiply(joined.T)
     return connected_components(joined, directed=False)[1].astype(np.int64)
+
+
+def _first_of_each(groups: np.ndarray, *keys: np.ndarray, count: int) -> np.ndarray:
+    """Positions of the first `count` entries of each group by the keys, in the order of the entries."""
+    order = np.lexsort((*keys[::-1], groups))
+    start = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    place = np.arange(len(order)) - np.repeat(start, np.diff(start, append=len(order)))
+    return np.sort(order[place < count])
 
 
 def _co_click(taken: pd.DataFrame, min_jaccard: float) -> pd.DataFrame:

@@ -43,14 +43,14 @@ def source_yields(edges: pd.DataFrame) -> Figure:
         edges: source, weight, ... (see `tables.SCHEMAS`).
     """
     figure, (left, right) = subplots(1, 2, width=5.0)
-    counts = edges.source.value_counts().sort_values()
+    counts = edges["source"].value_counts().sort_values()
     left.barh(counts.index, counts.to_numpy(), color=COLORS["tuned"])
     left.bar_label(left.containers[0], fmt="{:,.0f}", padding=3, fontsize=8)
     left.set(
         title=_("Edges by source"), xlabel=_("edges"), xscale="log" if counts.max() > 100 * counts.min() else "linear"
     )
     left.margins(x=0.15)
-    low, median, high = (edges.groupby("source").weight.quantile(share)[counts.index] for share in (0.05, 0.5, 0.95))
+    low, median, high = (edges.groupby("source")["weight"].quantile(share)[counts.index] for share in (0.05, 0.5, 0.95))
     right.hlines(counts.index, low, high, color=COLORS["tuned"], linewidth=4, alpha=0.5)
     right.plot(median, counts.index, "o", color=COLORS["tuned"])
     right.set(title=_("Weights (trust of the source x evidence)"), xlabel=_("weight"), xlim=(0, 1.02))
@@ -135,7 +135,7 @@ def similarity_against_change(
     """Every paraphrase by how much its surface changed and how similar it is, coloured by its fate.
 
     Args:
-        paraphrases: `change`, `similarity` and `reason`, see `augment.gate.judge`.
+        paraphrases: `change`, `similarity` and `reason`, see `augment.gate.check`.
         band: kept region on the similarity axis, None for no bound.
         least: smallest change that is kept, None for no bound.
     """

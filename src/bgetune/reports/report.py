@@ -67,8 +67,11 @@ def write_report(notebook: Path, target: Path, run_name: str) -> None:
 
 
 def _is_for_readers(output: dict[str, Any]) -> bool:
-    """Not a log, not a progress bar. A widget that has an HTML form loses its live one, which needs a kernel."""
-    if output.get("name") == "stderr":
+    """Not a log, a progress bar or an empty line.
+
+    A widget that has an HTML form loses its live one, which needs a kernel.
+    """
+    if output.get("name") == "stderr" or (output.get("output_type") == "stream" and not output["text"].strip()):
         return False
     data = output.get("data", {})
     return data.pop(WIDGETS, None) is None or "text/html" in data

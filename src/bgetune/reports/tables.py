@@ -117,7 +117,7 @@ def table(
         place = list(frame.columns).index(name)
         columns[place] = [replace(cell, look=look) for cell, look in zip(columns[place], classes, strict=True)]
     for place, name in enumerate(frame.columns):
-        if place < heads or name in SPOKEN:
+        if (place < heads and name != "source") or name in SPOKEN:  # a source is called as in the artifacts
             columns[place] = [replace(cell, text=said(cell.text)) for cell in columns[place]]
     header = [said(clean(str(name))) for name in frame.columns]
     lines = list(zip(*columns, strict=True))

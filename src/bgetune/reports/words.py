@@ -9,31 +9,33 @@ from bgetune.locale import N_, _
 
 SPOKEN = frozenset(
     {
-        "reason",
-        "rule",
-        "says",
-        "meaning",
-        "proposed by",
-        "verdict",
-        "what",
-        "from",
-        "why",
-        "setting",
-        "side",
-        "kind",
-        "truly the same",
+        *(
+            "reason",
+            "rule",
+            "says",
+            "meaning",
+            "proposed by",
+            "verdict",
+            "what",
+            "from",
+            "why",
+            "setting",
+            "side",
+            "kind",
+        ),
+        *("truly the same", "measure", "promise", "guarantee", "test_interval", "label", "store", "compares"),
     }
 )
 """Columns whose values are words of ours, not of the data."""
-_NUMBER = re.compile(r"\d[\d,.]*")
-_NUMBERS = {1: ("number",), 2: ("low", "high")}
+_NUMBER = re.compile(r"(?<![A-Za-z])\d[\d,.]*")
+_NUMBERS = {1: ("number",), 2: ("low", "high"), 3: ("low", "middle", "high")}
 
 
 def said(text: str) -> str:
     """A word of ours in the language in use.
 
     Where the catalogue does not hold the text itself, it is looked up with `{number}`, or `{low}` and `{high}`, for its
-    numbers, then by its parts on both sides of a colon.
+    numbers (three of them at most), then by its parts on both sides of a colon.
     """
     if (whole := _(text)) != text:
         return whole
@@ -42,7 +44,9 @@ def said(text: str) -> str:
     places = iter(names)
     if names and (pattern := _(bare := _NUMBER.sub(lambda _found: f"{{{next(places)}}}", text))) != bare:
         return pattern.format(**dict(zip(names, numbers, strict=True)))
-    return ": ".join(map(_, text.split(": ")))
+    name, _colon, value = text.partition(": ")
+    known = _(name) != name or _(value) != value
+    return _("{name}: {value}").format(name=_(name), value=_(value)) if known else text
 
 
 COLUMNS = (
@@ -274,3 +278,69 @@ MEASURES = (
     N_("mean score of the general pairs"),
 )
 """What a measure of notebook 04 says."""
+
+FIGURES = (
+    N_("co_click edges"),
+    N_("given edges"),
+    N_("qa edges"),
+    N_("recall edges"),
+    N_("rewrite edges"),
+    N_("synonym edges"),
+    N_("click edges"),
+    N_("back_translation edges"),
+    N_("generated edges"),
+    N_("auc"),
+    N_("average_precision"),
+    N_("ks"),
+    N_("best_f1"),
+    N_("best_threshold"),
+    N_("f1_at_{number}"),
+    N_("f1_at_own_threshold"),
+    N_("f1_at_old_threshold"),
+    N_("accepted_at_{number}"),
+    N_("share_{low}_{high}"),
+    N_("mean_positive"),
+    N_("mean_negative"),
+    N_("d_prime"),
+    N_("mean_squared_cosine_random"),
+    N_("labelled_auc"),
+    N_("crowded_share"),
+    N_("mrr@{number}"),
+    N_("ece"),
+    N_("ece_low"),
+    N_("ece_high"),
+    N_("ece_plug_in"),
+    N_("brier"),
+    N_("reliability"),
+    N_("resolution"),
+    N_("uncertainty"),
+    N_("within"),
+    N_("mrr"),
+    N_("mrr_low"),
+    N_("mrr_high"),
+    N_("ndcg"),
+    N_("ndcg_low"),
+    N_("ndcg_high"),
+    N_("gain_low"),
+    N_("gain_high"),
+    N_("precision at least {low}% with {high}% confidence"),
+    N_("{low} to {middle} ({high} pairs)"),
+    N_("too few pairs: a test needs {number} above a threshold, all correct, to pass at all"),
+    N_(
+        "no threshold is that precise (best on these pairs: {number}%); more pairs will not help, a better model or a "
+        "reranker will"
+    ),
+    N_("recall {number}%"),
+    N_("precision {number}%"),
+    N_("after, reranker"),
+    N_("after, both"),
+    N_(
+        "too few pairs: at least {low} labelled pairs like these are needed, there are {middle}; the "
+        "threshold would then find about {high}% of the positives"
+    ),
+    N_(
+        "the most similar pairs are less precise than those below them ({low} of the first {middle} have the "
+        "label {high}), and no threshold is chosen past them: check their labels; more pairs alone will not help"
+    ),
+)
+"""Measures, and what is said of thresholds."""

@@ -60,27 +60,30 @@ def _shifted(cosine: float) -> float:
 
 STORES = {
     "elasticsearch_min_score": Store(
-        "Elasticsearch, dense_vector with similarity cosine", '"min_score": {}', "(1 + cosine) / 2", _shifted
+        N_("Elasticsearch, dense_vector with similarity cosine"), '"min_score": {}', "(1 + cosine) / 2", _shifted
     ),
     "elasticsearch_knn_similarity": Store(
-        "Elasticsearch, inside of knn", '"knn": {..., "similarity": {}}', "cosine", _same
+        N_("Elasticsearch, inside of knn"), '"knn": {..., "similarity": {}}', "cosine", _same
     ),
     "opensearch_min_score": Store(
-        "OpenSearch 2.19 or later, knn_vector with space_type cosinesimil",
+        N_("OpenSearch 2.19 or later, knn_vector with space_type cosinesimil"),
         '"min_score": {}',
         "(1 + cosine) / 2",
         _shifted,
     ),
     "milvus_radius": Store(
-        "Milvus, metric COSINE", 'search_params={"params": {"radius": {}}}', "cosine, more than the bound", _same
+        N_("Milvus, metric COSINE"),
+        'search_params={"params": {"radius": {}}}',
+        N_("cosine, more than the bound"),
+        _same,
     ),
     "qdrant_score_threshold": Store("Qdrant, Distance.COSINE", "score_threshold={}", "cosine", _same),
     "pgvector_distance": Store(
-        "pgvector, cosine distance", "WHERE embedding <=> $1 <= {}", "1 - cosine", lambda cosine: 1 - cosine, False
+        N_("pgvector, cosine distance"), "WHERE embedding <=> $1 <= {}", "1 - cosine", lambda cosine: 1 - cosine, False
     ),
     "faiss_inner_product": Store("FAISS, METRIC_INNER_PRODUCT", "distances >= {}", "cosine", _same),
     "faiss_l2": Store(
-        "FAISS, METRIC_L2 (squared distances)",
+        N_("FAISS, METRIC_L2 (squared distances)"),
         "distances <= {}",
         "2 - 2 cosine",
         lambda cosine: 2 - 2 * cosine,
@@ -141,7 +144,7 @@ def section(rows: Sequence[Mapping[str, Any]]) -> str:
     numbers = "\n".join(f"| {row['cosine']:.{DIGITS}f} | {row['meaning']} |" for row in rows)
     first = rows[0]
     lines = "\n".join(
-        f"| {store.name} | {store.formula} | `{store.written(first['cosine'])}` |" for store in STORES.values()
+        f"| {_(store.name)} | {_(store.formula)} | `{store.written(first['cosine'])}` |" for store in STORES.values()
     )
     cosine, means, store, compares, write = map(_, HEADS)
     own = _("Of this model's vectors alone; a threshold of its base, or of another model, means nothing here.")

@@ -1,4 +1,4 @@
-"""From rows of the training data to what the trainer takes: texts chosen, prompted, tokenised, and the label matrix."""
+"""Batches of groups: choose the texts, add prompts, tokenise, and make the label matrix."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bgetune.training.groups import Group, choose
 
 @dataclass
 class Guide:
-    """A model's judgement on which documents of a batch are false negatives (GISTEmbed, arXiv 2402.16829).
+    """Vectors of a guide model that mask false negatives of a batch (GISTEmbed, arXiv 2402.16829).
 
-    A document of another row is masked when the guide finds it closer to the anchor than the anchor's positive, less a
-    margin. A row's own hard negatives stay: the miner's rules decided on them.
+    A document of another group is masked when its similarity to the anchor is above that of the anchor's positive minus
+    a margin. A group's own hard negatives are not masked, because the rules of mining accepted them.
 
     Attributes:
         vectors: (n, d) unit vectors of all texts of the groups.
-        row: the row of every text in them, prompts included.
-        margin: in cosine; larger masks more.
+        row: text, prompt included -> its row in `vectors`.
+        margin: in cosine; larger values mask more texts.
     """
 
     vectors: np.ndarray
@@ -29,7 +29,7 @@ class Guide:
     margin: float = 0.0
 
     def false_negatives(self, anchors: Sequence[str], positives: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """(b, m) bool: which of m documents the guide takes for positives of which of b anchors."""
+        """Which of m documents are to be masked for which of b anchors, (b, m) bool."""
         anchor, positive, document = (
             self.vectors[[self.row[text] for text in texts]] for texts in (anchors, positives, documents)
         )
@@ -39,24 +39,24 @@ class Guide:
 
 @dataclass
 class GroupCollator:
-    """Makes a batch of groups: two columns of texts and the label matrix that `RankingLoss` takes.
+    """Makes a batch of groups: two columns of texts, and the label matrix of `RankingLoss`.
 
-    The negatives of a query are the positives of the other queries of its batch, except those of its own cluster, and
-    its own hard negatives. Those of other queries are masked: near-misses of one query are often unknown positives of
-    another. Measured with a linear layer over frozen vectors, masking them raises the AUC from .941 to .952 on
-    CLINC150 and from .491 to .498 on the demo world, both with half of the texts unlabelled (two seeds); on bank
-    questions, where nearly every text is in a labelled pair, it costs .003 (one seed).
+    The negatives of a query are its own hard negatives and the positives of the other queries of the batch, except
+    those of its own cluster. Hard negatives of other queries are masked, because a near-miss of one query often is an
+    unknown positive of another. Measured with a linear layer over frozen vectors, masking them raises the AUC from .941
+    to .952 on CLINC150 and from .491 to .498 on the demo world, both with half of the texts unlabelled (two seeds); on
+    bank questions, where nearly every text is in a labelled pair, it costs .003 (one seed).
 
-    A group is called by `epoch * n + number`, its item, for n groups: what it brings follows from the item alone, so a
-    training that continues sees the batches that an unbroken one would have seen.
+    An item is `epoch * n + number of the group`, for n groups. The texts that are chosen depend on the item alone, so
+    that a training that continues sees the batches of an uninterrupted one.
 
     Attributes:
-        preprocess: tokenises: `preprocessor(model)` of `bgetune.models.tokens`.
+        preprocess: tokenises texts: `preprocessor(model)` of `bgetune.models.tokens`.
         groups: n groups.
         cluster_of: cluster number of every text.
-        epochs: how many there will be.
-        seed: of all choices.
-        positives, negatives: how many of each a group brings, as in `choose`.
+        epochs: number of epochs of the training.
+        seed: seed of all choices.
+        positives, negatives: maximum numbers of texts of a group in a batch, see `choose`.
         guide: masks further false negatives.
     """
 
@@ -84,7 +84,7 @@ class GroupCollator:
         }
 
     def describe(self, items: Sequence[int]) -> str:
-        """The first rows of a batch, for a message."""
+        """The first groups of a batch, for an error message."""
         n = len(self.groups)
         shown = ", ".join(f"{item % n + 1} ({self.groups[item % n].query[:20]!r})" for item in items[:3])
         return f"epoch {items[0] // n + 1}, in a batch of {len(items)} groups: {shown}..."
@@ -122,8 +122,7 @@ class GroupCollator:
             anchors = [group.anchor for group in groups]
             firsts = [positives[0] for positives, _ in prompted]
             labels[self.guide.false_negatives(anchors, firsts, documents)] = -1
-        # positives come first; a hard negative was judged for its own query alone, and of another query of the batch it
-        # may be a positive that nobody knows
+        # positives are the first columns; hard negatives are masked, except for their own query below
         labels[:, len({text for positives, _ in prompted for text in positives}) :] = -1
         for row, (group, (positives, negatives)) in enumerate(zip(groups, prompted, strict=True)):
             labels[row, [column[text] for text in negatives]] = 0
@@ -135,7 +134,7 @@ class GroupCollator:
 
 @dataclass(frozen=True)
 class Batch:
-    """b groups, m distinct documents with their prompts, and labels (b, m): 1 positive, 0 negative, -1 masked."""
+    """b groups, m distinct documents with their prompts, and labels (b, m) int8: 1 positive, 0 negative, -1 masked."""
 
     groups: list[Group]
     documents: list[str]

@@ -1,4 +1,4 @@
-"""What is measured while training: does the model tell dev positives from hard negatives, and where do scores lie?"""
+"""Evaluation during training: separation of dev positives from negatives, similarity drift, and retrieval."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ METRICS = {
     "mean_negative": "mean score of the hard negatives",
     "mrr@10": "mean reciprocal rank of a query's first positive among all dev texts, 0 beyond rank 10",
 }
-"""The columns of the training log that are measured on dev, and what they say."""
+"""The columns of the training log that are measured on dev, and their meanings."""
 
 
 def dev_pairs(
     heldout: pd.DataFrame, graded: pd.DataFrame, texts: pd.DataFrame, prompts: Prompts = NO_PROMPTS
 ) -> pd.DataFrame:
-    """The dev pairs to judge by: mined ones (`heldout`) and those that people labelled (`graded`).
+    """The dev pairs to evaluate on: mined ones (`heldout`) and those that people labelled (`graded`).
 
     Args:
         heldout: table `heldout`.
         graded: table `graded`.
         texts: table `texts`.
-        prompts: put before the texts, as each pair's task wants it.
+        prompts: added to the texts, by the task of each pair.
 
     Returns:
         Columns query, text (str, prompts included), label (0 or 1), kind (positive, hard_negative, random, labelled).
@@ -47,12 +47,15 @@ def dev_pairs(
 
 
 def graded_pairs(graded: pd.DataFrame, texts: pd.DataFrame, prompts: Prompts = NO_PROMPTS) -> pd.DataFrame:
-    """The labelled and graded pairs of the train split: columns query, text (str, prompts included), grade (0 to 1).
+    """The labelled and graded pairs of the train split.
 
     Args:
         graded: table `graded`.
         texts: table `texts`.
         prompts: as for `dev_pairs`.
+
+    Returns:
+        Columns query, text (str, prompts included), grade (0 to 1).
     """
     pairs = graded.loc[graded["split"] == "train", ["a_id", "b_id", "grade"]]
     return _with_texts(pairs.set_axis(["query_id", "text_id", "grade"], axis=1), texts, prompts)
@@ -70,7 +73,7 @@ def _with_texts(pairs: pd.DataFrame, texts: pd.DataFrame, prompts: Prompts) -> p
 
 
 def sample(pairs: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
-    """At most so many pairs of each kind, drawn by the seed, in their old order."""
+    """A random sample of at most `most` pairs of each kind, in their order."""
     kept = [
         part if len(part) <= most else part.sample(most, random_state=seed)
         for _, part in pairs.groupby("kind", sort=True)
@@ -79,15 +82,15 @@ def sample(pairs: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
 
 
 def can_be_evaluated(pairs: pd.DataFrame) -> bool:
-    """Whether both positives and negatives (other than random ones) are there."""
+    """Whether there are both positives and negatives (other than random ones)."""
     return pairs.loc[pairs["kind"] != "random", "label"].nunique() == 2
 
 
 def crowded_band(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -> tuple[float, float]:
-    """Where the middle four fifths of the scores of positives and hard negatives lie: 10th and 90th percentile.
+    """The band of the middle 80 % of the scores of positives and hard negatives: 10th and 90th percentile.
 
     Args:
-        pairs, encode: as for `dev_metrics`, of the model before training.
+        pairs, encode: as for `dev_metrics`, with the model before training.
     """
     judged = pairs[pairs["kind"] != "random"]
     low, high = np.quantile(_scores(judged, encode)[1], [0.1, 0.9])
@@ -95,10 +98,10 @@ def crowded_band(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray])
 
 
 def has_drifted(measured: Mapping[str, float], before: Mapping[str, float]) -> bool:
-    """Whether scores bunch more than before training: random pairs closer together, or more pairs in the crowded band.
+    """Whether scores bunch more than before training: random pairs are more similar, or more pairs are in the band.
 
     Args:
-        measured, before: as `dev_metrics` returns them; a measure that is missing is passed over.
+        measured, before: as `dev_metrics` returns them; a metric that is missing is left out.
     """
     names = ("mean_squared_cosine_random", "crowded_share")
     return any(measured[name] > before[name] for name in names if name in measured and name in before)
@@ -107,14 +110,14 @@ def has_drifted(measured: Mapping[str, float], before: Mapping[str, float]) -> b
 def selection_score(
     measured: Mapping[str, float], before: Mapping[str, float], metric: str, drift_penalty: float
 ) -> float:
-    """What a checkpoint is chosen by: its metric, less `drift_penalty` where it has drifted."""
+    """The score that checkpoints are chosen by: the metric, minus `drift_penalty` if the checkpoint has drifted."""
     return measured[metric] - drift_penalty * has_drifted(measured, before)
 
 
 def dev_metrics(
     pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray], band: tuple[float, float] | None = None
 ) -> dict[str, float]:
-    """The `METRICS` of a model on dev pairs; those that the pairs do not allow are left out.
+    """The `METRICS` of a model on dev pairs, without those that need other pairs.
 
     Args:
         pairs: as `dev_pairs` returns them.
@@ -153,7 +156,7 @@ def dev_metrics(
 def _scores(
     pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Vectors of the distinct texts (n, d), scores of the pairs (p,), and the rows of both texts of each pair (p,)."""
+    """Vectors of the distinct texts (n, d), cosines of the pairs (p,), and the rows of both texts of each pair (p,)."""
     texts = list(dict.fromkeys([*pairs["query"], *pairs["text"]]))
     rows = encode(texts)
     if not np.isfinite(rows).all():
@@ -164,7 +167,7 @@ def _scores(
 
 
 def _mrr(rows: np.ndarray, query: np.ndarray, positive: np.ndarray, corpus: np.ndarray, depth: int = 10) -> float:
-    """Mean reciprocal rank of the first positive of each query in the corpus (a query never finds itself)."""
+    """Mean reciprocal rank of the first positive of each query in the corpus, without the query itself."""
     queries = np.unique(query)
     found = retrieval.nearest(queries.astype(str), rows[queries], corpus.astype(str), rows[corpus], depth)
     ranked = found.groupby("query_id")["text_id"].agg(list).to_dict()

@@ -1,4 +1,4 @@
-"""Training groups: a query, its positives and its hard negatives, read from FlagEmbedding's JSON Lines."""
+"""Training groups (a query, its positives and hard negatives), read from JSON Lines in FlagEmbedding's format."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Group:
         query: the anchor.
         positives: texts that mean the same or answer it, one or more.
         negatives: hard negatives, none or more.
-        prompt: what is put before the query, "" for none.
-        text_prompt: what is put before every positive and negative.
-        source: where the positives come from.
+        prompt: prefix of the query, "" for none.
+        text_prompt: prefix of every positive and negative.
+        source: source of the positives.
     """
 
     query: str
@@ -51,11 +51,13 @@ class Group:
 
 
 def read_groups(file: str | Path) -> list[Group]:
-    """The groups of a file in FlagEmbedding's format: `query`, `pos`, `neg`, and, where present, `prompt`, `source`
-    and `text_prompt`.
+    """Read the groups of a file.
+
+    Args:
+        file: in FlagEmbedding's format: `query`, `pos`, `neg`, and, where present, `prompt`, `source`, `text_prompt`.
 
     Raises:
-        InputError: naming file, line and key; or if the file holds no group.
+        InputError: naming file, line and key; or if there is no group in the file.
     """
     file = Path(file)
     groups = []
@@ -91,12 +93,15 @@ def _parse(line: str, place: str) -> Group:
 
 
 def cluster_numbers(groups: Sequence[Group], texts: pd.DataFrame, clusters: pd.DataFrame) -> dict[str, int]:
-    """The cluster of every text that the groups mention, as a number.
+    """The cluster of every text of the groups, as a number.
 
     Args:
         groups: training groups.
         texts: the table `texts` (text_id, text).
-        clusters: the table `clusters` (text_id, cluster_id). A text that is in none is a cluster of its own.
+        clusters: the table `clusters` (text_id, cluster_id). A text without a cluster is a cluster of its own.
+
+    Returns:
+        text -> number, from 0.
     """
     cluster_of = dict(clusters[["text_id", "cluster_id"]].itertuples(index=False))
     named = {text: cluster_of.get(text_id) for text_id, text in texts[["text_id", "text"]].itertuples(index=False)}
@@ -109,10 +114,8 @@ def cluster_numbers(groups: Sequence[Group], texts: pd.DataFrame, clusters: pd.D
 
 
 def without_contradictions(groups: Sequence[Group], cluster_of: Mapping[str, int]) -> tuple[list[Group], pd.DataFrame]:
-    """Groups in which no text is both positive and negative, and what was left out of them.
-
-    A positive that is the query itself, and a negative out of the cluster of the query or of one of its positives,
-    would teach the opposite of what the data says.
+    """Remove texts that contradict the data: a positive that is the query itself, and a negative of the cluster of the
+    query or of one of its positives.
 
     Returns:
         The groups that still have a positive, and a table `dropped` (source, reason, rows, example).
@@ -141,13 +144,13 @@ def without_contradictions(groups: Sequence[Group], cluster_of: Mapping[str, int
 
 
 def blocks(groups: Sequence[Group], cluster_of: Mapping[str, int]) -> np.ndarray:
-    """Which groups may not meet in a batch: those with the same block number.
+    """The block of each group; groups of one block may not be in the same batch.
 
-    Two groups are of one block when their queries are in one cluster, or when a positive of one is in the cluster of
-    the other's query or positives, directly or by way of further groups.
+    Two groups are in one block if their queries are in one cluster, or if a positive of one is in the cluster of the
+    other's query or positives, directly or through further groups.
 
     Returns:
-        (n,) int64, numbered from 0.
+        (n,) int64 block numbers, from 0.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -170,18 +173,21 @@ def choose(
     positives: int | None = None,
     negatives: int | None = None,
 ) -> tuple[list[str], list[str]]:
-    """The positives and hard negatives that a group brings into its batch in one epoch.
+    """Choose the positives and hard negatives of a group for one epoch.
 
-    Positives take turns, so that all of them are used once the last epoch is over, and about equally often; negatives
-    are drawn without repetition.
+    Positives take turns, so that all of them are used by the end of the training, and about equally often; negatives
+    are drawn without replacement.
 
     Args:
-        group: n positives, any number of negatives.
+        group: with n positives and any number of negatives.
         epoch: from 0.
-        epochs: how many there will be.
-        seed: the run's seed and the group's number: the same give the same choice.
-        positives: at most so many at a time; None: n / epochs rounded up, so that every one has its turn.
-        negatives: at most so many; None: all.
+        epochs: number of epochs of the training.
+        seed: the run's seed and the group's number.
+        positives: maximum number of positives; None: n / epochs rounded up, so that every one is used.
+        negatives: maximum number of negatives; None: all.
+
+    Returns:
+        Positives and negatives.
     """
     order = np.random.default_rng(seed).permutation(len(group.positives))
     count = -(-len(order) // epochs)
@@ -209,7 +215,7 @@ def default_epochs(groups: int, *, evaluates: bool) -> int:
 
 
 def summary(groups: Sequence[Group]) -> pd.DataFrame:
-    """Groups, positives and hard negatives by source, with a total."""
+    """Numbers of groups, positives and hard negatives by source, with a total."""
     table = pd.DataFrame(
         {
             "source": [group.source for group in groups],

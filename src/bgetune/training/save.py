@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 PRIVATE = ("model", "device", "general", "push_to_hub", "query_instruction", "document_instruction")
-"""Parameters that a model card does not list: they name files and servers, or stand elsewhere in the card."""
+"""Parameters that a model card does not list: they name files and servers, or are elsewhere in the card."""
 
 
 def save(model: SentenceTransformer, folder: str | Path, prompts: Prompts = NO_PROMPTS, dtype: str = "float32") -> None:
@@ -182,7 +182,7 @@ _FLAG = ("cls", "mean")
 
 
 def _calls(prompts: Prompts) -> str:
-    """Python: how texts of each task are encoded by sentence-transformers."""
+    """Python code that encodes the texts of each task with sentence-transformers."""
     if prompts == NO_PROMPTS:
         return 'vectors = model.encode(["..."])  # ' + _("queries and documents alike: no prompt")
     searching, compared = _("that search documents"), _("compared with texts of their own kind")
@@ -226,7 +226,7 @@ queries, documents = model.encode_queries(["..."]), model.encode_corpus(["..."])
 
 
 def _literal(value: str | int) -> str:
-    """A Python literal that no text of the team's can break out of, in a block of Markdown."""
+    """A Python literal, escaped so that a text cannot end the block of Markdown that it is in."""
     text = repr(value) if isinstance(value, int) else json.dumps(value, ensure_ascii=False)
     return "".join(f"\\u{ord(letter):04x}" if letter in "`<>&" else letter for letter in text)
 
@@ -242,7 +242,7 @@ def _prompts(prompts: Prompts) -> str:
     table = _table(
         (N_("put before"), N_("prompt")), [(what, json.dumps(text, ensure_ascii=False)) for what, text in rows]
     )
-    why = _("The model was trained with them, and its scores hold with them only.")
+    why = _("The model was trained with these prompts, and its scores are valid only with them.")
     return "\n" + _section(_("Prompts"), f"{why}\n\n{table}")
 
 
@@ -260,5 +260,5 @@ def _table(head: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text of the team's in Markdown: neither HTML nor a further column nor a further line."""
+    """Escape a text for a cell of a Markdown table: no HTML, no further column, no further line."""
     return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")

@@ -45,7 +45,7 @@ class Shared(Reranks, Embeds, Seeded):
 class _Run(Shared):
     """A run: parameters that several notebooks use, and a section per notebook."""
 
-    name: str | None = Field(None, description="Names the run's folder, runs/NAME. Default: the file's name.")
+    name: str | None = Field(None, description="Name of the run's folder, runs/NAME. Default: the file's name.")
     base: str | None = Field(None, description="Another profile, whose values hold where this one gives none.")
     study: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {},
@@ -53,7 +53,7 @@ class _Run(Shared):
         "own, runs/NAME/scale=10, and a page compares them.",
     )
     language: Literal["zh", "en"] | None = Field(
-        None, description="Of reports, figures and tables. Default: the language of the system's locale."
+        None, description="Language of reports, figures and tables. Default: the language of the system's locale."
     )
     rounds: int = Field(
         1,

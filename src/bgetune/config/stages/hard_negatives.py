@@ -46,11 +46,14 @@ class HardNegatives(Reranks, Embeds, Seeded):
         None,
         ge=0,
         lt=1,
-        description="A negative stays this share below the positives, similarity measured after what all texts have in "
-        "common is taken out (whitening). Applies where no reranker vetoes. Null: no such rule, except that 0.05 "
-        "applies where the probability of max_false_negatives cannot be estimated.",
+        description="Relative margin: a negative's similarity must be lower than the positives' by this "
+        "share, after whitening (what all texts have in common is taken out). Applies where no "
+        "reranker vetoes. Null: no margin, except 0.05 where the probability of "
+        "max_false_negatives cannot be estimated.",
     )
-    cluster_rule: bool = Field(True, description="No text of the query's cluster is a negative. False: no direct edge.")
+    cluster_rule: bool = Field(
+        True, description="Whether to reject all texts of the query's cluster. False: only its own positives."
+    )
     veto_score: float | None = Field(
         0.3,
         ge=0,
@@ -67,8 +70,9 @@ class HardNegatives(Reranks, Embeds, Seeded):
     )
     promote_neighbors: bool = Field(
         False,
-        description="In a later round: two texts that the tuned model finds nearest to each other are positives, too, "
-        "unless the reranker vetoes. Scores bunch less; where near-misses abound, ranking suffers.",
+        description="Whether two texts that are each other's nearest neighbours under the tuned model become "
+        "positives in later rounds, unless the reranker vetoes. Similarity drift decreases; with "
+        "many near-misses, ranking gets worse.",
     )
     sampling: Literal["top", "random", "band"] = Field(
         "top",

@@ -15,8 +15,9 @@ class Train(Embeds, Seeded):
 
     backend: Literal["sentence_transformers", "flagembedding"] = Field(
         "sentence_transformers",
-        description="Who trains. flagembedding is the official trainer of BGE: of what says how to train, it takes "
-        "epochs, batch_size, learning_rate, warmup, weight_decay, scale, negatives, precision and max_length alone.",
+        description="Training library. flagembedding is the official trainer of BGE; it uses only epochs, "
+        "batch_size, learning_rate, warmup, weight_decay, scale, negatives, precision and "
+        "max_length.",
     )
     loss: Literal["ranking", "gist"] = Field(
         "ranking",

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
-from bgetune.training import hub
+from bgetune.training import upload
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def model(tmp_path):
 
 
 def test_uploads_the_folder_to_a_private_repository(server, model):
-    assert hub.push(model, "team/bge-shop") == "https://huggingface.co/team/bge-shop"
+    assert upload.push(model, "team/bge-shop") == "https://huggingface.co/team/bge-shop"
     assert server == [
         ("create", "team/bge-shop", "hf_secret", True, True),
         ("upload", "team/bge-shop", "hf_secret", ["README.md", "model.safetensors"]),
@@ -50,7 +50,7 @@ def test_uploads_the_folder_to_a_private_repository(server, model):
 @pytest.mark.parametrize("token", [None, "", " "])
 def test_without_a_token_nothing_starts(server, model, monkeypatch, token):
     monkeypatch.delenv("HF_TOKEN") if token is None else monkeypatch.setenv("HF_TOKEN", token)
-    for action in (hub.require_token, lambda: hub.push(model, "team/x")):
+    for action in (upload.require_token, lambda: upload.push(model, "team/x")):
         with pytest.raises(InputError, match="environment variable HF_TOKEN"):
             action()
     assert server == []
@@ -62,7 +62,7 @@ def test_a_hub_that_refuses_names_the_repository_and_the_way_out(server, model, 
 
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", refuse)
     with pytest.raises(InputError) as caught:
-        hub.push(model, "team/x")
+        upload.push(model, "team/x")
     for part in ("push_to_hub: team/x", "403 Forbidden)", str(model), "push_to_hub to null"):
         assert part in str(caught.value)
     assert "hf_secret" not in str(caught.value)
@@ -72,7 +72,7 @@ def test_the_real_client_out_of_reach_gives_that_message(model, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="push_to_hub: team/x could not be written"):
-        hub.push(model, "team/x")
+        upload.push(model, "team/x")
 
 
 @pytest.mark.parametrize("name", ["x", "../x/y", "team/x/y", "https://huggingface.co/team/x", "team/"])
