@@ -79,6 +79,11 @@ def test_no_circle():
         visit(module)
 
 
+def test_no_file_is_longer_than_500_lines():
+    lengths = {file: len(file.read_text("utf-8").splitlines()) for file in SOURCES.rglob("*.py")}
+    assert not {file.name: length for file, length in lengths.items() if length > 500}
+
+
 def test_the_package_works_without_the_demo_world():
     for module, file in MODULES.items():
         tree = ast.parse(file.read_text("utf-8"))

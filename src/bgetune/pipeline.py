@@ -29,6 +29,7 @@ from bgetune.errors import InputError, InternalError, explain
 from bgetune.locale import _
 from bgetune.paths import cache_root, work_root
 from bgetune.reports import comparison, pages
+from bgetune.reports.words import said
 from bgetune.runs import manifest
 from bgetune.runs.copies import edits
 from bgetune.runs.execute import NotebookError, run_notebook
@@ -236,7 +237,7 @@ def _reason(stage: str, profile: Profile, run_dir: Path) -> str | None:
     reason = manifest.out_of_date(stage, values, run_dir)
     if reason is None and not manifest.is_executed(stage, run_dir):
         return _("stopped before its notebook was saved")
-    return reason
+    return reason and said(reason)
 
 
 def stage_named(option: str, number: str | None) -> str | None:

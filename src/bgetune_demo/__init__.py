@@ -1,13 +1,13 @@
-"""A small known world to try bgetune on: its data and its miniature models, made from a seed and cached.
+"""A small demo world to try bgetune on: its data and its miniature models, made from a seed and cached.
 
     >>> from bgetune_demo import resolve
     >>> clicks = resolve("demo://standard/clicks.csv")
     >>> encoder = resolve("demo://standard/encoder")
 
 The world is the customer service, in Chinese, of one company; ``lexicon.yaml`` shows all of it. Because the meaning of
-every text is known (``truth.csv``), notebooks measure what logs alone cannot tell.
+every text is known (``truth.csv``), notebooks measure what logs alone cannot show.
 
-Worlds: ``standard`` is the demo's; ``small`` is the same in little, for tests.
+Worlds: ``standard`` is the demo's; ``small`` is a smaller one, for tests.
 
 Data: ``clicks.csv``, ``qa.csv``, ``synonyms.csv``, ``pairs.csv``, ``graded.csv``, ``corpus.csv``, ``truth.csv``,
 ``near_misses.csv``, ``parallel.csv``. Models: ``encoder``, ``reranker``, ``zh-en``, ``en-zh``.
@@ -27,7 +27,7 @@ __all__ = ["DATA", "MODELS", "WORLDS", "World", "prepare", "resolve"]
 SCHEME = "demo://"
 WORLDS = {world.name: world for world in (STANDARD, SMALL)}
 #: File name -> the function of :mod:`bgetune_demo.world` or :mod:`bgetune_demo.log` that makes it. The truth comes
-#: last: it covers what the others handed out.
+#: last, because it covers the texts of all others.
 DATA = {
     "corpus.csv": "world.corpus",
     "qa.csv": "world.qa",
@@ -43,7 +43,7 @@ DATA = {
 MODELS = {"encoder": "encoder", "reranker": "reranker", "zh-en": "translator", "en-zh": "translator"}
 
 HERE = Path(__file__).parent
-#: What every item depends on, and what more its kind does: a change remakes no more than it must.
+#: The source files that every item depends on, and the further ones of each kind of item.
 _LANGUAGE = ("lexicon.yaml", "lexicon.py", "language.py")
 _SOURCES = {
     "data": ("world.py", "log.py"),
@@ -54,11 +54,15 @@ _SOURCES = {
 
 
 def resolve(location: str, progress: bool = True) -> Path:
-    """The path of ``demo://<world>/<item>``, made first if it is not cached.
+    """The path of an item, which is made first if it is not in the cache.
 
-    A data item is a CSV file and never trains a model; a model item is a folder and trains nothing but itself.
-    ``progress`` shows a bar while something is made. Raises :class:`~bgetune.errors.InputError` for a world or an item
-    that does not exist.
+    Args:
+        location: ``demo://<world>/<item>``. A data item is a CSV file, a model item is a folder; neither trains another
+            model.
+        progress: whether to show a progress bar while something is made.
+
+    Raises:
+        InputError: for a world or an item that does not exist.
     """
     name, _, item = location.removeprefix(SCHEME).partition("/")
     if not location.startswith(SCHEME) or name not in WORLDS or item not in {**DATA, **MODELS}:
@@ -77,10 +81,17 @@ def resolve(location: str, progress: bool = True) -> Path:
 
 
 def prepare(world: str = "standard", workers: int = 2, progress: bool = True) -> None:
-    """Make all items of ``world`` that are missing, the models ``workers`` at a time, each in a process of its own.
+    """Make all missing items of a world, each model in a process of its own.
 
-    ``resolve`` alone is enough; this is the quick way on a machine with several cores. Raises
-    :class:`RuntimeError` with the process's message if a model cannot be made; what was made stays.
+    `resolve` makes them one after the other; this is faster on a machine with several cores.
+
+    Args:
+        world: name of the world.
+        workers: number of models made at the same time.
+        progress: whether to show a progress bar.
+
+    Raises:
+        RuntimeError: with the process's message, if a model cannot be made; the finished ones are kept.
     """
     import subprocess
     import sys

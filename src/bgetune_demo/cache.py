@@ -1,4 +1,4 @@
-"""Where the demo world lies once made: folders named by a hash of what made them, complete or absent."""
+"""The cache of the demo world: folders named by a hash of the code that makes them, complete or absent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def root() -> Path:
 
 
 def key(preset: object, sources: Iterable[Path]) -> str:
-    """Ten hexadecimal digits that change with the preset or with any of the source files."""
+    """Ten hexadecimal digits of a hash of the preset and the source files."""
     digest = hashlib.sha256(repr(preset).encode())
     for source in sources:
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
@@ -24,10 +24,14 @@ def key(preset: object, sources: Iterable[Path]) -> str:
 
 
 def build(folder: Path, make: Callable[[Path], None]) -> Path:
-    """``folder``, made by ``make(temporary folder)`` if it is not there.
+    """Make a folder if it does not exist, and return it.
 
-    The work is renamed into place when it is complete, so a build that is killed leaves nothing that looks made. One
-    process builds at a time; what a killed one left is cleared by the next.
+    It is made under a temporary name and renamed at the end, so that a killed process leaves no incomplete folder. One
+    process builds at a time, and removes what a killed one left.
+
+    Args:
+        folder: the folder.
+        make: fills the temporary folder that it is given.
     """
     if folder.is_dir():
         return folder

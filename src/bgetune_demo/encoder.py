@@ -1,11 +1,11 @@
-"""The miniature of BGE: a BERT encoder with CLS pooling and unit vectors whose scores bunch together as BGE's do.
+"""The miniature of BGE: a BERT encoder with CLS pooling and unit vectors, whose scores bunch as those of BGE do.
 
-Pre-training is contrastive at a low temperature, as BGE's was, on sentences about matters the world never asks about
-(:func:`bgetune_demo.language.elsewhere`): the world's words, none of its meanings, no labels of its texts. Half of the
-positives are two sentences about the same object and action, the others a sentence and its copy with words masked. A
-low temperature only asks for the right order, and a small difference is enough for that, so all scores stay high; what
-is asked about (the aspect) was never told apart. Nothing is done to the scores afterwards: the drift is learned, and
-fine-tuning cures it.
+It is pre-trained by contrastive learning at a low temperature, as BGE was, on sentences that the world never contains
+(`bgetune_demo.language.elsewhere`): with the world's words, but none of its meanings and no labels. Half of the
+positives are two sentences about the same object and action, the others a sentence and a copy with masked words. At a
+low temperature, small differences are enough for the right order, so that all scores stay high; the aspect of a
+question is never learned. Nothing is done to the scores afterwards: the similarity drift is learned, and fine-tuning
+corrects it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bgetune_demo.world import World
 
 if TYPE_CHECKING:
     import torch
+    from transformers import BertModel, BertTokenizer
 
 LAYERS, WIDTH = 2, 128
 BATCH, RATE, TEMPERATURE = 64, 1e-3, 0.017
@@ -28,7 +29,7 @@ MEANINGS, SENTENCES = 3000, 3  #: at most this many meanings, so many sentences 
 
 
 def train(world: World, item: str, folder: Path, progress: bool) -> None:
-    """Write a sentence-transformers folder of the pre-trained encoder to ``folder``."""
+    """Train the encoder, and write it to ``folder`` as sentence-transformers does."""
     import torch
     from transformers import BertModel
 
@@ -58,7 +59,7 @@ def train(world: World, item: str, folder: Path, progress: bool) -> None:
             batch["input_ids"] = ids.masked_fill(masked, tokens.mask_token_id)
             vectors = torch.nn.functional.normalize(model(**batch).last_hidden_state[:, 0], dim=-1)
             scores = vectors[:BATCH] @ vectors[BATCH:].T / TEMPERATURE
-            # Another sentence of the same topic is no negative, except to a masked copy, which only knows itself.
+            # another sentence of the same topic is no negative, except for a masked copy, whose positive is itself
             about = torch.tensor([names[topic[number]] for number in first])
             same = about[:, None] == about
             same[:copies] = False
@@ -69,8 +70,8 @@ def train(world: World, item: str, folder: Path, progress: bool) -> None:
     _save(model, tokens, folder)
 
 
-def _save(model: torch.nn.Module, tokens: object, folder: Path) -> None:
-    """The folder that ``SentenceTransformer(folder)`` and ``FlagModel(folder)`` load."""
+def _save(model: BertModel, tokens: BertTokenizer, folder: Path) -> None:
+    """Write the folder that ``SentenceTransformer(folder)`` and ``FlagModel(folder)`` load."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, Pooling, Transformer
 

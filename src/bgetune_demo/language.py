@@ -1,4 +1,4 @@
-"""Turns a meaning into sentences: Chinese as people type it and English that says the same."""
+"""Sentences of a meaning: in Chinese, as people type it, and in English."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Sentence:
 
 
 def stream(*names: object) -> random.Random:
-    """A random stream of its own for every purpose, so that adding one never shifts another."""
+    """A random number generator for one purpose, so that changing one part of the world does not change others."""
     return random.Random("/".join(str(name) for name in names))
 
 
@@ -30,7 +30,7 @@ def _pick(groups: tuple[Forms, ...], rng: random.Random, loose: float = 0.1) -> 
 
 
 def _slip(text: str, lexicon: Lexicon, rng: random.Random) -> str:
-    """One typing error, if the text has a word that is often mistyped."""
+    """The text with one typing error, if it contains a word that is often mistyped."""
     slips = [(right, wrong) for right, wrong in lexicon.typos if right in text]
     return text.replace(*rng.choice(slips), 1) if slips else text
 
@@ -38,7 +38,7 @@ def _slip(text: str, lexicon: Lexicon, rng: random.Random) -> str:
 def compose(
     lexicon: Lexicon, meaning: Meaning, rng: random.Random, formal: bool = False, slips: float = 0.06
 ) -> Sentence:
-    """One sentence of ``meaning``; ``formal`` is how documents are titled: no small talk, slips or slang."""
+    """A sentence of ``meaning``. Formal ones, as titles of documents, have no small talk, typing errors or slang."""
     cut = slice(0, 2) if formal else slice(None)
     zh, en = _pick(lexicon.aspects[meaning.aspect][cut], rng)
     cut = slice(0, 1) if formal else slice(None)
@@ -70,7 +70,7 @@ def sentences(
 ) -> list[Sentence]:
     """Up to ``count`` sentences of ``meaning`` with distinct Chinese, none of it in ``without``.
 
-    There are fewer only where the lexicon has no more to give; the search stops after ``20 * count`` attempts.
+    There are fewer only if the lexicon has no more of them; the search stops after ``20 * count`` attempts.
     """
     found: dict[str, Sentence] = {}
     for _ in range(20 * count):
@@ -83,7 +83,7 @@ def sentences(
 
 
 def answers(lexicon: Lexicon, meaning: Meaning, number: int) -> list[str]:
-    """What the company answers to ``meaning``; ``number`` stands for its days, prices or times."""
+    """The company's answers to ``meaning``; ``number`` is used for days, prices or times."""
     words = {
         "o": lexicon.objects[meaning.object][0].zh[0],
         "a": lexicon.actions[meaning.action][0].zh[0],
@@ -100,9 +100,9 @@ def article(title: str, answer: str) -> str:
 
 
 def elsewhere(lexicon: Lexicon) -> list[Meaning]:
-    """Meanings the world never asks about: its own words put together otherwise, in a stable order.
+    """Meanings that no text of the world has, made from its words, in a stable order.
 
-    Models that stand in for general pre-training learn from sentences about these.
+    The encoder is pre-trained on sentences of these.
     """
     known = {(m.object, m.action, m.aspect) for m in lexicon.meanings}
     homes = {m.object: m.service for m in lexicon.meanings}

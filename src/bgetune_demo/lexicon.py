@@ -1,4 +1,4 @@
-"""The demo world's words and meanings, read from ``lexicon.yaml``: look there to see the world at a glance."""
+"""The demo world's words and meanings, read from ``lexicon.yaml``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEXICON = Path(__file__).with_name("lexicon.yaml")
 
 @dataclass(frozen=True)
 class Forms:
-    """Forms that say the same: ``zh`` is usually rendered by one of ``en``."""
+    """Words of the same meaning: ``zh`` is usually translated by one of ``en``."""
 
     zh: tuple[str, ...]
     en: tuple[str, ...]
@@ -21,7 +21,7 @@ class Forms:
 
 @dataclass(frozen=True, order=True)
 class Meaning:
-    """What one cluster of texts is about; ``circumstance`` is empty or narrows the question."""
+    """The meaning of a cluster of texts; ``circumstance`` is empty, or restricts the question."""
 
     service: str
     object: str
@@ -98,9 +98,9 @@ def load(services: int | None = None) -> Lexicon:
 
 
 def near_misses(meanings: tuple[Meaning, ...]) -> list[tuple[Meaning, Meaning]]:
-    """Pairs of meanings of one service told apart by one decisive word: the object, the action or the aspect.
+    """Pairs of meanings of one service that differ in one decisive word: the object, the action or the aspect.
 
-    A meaning and the same one narrowed by a circumstance are no near-miss: the one still answers the other in part.
+    A meaning and the same one with a circumstance are no near-miss, because one partly answers the other.
     """
 
     def one_apart(a: Meaning, b: Meaning) -> bool:

@@ -13,11 +13,14 @@ from bgetune_demo.world import Tables
 if TYPE_CHECKING:
     import pandas as pd
 
+Row = tuple[datetime, str, str, str, str | None, str | None, int | None, float | None]
+"""A row of the log, in the order of `COLUMNS`."""
+
 COLUMNS = ["time", "user_id", "session_id", "query", "url", "title", "rank", "dwell_seconds"]
 START = datetime(2026, 3, 2)
 SITE = "https://help.example.com"
 
-#: How often what happens in the log, as shares of the searches (of the clicks, for the last four).
+#: Shares of what happens in the log: of the searches, and for the last four of the clicks.
 REWRITE, CHANGE_OF_SUBJECT, JUNK, ABANDONED = 0.18, 0.07, 0.03, 0.05
 NEAR_MISS_CLICK, SERVICE_CLICK, POPULAR_CLICK, SECOND_CLICK = 0.05, 0.02, 0.05, 0.12
 #: Shares of the queries that are spelt oddly, and that hold a phone number or an address.
@@ -47,9 +50,9 @@ def _personal(query: str, rng: random.Random) -> str:
 
 
 def odd_spelling(query: str, rng: random.Random) -> str:
-    """The same query in full-width letters, upper case or stray blanks: normalisation undoes it."""
+    """The query in full-width letters, upper case or with additional blanks, which normalisation removes."""
     wide = "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in query)
-    # Only beside Chinese is a blank meaningless.
+    # a blank has no meaning only between Chinese characters
     gaps = [at for at in range(1, len(query)) if min(query[at - 1 : at + 1]) > "\u2e80"]
     at = rng.choice(gaps) if gaps else 0
     parted = [query[:at] + blank + query[at:] for blank in (" ", "  ", "\u3000")]
@@ -57,10 +60,11 @@ def odd_spelling(query: str, rng: random.Random) -> str:
 
 
 class Writer:
-    """Appends the searches of one session to the log."""
+    """Appends the searches of sessions to the log."""
 
     def __init__(self, tables: Tables, rng: random.Random):
-        self.tables, self.rng, self.rows = tables, rng, []
+        self.tables, self.rng = tables, rng
+        self.rows: list[Row] = []
         meanings = list(tables.lexicon.meanings)
         rng.shuffle(meanings)
         self.meanings = meanings
@@ -104,7 +108,7 @@ class Writer:
         return self.rng.choices(titles, [4, 2, 1][: len(titles)])[0]
 
     def write(self, time: datetime, user: str, session: str, query: str, titles: list[str]) -> datetime:
-        """One search: a row per click, or one empty row. Returns when it was over."""
+        """Write a search, a row for each click, or one row without a page. Returns the time of its end."""
         if self.rng.random() < ODD_SPELLING:
             query = odd_spelling(query, self.rng)
         if not titles:

@@ -1,10 +1,10 @@
-"""What the miniature models share: the tokenizer, batches, and a training loop that repeats byte for byte."""
+"""Shared by the miniature models: tokenizer, batches, and a training loop whose results repeat byte for byte."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bgetune_demo.lexicon import LEXICON
 
@@ -18,10 +18,12 @@ SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 @contextlib.contextmanager
 def repeatable(seed: int) -> Iterator[None]:
-    """Deterministic torch from ``seed``; the global random state and settings come back afterwards.
+    """Make torch deterministic inside this context; its random state and settings are restored afterwards.
 
-    One thread: models this small gain little from a second one, lose much when cores are busy, and sums would depend on
-    how many there are.
+    One thread is used: models this small gain little from a second one, and sums depend on the number of threads.
+
+    Args:
+        seed: seed of torch.
     """
     import torch
 
@@ -39,7 +41,7 @@ def repeatable(seed: int) -> Iterator[None]:
 
 
 def tokenizer() -> BertTokenizer:
-    """A BERT tokenizer over the lexicon's Chinese characters and over Latin letters, digits and signs one by one."""
+    """A BERT tokenizer; its tokens are the lexicon's Chinese characters, and single Latin letters, digits and signs."""
     from transformers import BertTokenizer
 
     chinese = sorted({char for char in LEXICON.read_text(encoding="utf-8") if ord(char) > 0x2E80})
@@ -50,11 +52,17 @@ def tokenizer() -> BertTokenizer:
     return BertTokenizer(vocab=tokens, do_lower_case=True, model_max_length=MAX_TOKENS)
 
 
-def bert_config(vocabulary: int, layers: int, width: int, **extra: object) -> BertConfig:
-    """The configuration of a small BERT with heads of 32.
+def bert_config(vocabulary: int, layers: int, width: int, **extra: Any) -> BertConfig:
+    """The configuration of a small BERT with attention heads of size 32, without dropout.
 
-    BERT's initial weights of 0.02 suit its width of 768; a narrow model needs larger ones or its vectors start out
-    equal and learn nothing for hundreds of steps. Without dropout the few sentences here are learned sooner.
+    The standard deviation of the initial weights is larger than BERT's 0.02, which suits a width of 768: a narrow model
+    would start with equal vectors and learn nothing for hundreds of steps.
+
+    Args:
+        vocabulary: number of tokens.
+        layers: number of layers.
+        width: length of a vector.
+        extra: further arguments of `BertConfig`.
     """
     from transformers import BertConfig
 
@@ -73,7 +81,7 @@ def bert_config(vocabulary: int, layers: int, width: int, **extra: object) -> Be
 
 
 def encode(tokens: BertTokenizer, texts: Sequence[str], other: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-    """All texts (or pairs of texts) as padded tensors; :func:`rows` cuts batches from them."""
+    """Tokenise n texts (or pairs of texts) to padded tensors (n, tokens); `rows` takes batches from them."""
     return dict(
         tokens(
             list(texts),
@@ -87,7 +95,7 @@ def encode(tokens: BertTokenizer, texts: Sequence[str], other: Sequence[str] | N
 
 
 def rows(tensors: dict[str, torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The batch of the rows ``index``, no wider than its longest."""
+    """A batch of some rows, cut to the length of the longest one."""
     mask = tensors["attention_mask"][index]
     width = int(mask.sum(dim=1).max())
     return {name: tensor[index][:, :width] for name, tensor in tensors.items()}
@@ -102,7 +110,17 @@ def fit(
     progress: bool,
     betas: tuple[float, float] = (0.9, 0.98),
 ) -> None:
-    """AdamW with a tenth of warm-up and linear decay; ``loss(step)`` draws its own batch."""
+    """Train by AdamW, with warm-up over a tenth of the steps and linear decay.
+
+    Args:
+        model: changed in place.
+        loss: step -> loss; it chooses the batch.
+        steps: number of steps.
+        rate: peak learning rate.
+        label: of the progress bar.
+        progress: whether to show it.
+        betas: of AdamW.
+    """
     import torch
     from tqdm.auto import tqdm
 

@@ -1,9 +1,9 @@
-"""Reads a sentence of the demo world back: the meaning of a text that nobody handed out, such as a paraphrase.
+"""A parser of the demo world's sentences: the meaning of a new text, such as a paraphrase.
 
-The reverse of :func:`bgetune_demo.language.compose`. A text means something if, but for small talk, fillers and slips
-of the keyboard, it consists of an object's word, an action's word and the rest of a sentence of the lexicon, in any
-order: 刷脸支付开启失败的原因 as well as 开启刷脸支付失败的原因. With a character too few or too many it means nothing.
-So what is measured with this is strict: a paraphrase with a stray character counts as wrong.
+The reverse of `bgetune_demo.language.compose`. Apart from small talk, fillers and typing errors, a text with a meaning
+consists of an object's word, an action's word and the rest of a sentence of the lexicon, in any order:
+刷脸支付开启失败的原因 as well as 开启刷脸支付失败的原因. With a missing or additional character it has no meaning, so
+that metrics based on this are strict.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def meaning_of(text: str) -> str | None:
 
 
 def keeps_meaning(origin_ids: pd.Series, paraphrases: pd.Series, truth: Mapping[str, str]) -> pd.Series:
-    """Whether each paraphrase means what its origin means.
+    """Whether each paraphrase has the meaning of its original text.
 
     Args:
-        origin_ids: text_ids.
+        origin_ids: (n,) text_ids of the original texts.
+        paraphrases: (n,) texts.
         truth: text_id -> meaning; see `bgetune.metrics.truth`.
 
     Returns:
-        Booleans with the index of ``origin_ids``; missing where the truth does not name the origin, or says that it
-        means nothing.
+        Booleans with the index of ``origin_ids``; missing where the meaning of the original is not known or "".
     """
     meant = origin_ids.map(truth)
     kept = [meaning_of(text) == meaning for text, meaning in zip(paraphrases, meant, strict=True)]
@@ -42,11 +42,11 @@ def keeps_meaning(origin_ids: pd.Series, paraphrases: pd.Series, truth: Mapping[
 
 
 def shares(correct: pd.Series, kept: pd.Series) -> pd.DataFrame:
-    """The share of paraphrases with the meaning of their origin, without a gate and behind it.
+    """The share of paraphrases with the meaning of their original text, before and after the gate.
 
     Args:
-        correct: booleans, missing where it is not known; see :func:`keeps_meaning`.
-        kept: booleans.
+        correct: (n,) booleans, missing where it is not known; see `keeps_meaning`.
+        kept: (n,) booleans, what the gate accepted.
 
     Returns:
         Rows "ungated" and "kept" with ``paraphrases``, ``correct`` and a 95 % Wilson interval, ``low`` to ``high``.
@@ -65,7 +65,7 @@ def shares(correct: pd.Series, kept: pd.Series) -> pd.DataFrame:
 
 @cache
 def meanings_of(text: str) -> frozenset[str]:
-    """The ids of all meanings that ``text`` can be read as, also of those the world never asks about."""
+    """The ids of all possible meanings of ``text``, also of those that the world does not contain."""
     lexicon = load()
     for reading in _without_slips(_compact(text), lexicon):
         found = {meaning.id for core in _without_small_talk(reading, lexicon) for meaning in _readings(core)}
@@ -75,12 +75,12 @@ def meanings_of(text: str) -> frozenset[str]:
 
 
 def _compact(text: str) -> str:
-    """Normalised, without blanks and end marks: people put both at random."""
+    """The normalised text without blanks and punctuation marks, which people type at random."""
     return re.sub(r"[\s?!。,.]+", "", normalize(text))
 
 
 def _without_slips(text: str, lexicon: Lexicon) -> Iterator[str]:
-    """The text as it stands, then with each slip mended, then with all."""
+    """The text itself, then with each typing error corrected, then with all of them."""
     yield text
     slips = [(right, wrong) for right, wrong in lexicon.typos if wrong in text]
     for right, wrong in slips:
@@ -93,7 +93,7 @@ def _without_slips(text: str, lexicon: Lexicon) -> Iterator[str]:
 
 
 def _without_small_talk(text: str, lexicon: Lexicon) -> set[str]:
-    """The text with no opener or closer, one, or both of them taken away."""
+    """The text itself, without an opener, without a closer, and without both."""
     starts = {text, *(text.removeprefix(_compact(opener)) for opener in lexicon.openers)}
     ends = [_compact(closer) for closer in lexicon.closers]
     return starts | {start.removesuffix(end) for start in starts for end in ends}

@@ -1,12 +1,12 @@
-"""The miniature of a strong reranker: a BERT cross-encoder whose sigmoid logit is P(both texts mean the same).
+"""The miniature of a strong reranker: a BERT cross-encoder; the sigmoid of its logit is P(both texts mean the same).
 
-It stands in for a published reranker's general competence, so it was taught the world's truth: pairs of sentences,
-answers and articles labelled by their meaning, near-misses among them. The wordings are its own: no text of the world's
-tables is among them. It is good, not perfect.
+It represents the general competence of a published reranker, so it is trained with the world's known meanings: pairs of
+sentences, answers and articles labelled by their meaning, near-misses among them. None of these texts is in the world's
+tables. Its scores are good, not perfect.
 
-Learning to compare from scratch takes such a model far more pairs than a demo has time for, so it learns in two stages:
-its first layer to read (which object, action, aspect and circumstance each text is about), then all of it to compare,
-starting from heads that subtract what they see of the two texts.
+Such a model would need far more pairs to learn comparing from scratch than a demo has time for. It is trained in two
+stages: first its first layer to recognise object, action, aspect and circumstance of each text, then all of it to
+compare, starting from attention heads that subtract the two texts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WIDTH, BATCH = 128, 64
 READ_RATE, RATE = 4e-3, 2e-3
 SLOTS = ("object", "action", "aspect", "circumstance")
-#: Shares of the training pairs: slots changed at random; else the same meaning, else a near-miss, else any two.
+#: Shares of the training pairs: with slots changed at random; of the others, of the same meaning; then near-misses.
 MIXED, SAME, NEAR = 0.5, 0.45, 0.4
 DOCUMENTS = 0.15  #: share of the texts that are an answer or an article
 
@@ -49,7 +49,7 @@ def train(world: World, item: str, folder: Path, progress: bool) -> None:
         for side in zip(*pairs, strict=True)
     )
     with nn.repeatable(world.seed):
-        # Batches of like length: an article would make all others of its batch as long as itself.
+        # batches of similar length: an article would make all others of its batch as long as itself
         order = inputs["attention_mask"].sum(dim=1).argsort(stable=True).view(-1, BATCH)
         batches = order[torch.randperm(len(order))]
         model = BertForSequenceClassification(nn.bert_config(len(tokens), layers=2, width=WIDTH, num_labels=1))
@@ -59,13 +59,14 @@ def train(world: World, item: str, folder: Path, progress: bool) -> None:
         whole = torch.nn.ModuleList([model, readers, differences])
 
         def reading(batch: dict[str, torch.Tensor], states: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-            """How badly the slots are read off the mean of either text's states, averaged over the texts."""
+            """Cross-entropy of the slots, predicted from the mean of a text's states; the mean of both texts."""
             right = batch["token_type_ids"] * batch["attention_mask"]
-            total = 0.0
+            totals = []
             for side, slots in ((batch["attention_mask"] - right, first), (right, second)):
                 mean = (states * side[..., None]).sum(dim=1) / side.sum(dim=1, keepdim=True)
-                total += sum(cross_entropy(reader(mean), slots[index, n]) for n, reader in enumerate(readers))
-            return total / 2
+                losses = [cross_entropy(reader(mean), slots[index, n]) for n, reader in enumerate(readers)]
+                totals.append(sum(losses[1:], start=losses[0]))
+            return (totals[0] + totals[1]) / 2
 
         def read(step: int) -> torch.Tensor:
             index = batches[-1 - step]
@@ -94,11 +95,11 @@ def train(world: World, item: str, folder: Path, progress: bool) -> None:
 
 
 def _compare_from_the_start(model: BertForSequenceClassification) -> None:
-    """Initial weights with which the heads of the last layer come in pairs: one sees the first text, its twin the
-    second, and their outputs cancel where both saw the same. Everything stays trainable.
+    """Initialise the attention heads of the last layer in pairs: one reads the first text, the other one the second,
+    and their outputs cancel where the texts agree. All weights stay trainable.
 
-    The factor 3 lets a difference stand out against the rest of the state it is added to; without it, it takes many
-    times the steps until the feed-forward layer notices one.
+    The factor 3 makes a difference large against the rest of the state that it is added to; without it, training takes
+    many times the steps.
     """
     import torch
 
@@ -154,7 +155,7 @@ def _pairs(lexicon: Lexicon, rng: random.Random, count: int) -> list[tuple[Meani
     aspects, circumstances = list(lexicon.aspects), ["", *lexicon.circumstances]
 
     def mixed(a: Meaning) -> Meaning:
-        """``a`` with each slot redrawn or kept, so that every slot is seen to differ on its own."""
+        """``a`` with some slots drawn anew, so that every slot differs alone in some pairs."""
         return Meaning(
             a.service,
             rng.choice(mates[a.object]) if rng.random() < 0.4 else a.object,

@@ -1,8 +1,7 @@
 """Two miniature Marian translators, Chinese to English and back, trained on the world's parallel sentences.
 
-Sentences, words and their renderings come from ``parallel.csv``. A Chinese wording has a usual English rendering and an
-English one has several Chinese wordings, so a round trip returns a paraphrase, and at times an error that a gate must
-catch.
+Sentences, words and their translations come from ``parallel.csv``. A Chinese wording has one usual translation, and an
+English one several, so that back-translation returns a paraphrase, and sometimes an error that the gate must reject.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import MarianMTModel, MarianTokenizer
 
-# One layer finds out which word is which in a third of the time that two take, and loses nothing by it here.
+# one layer learns the translation of words in a third of the time that two take, and is as good here
 LAYERS, WIDTH = 1, 128
 TOKENS, RATE, SMOOTHING = 384, 3e-3, 0.05
 PIECES = {"zh": 1000, "en": 500}
@@ -57,7 +56,7 @@ def train(world: World, item: str, folder: Path, progress: bool) -> None:
 
 
 def _batches(lengths: np.ndarray, seed: int) -> Iterator[torch.Tensor]:
-    """Row numbers of batches of about TOKENS tokens and of about one length, dealt anew each time through."""
+    """Endless batches of row numbers: about TOKENS tokens of similar length each, shuffled again after each pass."""
     import torch
 
     rng = np.random.default_rng(seed)
@@ -70,7 +69,7 @@ def _batches(lengths: np.ndarray, seed: int) -> Iterator[torch.Tensor]:
 
 
 def _shifted(labels: torch.Tensor, model: MarianMTModel) -> torch.Tensor:
-    """What the decoder reads: the start token, then every label but the last."""
+    """The decoder's input: the start token, then every label but the last."""
     shifted = labels.roll(1, dims=1)
     shifted[:, 0] = model.config.decoder_start_token_id
     return shifted
@@ -79,8 +78,8 @@ def _shifted(labels: torch.Tensor, model: MarianMTModel) -> torch.Tensor:
 def _tokenizer(folder: Path, source: str, sources: list[str], target: str, targets: list[str]) -> MarianTokenizer:
     """A Marian tokenizer of two SentencePiece models, one per language, with one vocabulary for both.
 
-    Byte-pair encoding: it merges what is frequent in the text, so the words of a world of few words become pieces. The
-    unigram model looks for pieces that several distinct words share, and spells most of these in letters.
+    Byte-pair encoding merges what is frequent, so that the few words of this world become pieces. The unigram model
+    prefers pieces that several words share, and would spell most words in letters.
     """
     import sentencepiece
     from transformers import MarianTokenizer

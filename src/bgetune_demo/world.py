@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class World:
-    """A preset: how big the world is. Equal presets make equal bytes."""
+    """The sizes of a world. Equal sizes and seeds make equal bytes."""
 
     name: str
     seed: int
@@ -64,7 +64,7 @@ SMALL = World(
 
 @dataclass
 class Tables:
-    """The world while it is being made; ``meaning`` knows every text that was handed out."""
+    """The world while it is made; ``meaning`` holds every text of its tables so far."""
 
     lexicon: Lexicon
     world: World
@@ -74,7 +74,7 @@ class Tables:
     answers: dict[Meaning, list[str]] = field(default_factory=dict)
 
     def note(self, text: str, meaning: str, service: str) -> str:
-        """Record what ``text`` means. A text means one thing: a second meaning for it is an error of the lexicon."""
+        """Record the meaning of ``text``, and return the text. A second meaning is an error of the lexicon."""
         known = self.meaning.setdefault(text, (meaning, service))
         if known != (meaning, service):
             raise AssertionError(f"{text!r} means {known} and {(meaning, service)}: make the lexicon's words distinct.")
@@ -93,7 +93,7 @@ def make(world: World) -> Tables:
         drafts[meaning] = titles, queries
     owners = Counter(text for parts in drafts.values() for part in parts for text in set(part))
     for meaning, (titles, queries) in drafts.items():
-        # Two meanings may happen on the same words, as when a slip turns one word into another: nobody gets those.
+        # two meanings may share a text, as when a typing error turns one word into another: such texts are left out
         tables.titles[meaning] = [tables.note(t, meaning.id, meaning.service) for t in titles if owners[t] == 1]
         tables.queries[meaning] = [tables.note(q, meaning.id, meaning.service) for q in queries if owners[q] == 1]
         number = stream(world.seed, "number", meaning.id).randint(2, 9)

@@ -1,15 +1,19 @@
-"""All notebooks on texts that would be markup, formulas or control sequences wherever they are not escaped."""
+"""All notebooks on texts that would be markup, formulas or control sequences wherever they are not escaped.
+
+They run in Chinese; `test_end_to_end.py` runs them in English.
+"""
 
 import csv
 import html.parser
 import json
+import re
 
 import nbformat
 import pytest
 import tiny
 from nbconvert.filters import markdown2html
 
-from bgetune import pipeline, runs
+from bgetune import locale, pipeline, runs
 from bgetune.config.stages import STAGES
 
 HOSTILE = (
@@ -26,7 +30,7 @@ TAGS = {
     *("table", "caption", "thead", "tbody", "tr", "th", "td", "style"),
     *("strong", "span", "details", "summary", "p", "b", "br", "img", "div", "em", "code", "pre", "hr"),
 }
-ATTRIBUTES = {"class", "style", "scope", "data-label", "alt", "src", "width"}
+ATTRIBUTES = {"class", "style", "scope", "colspan", "data-label", "alt", "src", "width"}
 
 
 class Markup(html.parser.HTMLParser):
@@ -91,6 +95,7 @@ def hostile(tmp_path_factory):
         service = {"name": "libretranslate", "base_url": server.url, "max_requests": 10000}
         profile = {
             "name": "hostile",
+            "language": "zh",
             "model": str(model),
             "reranker": str(reranker),
             "max_length": 48,
@@ -118,6 +123,7 @@ def hostile(tmp_path_factory):
         patch.setattr(runs, "run_folder", lambda profile, run_dir=None: folder / "run")
         assert pipeline.main([str(folder / "profile.yaml")]) == 0
         server.shutdown()
+    locale.use(None)
     return folder / "run"
 
 
@@ -167,3 +173,15 @@ def test_pages_hold_no_markup_of_a_text(hostile):
         text = page.read_text("utf-8")
         for markup in ("<script", "onerror=alert(1)>", "<h1>out", "\x1b", "</details><h1>"):
             assert markup not in text, page.name
+
+
+def test_what_the_notebooks_say_is_in_the_language_of_the_profile(executed):
+    chinese = re.compile(r"[\u4e00-\u9fff]")
+    printed = "".join(output["text"] for output in outputs(executed) if output.get("name") == "stdout")
+    lines = [line for line in printed.splitlines() if line.strip()]
+    assert [line for line in lines if not chinese.search(line)] == []
+    assert all(chinese.search(cell.source) for cell in executed.cells if cell.cell_type == "markdown")
+    english = re.compile(r"(?:[a-z']+ ){2,}[a-z']+")
+    for data in bundles(executed):
+        heads = re.findall(r"<th[^>]*>(.*?)</th>", data.get("text/html", ""))
+        assert [head for head in heads if english.search(head) and not chinese.search(head)] == []

@@ -109,7 +109,7 @@ def of_sources(parameters: str) -> Counts:
             misclick_rate=options.misclick_rate,
         )
         both = pd.concat([evidence.to_tables(counted, mined.edges), edges], ignore_index=True)
-        asked = len(evidence.to_tables(counted, mined.weak)) + len(recall.least_sure(both, len(both)))
+        asked = len(evidence.to_tables(counted, mined.weak)) + len(recall.least_certain(both, len(both)))
         edges, texts = both, pd.concat([texts, counted.used_texts()["text_id"]])
     return _scaled(options, edges, texts, written, asked, share)
 

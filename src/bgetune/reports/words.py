@@ -344,3 +344,9 @@ FIGURES = (
     ),
 )
 """Measures, and what is said of thresholds."""
+
+RERUNS = (
+    *(N_("never run"), N_("recorded by another version"), N_("changed parameters"), N_("changed code")),
+    *(N_("changed input"), N_("changed output"), N_("stopped before its notebook was saved")),
+)
+"""Why a stage runs again."""
