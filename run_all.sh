@@ -22,7 +22,7 @@ usage() {
     what each is, which column is which, and `# ?` where it cannot be told. Nothing is sent anywhere. Then:
       ./run_all.sh NAME --until 01
 ./run_all.sh test [PYTEST ARGUMENTS]
-    Lint (ruff) and the whole test suite, on all cores.
+    Lint (ruff), types (mypy) and the whole test suite, on all cores.
 ./run_all.sh lab [PROFILE] [JUPYTERLAB ARGUMENTS]
     JupyterLab with working copies of the notebooks (work/NAME), in the same environment. They start from what
     runs/NAME holds and write to runs/NAME-lab; the stored notebooks and runs/NAME stay as they are.
@@ -147,6 +147,7 @@ case "${1:-}" in
         set_up
         "$python" -m ruff check .
         "$python" -m ruff format --check .
+        "$python" -m mypy
         "$python" -m pytest --numprocesses auto --dist loadfile "$@"
         ;;
     new)
