@@ -3,7 +3,7 @@
     python tests/mutants.py [WORD]
 
 prints a line for each mutant, killed (a test failed) or survived, and exits with 1 if one survived. With WORD only
-those whose file or change contains it. It works on a copy; takes about ten minutes on a quiet machine. Not part of the suite.
+those whose file or change contains it. It works on a copy. Not part of the suite.
 """
 
 import os
