@@ -321,6 +321,7 @@ CELLS_THAT_FAIL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS_THAT_FAIL)
 def test_notebooks_that_fail(one_stage, name, capsys):
     cell, says = CELLS_THAT_FAIL[name]
