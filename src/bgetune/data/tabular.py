@@ -33,7 +33,11 @@ def read_table(path: Path, name: str, wanted: Collection[str], encoding: str | N
     if not path.is_file() or format_ not in ("csv", "tsv", "jsonl") or path.suffix in (".zip", ".bz2", ".zst", ".xz"):
         table = read_source(str(path.absolute()), name=name)
     elif path.stat().st_size == 0:
-        raise InputError(f"{name}: empty; the first line names the columns, for example: {','.join(wanted)}")
+        raise InputError(
+            _("{name}: empty; the first line names the columns, for example: {columns}").format(
+                name=name, columns=",".join(wanted)
+            )
+        )
     else:
         file = TextFile(path, name, encoding)
         table = (
@@ -46,22 +50,30 @@ def _delimited(file: TextFile, wanted: Collection[str], delimiter: str | None) -
     try:
         textfiles.encoding_of(file)
     except InputError:
-        raise InputError(f"{file.name}: not UTF-8, nor GB18030 or UTF-16; save it as UTF-8") from None
+        raise InputError(
+            _("{file}: not UTF-8, nor GB18030 or UTF-16; save it as UTF-8").format(file=file.name)
+        ) from None
     dialect = delimited.recognise(textfiles.head(file), wanted, header=True, delimiter=delimiter)
     head = next(text for text in delimited.records(textfiles.head(file), dialect, None) if text.strip())
     names = [" ".join(cell.split()) for cell in delimited.cut(head, dialect)]
     if twice := next((name for name in names if name in wanted and names.count(name) > 1), None):
-        raise InputError(f"{file.name}: column {twice} is there twice; rename or remove one of them")
+        raise InputError(
+            _("{file}: column {name} is there twice; rename or remove one of them").format(file=file.name, name=twice)
+        )
     rows = []
     line = 1
     for text in delimited.records(_lines(file), dialect, len(names)):
         if text.strip():
             fields = delimited.cut(text, dialect)
-            what = "a quote that never closes" if delimited.is_open(text, dialect) else ""
+            what = _("a quote that never closes") if delimited.is_open(text, dialect) else ""
             if len(fields) != len(names):
-                what = f"{len(fields)} fields, not {len(names)}"
+                what = _("{found} fields, not {wanted}").format(found=len(fields), wanted=len(names))
             if what:
-                raise InputError(f"{file.name}, line {line}: cannot be read: {what}; correct the line")
+                raise InputError(
+                    _("{file}, line {line}: cannot be read: {what}; correct the line").format(
+                        file=file.name, line=line, what=what
+                    )
+                )
             rows.append(fields)
         line += 1 + text.count("\n")
     return pd.DataFrame(rows[1:], columns=names, dtype=str)
@@ -70,7 +82,11 @@ def _delimited(file: TextFile, wanted: Collection[str], delimiter: str | None) -
 def _lines(file: TextFile) -> Iterator[str]:
     for number, line in enumerate(textfiles.decoded(file, textfiles.encoding_of(file)), start=1):
         if isinstance(line, bytes):
-            raise InputError(f"{file.name}, line {number}: not {textfiles.encoding_of(file)}; save it as UTF-8")
+            raise InputError(
+                _("{file}, line {line}: not {encoding}; save it as UTF-8").format(
+                    file=file.name, line=number, encoding=textfiles.encoding_of(file)
+                )
+            )
         yield line.replace("\0", "")
 
 
@@ -83,7 +99,11 @@ def _json_lines(file: TextFile) -> pd.DataFrame:
             except ValueError:
                 row = None
             if not isinstance(row, dict):
-                raise InputError(f"{file.name}, line {number}: no JSON object; the format jsonl is one object a line")
+                raise InputError(
+                    _("{file}, line {line}: no JSON object; the format jsonl is one object a line").format(
+                        file=file.name, line=number
+                    )
+                )
             rows.append({key: _text(value) for key, value in row.items()})
     return pd.DataFrame(rows, dtype=object).fillna("").astype(str)
 

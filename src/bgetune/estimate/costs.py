@@ -117,11 +117,11 @@ def cost(stage: str, values: Mapping[str, Embeds], counts: Counts, speeds: Speed
         values: the parameters of all of them.
         counts: of the run.
     """
-    found = Cost()
-    idle = stage == "02_backtranslate" and not (values[stage].enabled and values[stage].pivots)
+    found, parameters = Cost(), values[stage]
+    idle = isinstance(parameters, Backtranslate) and not (parameters.enabled and parameters.pivots)
     found.add("tables", (START + (0.1 if idle else 1.0) * TEXT * counts.texts) * speeds.pace)
     found.memory += counts.texts * 4 * 768 * 3
-    match values[stage]:
+    match parameters:
         case Positives() as options:
             _positives(found, options, counts, speeds)
         case Backtranslate() as options:
