@@ -182,8 +182,8 @@ def uncached(encoder: Encoder, reranker: Reranker | None) -> tuple[Encoder, Rera
     from bgetune.models.encoder import Encoder
     from bgetune.models.reranker import Reranker
 
-    alike = {"device": encoder.device, "cache_dir": None}
-    bare = Encoder(encoder.folder, prompts=encoder.prompts, max_length=encoder.max_length, **alike)
+    length, device = encoder.max_length, encoder.device
+    bare = Encoder(encoder.folder, prompts=encoder.prompts, max_length=length, device=device, cache_dir=None)
     if reranker is None:
         return bare, None
-    return bare, Reranker(reranker.folder, max_length=reranker.max_length, **alike)
+    return bare, Reranker(reranker.folder, max_length=reranker.max_length, device=device, cache_dir=None)
