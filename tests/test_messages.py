@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sqlite3
+import symtable
 import zipfile
 from pathlib import Path
 
@@ -356,6 +357,10 @@ def written(node: ast.expr) -> str:
         return "".join(map(written, node.values))
     if isinstance(node, ast.BinOp):
         return written(node.left) + written(node.right)
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "_":
+        return written(node.args[0])
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
+        return re.sub(r"{[^{}]*}", "{}", written(node.func.value))
     return "{}"
 
 
@@ -365,3 +370,66 @@ def test_every_message_says_the_remedy(place, text):
     if text.replace("{}", "").strip(" :\n") not in ("", "base", "table", "in"):
         assert re.search(r"[a-z]{2,}", text)
         assert re.search(REMEDY, text) or text.endswith("{}"), f"{place} does not say what to do: {text}"
+
+
+TRANSLATED = {"augment", "graph", "metrics", "models", "negatives", "positives", "serve", "training"}
+"""Packages and modules whose every sentence is marked for the catalogues."""
+SAYING = {"InputError", "InternalError", "NotebookError", "print", "warnings.warn"}
+"""Calls whose first argument a user reads."""
+HELP = {"description", "epilog", "help"}
+"""Arguments of `argparse` that a user reads."""
+
+
+def said() -> list[tuple[str, ast.expr]]:
+    """What the sources in `TRANSLATED` say to a user: place and expression."""
+    found = []
+    sources = ROOT / "src" / "bgetune"
+    for file in sorted(sources.rglob("*.py")):
+        if file.relative_to(sources).parts[0].removesuffix(".py") not in TRANSLATED:
+            continue
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                name, place = ast.unparse(node.func), f"{file.relative_to(ROOT)}:{node.lineno}"
+                if name in SAYING and node.args:
+                    found.append((place, node.args[0]))
+                if name.endswith(("ArgumentParser", "add_argument")):
+                    found += [(place, given.value) for given in node.keywords if given.arg in HELP]
+    return found
+
+
+def unmarked(node: ast.AST) -> str:
+    """The sentences in an expression that no `_(...)` encloses."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "_":
+        return ""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) and re.search(r"[a-z]{2}", node.value) else ""
+    if isinstance(node, ast.Subscript):
+        return unmarked(node.value)
+    return "".join(map(unmarked, ast.iter_child_nodes(node)))
+
+
+@pytest.mark.parametrize(("place", "node"), said(), ids=[place for place, _ in said()])
+def test_every_sentence_is_marked_for_translation(place, node):
+    assert not unmarked(node), f"{place}: put the sentence into _(...), what is filled in into .format(...)"
+
+
+COMPREHENSIONS = {"dictcomp", "genexpr", "listcomp", "setcomp"}
+"""Scopes of their own that hide nothing outside."""
+
+
+def scopes(table: symtable.SymbolTable) -> list[symtable.SymbolTable]:
+    return [table, *(inner for child in table.get_children() for inner in scopes(child))]
+
+
+def test_nothing_hides_the_translation():
+    """A function that binds `_` to something else (`for _ in ...`) cannot translate."""
+    for file in sorted((ROOT / "src" / "bgetune").rglob("*.py")):
+        for node in ast.walk(ast.parse(text := file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "_":
+                break
+        else:
+            continue
+        for scope in scopes(symtable.symtable(text, file.name, "exec")):
+            if scope.get_type() == "function" and scope.get_name() not in COMPREHENSIONS:
+                hides = "_" in scope.get_identifiers() and scope.lookup("_").is_local()
+                assert not hides, f"{file.name}, line {scope.get_lineno()}: give it a name"
