@@ -171,6 +171,7 @@ def _deepl(service: Service, source: str, target: str) -> Callable[[str], str]:
 
 
 def _tencent(service: Service, source: str, target: str) -> Callable[[str], str]:
+    """See `CLIENTS`."""
     keys = _keys("tencent", "TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY")
     common = _library("tencent", "tencentcloud.common.common_client")
     from tencentcloud.common.credential import Credential
@@ -201,6 +202,7 @@ def _tencent(service: Service, source: str, target: str) -> Callable[[str], str]
 
 
 def _google(service: Service, source: str, target: str) -> Callable[[str], str]:
+    """See `CLIENTS`."""
     url = f"{service.base_url or 'https://translation.googleapis.com'}/language/translate/v2"
     post = _poster(service, url, headers={"x-goog-api-key": _keys("google", "GOOGLE_API_KEY")[0]})
 
@@ -212,6 +214,7 @@ def _google(service: Service, source: str, target: str) -> Callable[[str], str]:
 
 
 def _libretranslate(service: Service, source: str, target: str) -> Callable[[str], str]:
+    """See `CLIENTS`."""
     # many self-hosted servers need no key
     key = {"api_key": key} if (key := os.environ.get("LIBRETRANSLATE_API_KEY")) else {}
     post = _poster(service, f"{str(service.base_url).rstrip('/')}/translate")
@@ -223,6 +226,7 @@ def _libretranslate(service: Service, source: str, target: str) -> Callable[[str
 
 
 def _baidu(service: Service, source: str, target: str) -> Callable[[str], str]:
+    """See `CLIENTS`."""
     appid, secret = _keys("baidu", "BAIDU_APPID", "BAIDU_APPKEY")
     post = _poster(service, f"{service.base_url or 'https://fanyi-api.baidu.com'}/api/trans/vip/translate")
 

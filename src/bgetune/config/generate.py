@@ -142,6 +142,11 @@ def parameters_cell(
         kind = plain_type(field.annotation)
         default = "" if kind == "dict" else f" [{_default(field)}]"
         lines.append(f"{name}: {kind} = None  # {_help(field)}{default}")
+    lacking = _("This kernel does not have bgetune; ./run_all.sh lab starts JupyterLab with one that has")
+    lines += [
+        'if __import__("importlib.util").util.find_spec("bgetune") is None:',
+        f"    raise SystemExit({_string(lacking)})",
+    ]
     return "\n".join(lines)
 
 
@@ -187,4 +192,4 @@ def write_generated() -> list[Path]:
 
 if __name__ == "__main__":
     for changed_file in write_generated():
-        print(f"wrote {changed_file.relative_to(ROOT)}")
+        print(_("wrote {file}").format(file=changed_file.relative_to(ROOT)))

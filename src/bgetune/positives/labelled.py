@@ -14,8 +14,8 @@ from bgetune.data.draw import draw
 from bgetune.data.tables import SOURCES
 from bgetune.errors import InputError
 from bgetune.locale import _
+from bgetune.locale.words import said
 from bgetune.positives.rows import EDGES, Columns, dropped_row, with_columns
-from bgetune.reports.words import said
 
 LabelledSource = PairSource | GradedSource | GroupSource | TripletSource | QrelsSource
 
