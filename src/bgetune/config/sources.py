@@ -103,6 +103,11 @@ class ClickSource(Source):
     )
     rank_column: str | None = Field(None, description="Column with the position of the clicked result; 1 is the top.")
     dwell_column: str | None = Field(None, description="Column with the seconds spent on the clicked page.")
+    clicked_column: str | None = Field(
+        None,
+        description="Column that says whether a result shown was clicked: 1 or 0, click or impression. With rank_column, "
+        "results passed over above a click become evidence against a pair. Null: every row with a document is a click.",
+    )
 
     @model_validator(mode="after")
     def _something_clicked(self) -> ClickSource:

@@ -15,6 +15,10 @@ NO = (
     *("否", "不是", "错", "不同", "不相同", "不相似", "不匹配", "不一致", "错误", "负例", "×"),
 )
 
+CLICKED = ("click", "clicked", "点击")
+SHOWN = ("impression", "view", "viewed", "show", "shown", "exposure", "skip", "skipped", "曝光", "展示", "未点击")
+"""Further words for whether a result was clicked."""
+
 COLUMNS = (
     *("label", "labels", "score", "grade", "similarity", "similar", "same", "target", "y", "gold", "relevance"),
     *("is_duplicate", "is_same", "is_similar", "is_match", "is_paraphrase", "duplicate"),
@@ -32,6 +36,15 @@ def label_sql(value: str) -> str:
     return (
         f"CASE WHEN list_contains({_list(YES)}, {words}) THEN 1.0 WHEN list_contains({_list(NO)}, {words}) THEN 0.0 "
         f"ELSE try_cast({text} AS DOUBLE) END::DOUBLE"
+    )
+
+
+def clicked_sql(value: str) -> str:
+    """Whether a text of DuckDB says that a result was clicked: a missing one says no; null for neither yes nor no."""
+    word = f"lower(trim({value}))"
+    return (
+        f"CASE WHEN {value} IS NULL OR list_contains({_list(SHOWN)}, {word}) THEN false "
+        f"WHEN list_contains({_list(CLICKED)}, {word}) THEN true ELSE {label_sql(value)} > 0 END"
     )
 
 
