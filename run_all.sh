@@ -22,7 +22,7 @@ usage() {
     what each is, which column is which, and `# ?` where it cannot be told. Nothing is sent anywhere. Then:
       ./run_all.sh NAME --until 01
 ./run_all.sh test [PYTEST ARGUMENTS]
-    Lint (ruff) and the whole test suite, on all cores.
+    Lint (ruff), types (mypy) and the whole test suite, on all cores.
 ./run_all.sh lab [PROFILE] [JUPYTERLAB ARGUMENTS]
     JupyterLab with working copies of the notebooks (work/NAME), in the same environment. They start from what
     runs/NAME holds and write to runs/NAME-lab; the stored notebooks and runs/NAME stay as they are.
@@ -83,16 +83,17 @@ for name, option in OPTIONS.items():
 # Installs into the environment of $python: with uv where it is at hand, which is faster, else with pip; both take what
 # requirements.lock says, from where pip takes it. Their own progress shows where a terminal watches.
 install() {
-    local quiet=() settings=()
+    local quiet=() settings=() line
     if command -v uv >/dev/null; then
         [[ -t 2 ]] || quiet=(--no-progress)
-        mapfile -t settings < <(pip_settings)
-        uv pip install --python "$python" --index-strategy unsafe-best-match "${settings[@]}" "${quiet[@]}" "$@" && return
+        while IFS= read -r line; do settings+=("$line"); done < <(pip_settings)
+        uv pip install --python "$python" --index-strategy unsafe-best-match ${settings[@]+"${settings[@]}"} ${quiet[@]+"${quiet[@]}"} \
+            "$@" && return
         say "uv could not install this; pip tries" "uv 安装失败,改用 pip"
     fi
     quiet=()
     [[ -t 2 ]] || quiet=(--progress-bar off --quiet)
-    "$python" -m pip install --disable-pip-version-check "${quiet[@]}" "$@"
+    "$python" -m pip install --disable-pip-version-check ${quiet[@]+"${quiet[@]}"} "$@"
 }
 
 # Sets $python to an environment's Python that holds everything, making or completing .venv when needed.
@@ -146,6 +147,7 @@ case "${1:-}" in
         set_up
         "$python" -m ruff check .
         "$python" -m ruff format --check .
+        "$python" -m mypy
         "$python" -m pytest --numprocesses auto --dist loadfile "$@"
         ;;
     new)

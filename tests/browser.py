@@ -68,6 +68,20 @@ class Browser:
         while self.evaluate("document.readyState") != "complete" or self.evaluate("location.href") == "about:blank":
             time.sleep(0.02)
 
+    def visit(self, address: str):
+        """Load a page of a server, and wait until it is there."""
+        self.send("Emulation.setDeviceMetricsOverride", width=1400, height=900, deviceScaleFactor=1, mobile=False)
+        self.send("Page.navigate", url=address)
+        self.wait("document.readyState == 'complete' && location.href != 'about:blank'")
+
+    def wait(self, condition: str, seconds: float = 120):
+        """Wait until a JavaScript expression is true."""
+        deadline = time.monotonic() + seconds
+        while not self.evaluate(condition):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not within {seconds} s: {condition}")
+            time.sleep(0.1)
+
     def evaluate(self, expression):
         """The value of a JavaScript expression in the page; of a promise, what it resolves to."""
         answer = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)

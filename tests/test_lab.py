@@ -157,3 +157,28 @@ def test_stored_notebooks_make_valid_copies():
         exec(next(filter(generate.is_parameters, copy.cells)).source, given)
         assert (given["profile"], given["run_dir"]) == ('a "quoted" name.yaml', "runs/x-lab")
         assert edits(notebook.stem) == [], "as released"
+
+
+def test_a_kernel_without_the_package_says_how_to_get_it():
+    """In one line: the parameters cell runs first, in a Python that has nothing of ours."""
+    code = next(filter(generate.is_parameters, copy_notebook("03_hard_negatives").cells)).source
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    (line,) = done.stderr.strip().splitlines()
+    assert line == "This kernel does not have bgetune; ./run_all.sh lab starts JupyterLab with one that has"
+
+
+def test_the_last_cell_links_to_the_report_and_the_index(repository, monkeypatch):
+    from bgetune.reports import pages
+
+    run_dir = repository / "runs/one"
+    compute(run_dir, "batch")
+    copy = prepare(repository)
+    stage = runs.Stage(STAGE, Positives(), {}, run_dir)
+    assert pages.links(stage) is None, "a batch run writes its pages itself"
+    assert not (run_dir / "index.html").exists()
+    monkeypatch.setenv("JPY_SESSION_NAME", str(copy))
+    shown = pages.links(runs.Stage(STAGE, Positives(), {}, repository / "runs/one-lab")).data
+    for page in ("index.html", f"{STAGE}.html"):
+        assert f"[{page}](../../runs/one-lab/{page})" in shown
+        assert (repository / "runs/one-lab" / page).is_file()
+    assert "as it was last saved" in shown

@@ -321,6 +321,7 @@ CELLS_THAT_FAIL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS_THAT_FAIL)
 def test_notebooks_that_fail(one_stage, name, capsys):
     cell, says = CELLS_THAT_FAIL[name]
@@ -338,30 +339,62 @@ def test_notebooks_that_fail(one_stage, name, capsys):
 # --- the sources --------------------------------------------------------------------------------------------------
 
 
-def raised() -> list[tuple[str, str]]:
-    """What is written in the message of every `raise InputError`: place and text, {} for what is filled in."""
+def raised() -> list[tuple[str, ast.expr]]:
+    """Place and message of every `raise InputError`."""
     found = []
     for file in sorted((ROOT / "src" / "bgetune").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             raises = isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
             if raises and ast.unparse(node.exc.func) == "InputError":
-                found.append((f"{file.relative_to(ROOT)}:{node.lineno}", written(node.exc.args[0])))
+                found.append((f"{file.relative_to(ROOT)}:{node.lineno}", node.exc.args[0]))
     return found
 
 
 def written(node: ast.expr) -> str:
+    """What is written in a message, {} for what is filled in."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
         return "".join(map(written, node.values))
     if isinstance(node, ast.BinOp):
         return written(node.left) + written(node.right)
+    if isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        if name == "_" and isinstance(node.args[0], ast.Constant):
+            return re.sub(r"{[^{}]*}", "{}", node.args[0].value)
+        if name.endswith(".format"):
+            return written(node.func.value)
+        if name == "joined":
+            return "; ".join(map(written, node.args))
     return "{}"
 
 
-@pytest.mark.parametrize(("place", "text"), raised(), ids=[place for place, _ in raised()])
-def test_every_message_says_the_remedy(place, text):
+@pytest.mark.parametrize(("place", "message"), raised(), ids=[place for place, _ in raised()])
+def test_every_message_says_the_remedy(place, message):
     """But those that add a place to another message."""
+    text = written(message)
     if text.replace("{}", "").strip(" :\n") not in ("", "base", "table", "in"):
         assert re.search(r"[a-z]{2,}", text)
         assert re.search(REMEDY, text) or text.endswith("{}"), f"{place} does not say what to do: {text}"
+
+
+TRANSLATED = ("config", "data", "errors", "files", "paths", "checks", "new")
+"""Packages and modules of which every message is in the catalogues."""
+
+
+def untranslated(node: ast.AST) -> list[str]:
+    """The sentences of a message that no `_` marks."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "_":
+        return []
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".format"):
+        return untranslated(node.func)  # what is filled in may be a user's
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) and re.search("[A-Za-z]{2}", node.value) else []
+    return [text for part in ast.iter_child_nodes(node) for text in untranslated(part)]
+
+
+@pytest.mark.parametrize(("place", "message"), raised(), ids=[place for place, _ in raised()])
+def test_every_message_can_be_translated(place, message):
+    room = re.split(r"[/.:]", place.removeprefix("src/bgetune/"))[0]
+    if room in TRANSLATED:
+        assert not untranslated(message), f"{place}: mark it by _(): {ast.unparse(message)}"

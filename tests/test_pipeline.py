@@ -57,6 +57,7 @@ def test_runs_reports_and_skips(repository, capsys):
     assert "stopped before its notebook was saved" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_set_reaches_the_notebook_and_reruns(repository, capsys):
     assert command(repository) == 0
     assert command(repository, "--set", "seed=6") == 0
@@ -64,6 +65,7 @@ def test_set_reaches_the_notebook_and_reruns(repository, capsys):
     assert (repository / "runs/one" / STAGE / "made.txt").read_text() == "seed 6"
 
 
+@pytest.mark.slow
 def test_force_and_from_run_again(repository, capsys):
     assert command(repository) == 0
     assert command(repository, "--force") == 0
@@ -137,6 +139,7 @@ def counting(repository):
     return repository
 
 
+@pytest.mark.slow
 def test_a_study_runs_each_value_once_and_compares(counting, capsys):
     assert command(counting, "--set", "seed=[5, 6]", "--set", "04_train.scale=[10, 20]") == 0
     output = capsys.readouterr().out
@@ -200,6 +203,7 @@ def test_a_run_that_another_process_writes_is_left_alone(repository, capsys):
     assert not (repository / "runs/one/profile.yaml").exists()
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies_or_a_full_disk_is_a_sentence_and_the_next_profile_runs(repository, capfd):
     make_notebook(
         repository,
@@ -223,6 +227,7 @@ def test_a_kernel_that_dies_or_a_full_disk_is_a_sentence_and_the_next_profile_ru
     assert not list((repository / "runs").rglob(".*.part"))
 
 
+@pytest.mark.slow
 def test_a_batch_runs_the_notebooks_as_released_and_names_edited_code(repository, capsys):
     file = repository / "notebooks" / f"{STAGE}.ipynb"
     notebook = nbformat.read(file, as_version=4)
@@ -263,6 +268,7 @@ def test_a_stored_notebook_that_is_none_any_more_is_one_line(repository, capsys,
     assert f"{file} is no notebook with one parameters cell; `git checkout {file}` restores it" in line
 
 
+@pytest.mark.slow
 def test_a_stage_of_any_earlier_run_is_taken_over(counting, capsys):
     assert command(counting) == 0
     shutil.copy(counting / "one.yaml", counting / "two.yaml")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -128,7 +127,8 @@ def place(fresh: NotebookNode, file: Path) -> Path:
     import nbformat
 
     fresh.metadata["bgetune"] = {"copied": _digest(fresh)}
-    for number in itertools.count(1):
+    number = 1
+    while True:
         target = file if number == 1 else file.with_suffix(f".{number}.ipynb")
         copied, now = _digests(target)
         if copied == fresh.metadata["bgetune"]["copied"]:
@@ -136,6 +136,7 @@ def place(fresh: NotebookNode, file: Path) -> Path:
         if copied == now:
             files.write_atomic(target, nbformat.writes(fresh) + "\n")
             return target
+        number += 1
 
 
 def _digests(file: Path) -> tuple[str | None, str | None]:

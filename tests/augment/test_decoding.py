@@ -124,6 +124,7 @@ def drawn_naively(model, given, draws, nucleus, heat, steps):
     return ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("nucleus", "heat"), [(0.9, 1.0), (0.5, 2.0), (1.0, 0.7)])
 def test_samples_are_those_of_a_naive_sampler(either, nucleus, heat):
     tokenizer, model = either

@@ -169,6 +169,7 @@ FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\0\r") | st.sam
 FIELD = FIELD.filter(lambda field: field.strip() not in ("", *missing.NARROW))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(pairs=st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=6), delimiter=st.sampled_from(",\t;"))
 def test_what_a_csv_writer_wrote_is_read(tmp_path_factory, pairs, delimiter):

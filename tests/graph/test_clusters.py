@@ -75,6 +75,7 @@ def test_texts_known_to_be_different_share_no_cluster(edges, pairs):
     assert all(home[a] != home[b] for a, b in different)
 
 
+@pytest.mark.slow
 @few
 @given(edges=edge_lists, seed=st.integers(0, 100))
 def test_the_order_of_rows_changes_nothing(edges, seed):
@@ -119,6 +120,7 @@ def test_a_split_never_separates_a_cluster(edges, seed):
     assert splits[["text_id", "cluster_id"]].equals(clustered(edges)[["text_id", "cluster_id"]])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(edges=edge_lists, appended=edge_lists, known=st.integers(2, 25))
 def test_a_text_never_moves_from_test_or_dev_to_train_when_data_is_appended(edges, appended, known):

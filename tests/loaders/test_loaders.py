@@ -11,6 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import matrix
 import tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=list(matrix.KINDS))
 def model(request, tmp_path_factory):

@@ -1,3 +1,6 @@
+import itertools
+import time
+
 import pandas as pd
 import pytest
 
@@ -101,7 +104,7 @@ def test_widget_saves_every_verdict_at_once(tmp_path):
     review.write_review(file, rows(("<b>一</b>", "二"), ("三", "四"), ("五", "六")))
     form = review.widget(file)
     progress, pair, controls = form.children
-    same, _, skip, back, keys = controls.children
+    same, _, skip, undo, keys = controls.children
     assert "&lt;b&gt;" in pair.value
     assert "<b>一" not in pair.value
     keys.value = "d"
@@ -111,12 +114,47 @@ def test_widget_saves_every_verdict_at_once(tmp_path):
     same.click()
     assert review.read_review(file)["verdict"].tolist() == ["different", "", "same"]
     assert progress.value.startswith("2 of 3 judged")
-    keys.value = "s"  # nothing is left: nothing changes
+    keys.value += "s"  # nothing is left: nothing changes
     assert review.read_review(file)["verdict"].tolist() == ["different", "", "same"]
-    back.click()
-    assert "judged <b>same</b>" in pair.value
-    keys.value = "d"  # a slip is corrected
+    undo.click()
+    assert review.read_review(file)["verdict"].tolist() == ["different", "", ""]
+    assert "五" in pair.value
+    keys.value += "d"  # a slip is corrected
     assert review.read_review(file)["verdict"].tolist() == ["different", "", "different"]
+    keys.value += "uuuuss"  # back to the first
+    assert review.read_review(file)["verdict"].tolist() == ["same", "same", ""]
+
+
+def test_widget_judges_every_key_in_order_however_they_arrive(tmp_path):
+    """A browser sends the field's text at 20 keys a second, some keys together while the last message is on its way."""
+    file = tmp_path / "review.csv"
+    review.write_review(file, rows(*((f"a{n}", f"b{n}") for n in range(200))))
+    keys = review.widget(file).children[2].children[-1]
+    typed = "".join("sd"[n * n % 3 == 1] for n in range(200))
+    begun, sent = time.perf_counter(), 0
+    for size in itertools.cycle([1, 1, 3, 1, 2]):
+        sent += size
+        keys.value = typed[:sent]
+        if sent >= 200:
+            break
+    assert time.perf_counter() - begun < 200 / 20, "as fast as the keys"
+    wanted = [{"s": "same", "d": "different"}[key] for key in typed]
+    assert review.read_review(file)["verdict"].tolist() == wanted
+    keys.value = ""  # somebody empties the field
+    keys.value = "u"
+    assert review.read_review(file)["verdict"].tolist() == [*wanted[:-1], ""]
+
+
+def test_widget_says_when_enough_is_judged(tmp_path):
+    file = tmp_path / "review.csv"
+    review.write_review(file, rows(*((f"a{n}", f"b{n}") for n in range(120))))
+    progress, _, controls = review.widget(file).children
+    keys = controls.children[-1]
+    keys.value = "sd" * 20
+    assert "40 of 120 judged" in progress.value
+    assert "Enough" not in progress.value
+    keys.value += "sd" * 35
+    assert "Enough to know that 40% to 60% of such pairs mean the same" in progress.value
 
 
 def test_widget_shows_where_two_texts_differ(tmp_path):

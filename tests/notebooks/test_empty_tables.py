@@ -14,6 +14,8 @@ from bgetune.errors import InputError
 from bgetune.models.reranker import Reranker
 from bgetune.reports import report
 
+pytestmark = pytest.mark.slow
+
 matplotlib.use("Agg")
 
 

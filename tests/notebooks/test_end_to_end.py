@@ -15,6 +15,8 @@ from bgetune.data import tables
 from bgetune.reports import pages, verdict
 from bgetune.runs import manifest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

@@ -16,6 +16,8 @@ from nbconvert.filters import markdown2html
 from bgetune import locale, pipeline, runs
 from bgetune.config.stages import STAGES
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = (
     "<script>alert(1)</script>",
     "\"'><img src=x onerror=alert(1)>",

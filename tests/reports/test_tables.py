@@ -73,6 +73,12 @@ def test_only_a_word_that_does_not_fit_is_broken(text, is_long):
     assert ('<td class="long"' in html) == is_long
 
 
+def test_names_with_underscores_may_be_broken_behind_them():
+    html = tables.table(pd.DataFrame({"expected_false_negatives": ["a_b"], "n": [1]})).html
+    assert ">expected_<wbr>false_<wbr>negatives</th>" in html
+    assert 'data-label="expected_false_negatives">a_b</td>' in html
+
+
 def test_narrow_tables_stay_tables_on_a_phone_and_empty_ones_say_so():
     assert 'class="list"' in tables.table(pd.Series({"a": 1}, name="n")).html
     assert 'class="data"' in tables.table(pd.DataFrame({"a": [1], "b": 2, "c": 3})).html

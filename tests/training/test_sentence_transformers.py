@@ -44,6 +44,7 @@ def assert_same(first, second):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_learns_to_separate_and_spreads_the_scores(base, groups, cluster_of, dev_pairs, tmp_path):
     seen = []
     spread = options(base, epochs=5, orthogonality_weight=2.0)
@@ -61,6 +62,7 @@ def test_learns_to_separate_and_spreads_the_scores(base, groups, cluster_of, dev
     assert seen[-1]["step"].max() == log.index.max()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(base, groups, cluster_of, tmp_path):
     first, again, other = (
         weights(train(base, groups, cluster_of, options(base, epochs=1, seed=seed), tmp_path / name))

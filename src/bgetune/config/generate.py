@@ -142,6 +142,11 @@ def parameters_cell(
         kind = plain_type(field.annotation)
         default = "" if kind == "dict" else f" [{_default(field)}]"
         lines.append(f"{name}: {kind} = None  # {_help(field)}{default}")
+    lacking = _("This kernel does not have bgetune; ./run_all.sh lab starts JupyterLab with one that has")
+    lines += [
+        'if __import__("importlib.util").util.find_spec("bgetune") is None:',
+        f"    raise SystemExit({_string(lacking)})",
+    ]
     return "\n".join(lines)
 
 

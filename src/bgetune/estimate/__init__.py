@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping, Sequence
 
 from bgetune import runs
-from bgetune.config.base import Section
+from bgetune.config.base import Embeds
 from bgetune.config.profile import Profile, resolve
-from bgetune.config.stages import STAGES
+from bgetune.config.stages import STAGES, Backtranslate, Positives, Train
 from bgetune.data.recognise import sample_texts
 from bgetune.estimate import costs
 from bgetune.estimate.costs import Cost, Speeds
@@ -38,10 +38,13 @@ class Estimate:
     """
 
     def __init__(self, profile: Profile):
-        self.values: dict[str, Section] = {stage: resolve(stage, profile)[0] for stage in STAGES}
+        self.values: dict[str, Embeds] = {stage: resolve(stage, profile)[0] for stage in STAGES}
         self.run_dir = runs.run_folder(profile)
         self.pace = costs.pace()
-        self.measurement = Measurement(jobs(self.values), _texts(self.values["01_positives"]))
+        positives = self.values["01_positives"]
+        assert isinstance(positives, Positives)
+        self.positives = positives
+        self.measurement = Measurement(jobs(self.values), _texts(positives))
         self._measured, self._guessed = 0.0, 0.0
 
     def costs(self, stages: Sequence[str], known: bool) -> dict[str, Cost]:
@@ -51,7 +54,7 @@ class Estimate:
             stages: of any round.
             known: whether 01 is up to date, so that its artifacts tell how much there is.
         """
-        counts = count(self.values["01_positives"], self.run_dir, known)
+        counts = count(self.positives, self.run_dir, known)
         speeds = Speeds(self.measurement.wait(), self.pace)
         found = {stage: costs.cost(manifest.notebook_of(stage), self.values, counts, speeds) for stage in stages}
         for one in found.values():
@@ -71,9 +74,12 @@ class Estimate:
         return min(max(self._measured / self._guessed, 0.5), 2.0)
 
 
-def jobs(values: Mapping[str, Section]) -> list[Job]:
+def jobs(values: Mapping[str, Embeds]) -> list[Job]:
     """The models of a profile that are worth timing, each in its roles."""
     positives, train, back = values["01_positives"], values["04_train"], values["02_backtranslate"]
+    assert isinstance(positives, Positives)
+    assert isinstance(train, Train)
+    assert isinstance(back, Backtranslate)
     wanted = [
         Job("encoder", positives.model, positives.max_length, positives.device),
         Job("training", train.model, train.max_length, train.device, (("precision", train.precision),)),
@@ -81,9 +87,13 @@ def jobs(values: Mapping[str, Section]) -> list[Job]:
     if positives.reranker is not None:
         wanted.append(Job("reranker", positives.reranker, positives.max_length, positives.device))
     for pivot in back.pivots if back.enabled else ():
-        if pivot.service is None:
-            there = {"method": "beam", "candidates": 1, "num_beams": back.num_beams}
-            again = {"method": back.decoding, "candidates": back.candidates, "num_beams": back.num_beams}
+        if pivot.to_pivot and pivot.from_pivot:
+            there: dict[str, object] = {"method": "beam", "candidates": 1, "num_beams": back.num_beams}
+            again: dict[str, object] = {
+                "method": back.decoding,
+                "candidates": back.candidates,
+                "num_beams": back.num_beams,
+            }
             codes = {"source_code": pivot.text_code, "target_code": pivot.pivot_code}
             swapped = {"source_code": pivot.pivot_code, "target_code": pivot.text_code}
             wanted.append(_translator(pivot.to_pivot, back.device, codes | there))
@@ -99,7 +109,7 @@ def _weights(location: str) -> int:
     return sum(file.stat().st_size for file in hub.fetch(location).glob(f"*{hub.WEIGHTS}"))
 
 
-def _texts(positives: Section) -> list[str]:
+def _texts(positives: Positives) -> list[str]:
     """Texts of all sources by turns."""
     columns = [sample_texts(source) for source in positives.sources.every().values()]
     longest = max(map(len, columns), default=0)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bgetune.config.base import Section
+from bgetune.config.base import Embeds
+from bgetune.config.stages import Backtranslate, Calibrate, HardNegatives, Positives, Train
 from bgetune.estimate.counts import Counts
 from bgetune.estimate.speed import Job, Speed
 from bgetune.training.groups import default_epochs
@@ -108,7 +109,7 @@ class Speeds:
         return max((speed.weights for job, speed in self.by_job.items() if job.role == role), default=0)
 
 
-def cost(stage: str, values: Mapping[str, Section], counts: Counts, speeds: Speeds) -> Cost:
+def cost(stage: str, values: Mapping[str, Embeds], counts: Counts, speeds: Speeds) -> Cost:
     """What a stage takes.
 
     Args:
@@ -116,16 +117,21 @@ def cost(stage: str, values: Mapping[str, Section], counts: Counts, speeds: Spee
         values: the parameters of all of them.
         counts: of the run.
     """
-    found = Cost()
-    found.add("tables", (START + TEXT * counts.texts) * speeds.pace)
+    found, parameters = Cost(), values[stage]
+    idle = isinstance(parameters, Backtranslate) and not (parameters.enabled and parameters.pivots)
+    found.add("tables", (START + (0.1 if idle else 1.0) * TEXT * counts.texts) * speeds.pace)
     found.memory += counts.texts * 4 * 768 * 3
-    {
-        "01_positives": _positives,
-        "02_backtranslate": _backtranslate,
-        "03_hard_negatives": _hard_negatives,
-        "04_train": _train,
-        "05_calibrate": _calibrate,
-    }[stage](found, values[stage], counts, speeds)
+    match parameters:
+        case Positives() as options:
+            _positives(found, options, counts, speeds)
+        case Backtranslate() as options:
+            _backtranslate(found, options, counts, speeds)
+        case HardNegatives() as options:
+            _hard_negatives(found, options, counts, speeds)
+        case Train() as options:
+            _train(found, options, counts, speeds)
+        case Calibrate() as options:
+            _calibrate(found, options, counts, speeds)
     return found
 
 
@@ -141,7 +147,7 @@ def _rerank(found: Cost, low: float, high: float, speeds: Speeds) -> None:
     found.add("reranker", low * speeds.of("reranker"), high * speeds.of("reranker"))
 
 
-def _positives(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> None:
+def _positives(found: Cost, options: Positives, counts: Counts, speeds: Speeds) -> None:
     if options.reranker is None:
         return
     _encode(found, counts.texts, speeds)
@@ -151,7 +157,7 @@ def _positives(found: Cost, options: Section, counts: Counts, speeds: Speeds) ->
     _rerank(found, low, high, speeds)
 
 
-def _backtranslate(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> None:
+def _backtranslate(found: Cost, options: Backtranslate, counts: Counts, speeds: Speeds) -> None:
     local = [pivot for pivot in options.pivots if pivot.service is None]
     if not options.enabled or not local:
         return
@@ -165,16 +171,16 @@ def _backtranslate(found: Cost, options: Section, counts: Counts, speeds: Speeds
         _rerank(found, GATE * made / 2, GATE * made, speeds)
 
 
-def _hard_negatives(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> None:
+def _hard_negatives(found: Cost, options: HardNegatives, counts: Counts, speeds: Speeds) -> None:
     # with a reranker, 01 has encoded and kept the vectors
     _encode(found, counts.texts if options.reranker is None else 0.0, speeds)
-    found.add("tables", counts.queries * options.rank_max * 4e-5 * speeds.pace)
+    found.add("tables", counts.queries * options.rank_max * 2.5e-5 * speeds.pace)
     if options.reranker is not None and (options.veto_score is not None or options.promote_score is not None):
         scale = (5 + options.num_negatives) / 10
         _rerank(found, MINED[0] * scale * counts.queries, MINED[1] * scale * counts.queries, speeds)
 
 
-def _train(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> None:
+def _train(found: Cost, options: Train, counts: Counts, speeds: Speeds) -> None:
     epochs = options.epochs or default_epochs(int(counts.queries), evaluates=True)
     positives = options.positives or max(1.0, min(counts.positives, 10) / epochs)
     texts = options.batch_size * (1 + positives + options.negatives)
@@ -194,7 +200,7 @@ def _train(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> Non
     found.memory += 16e6 * model.parameters + at_once * (model.tokens or options.max_length) * layers * 40_000
 
 
-def _calibrate(found: Cost, options: Section, counts: Counts, speeds: Speeds) -> None:
+def _calibrate(found: Cost, options: Calibrate, counts: Counts, speeds: Speeds) -> None:
     _encode(found, 2 * counts.heldout + counts.texts, speeds)
     found.add("tables", options.resamples * RESAMPLE * speeds.pace)
     if options.reranker is not None:

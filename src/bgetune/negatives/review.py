@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from html import escape
 from pathlib import Path
@@ -18,6 +18,7 @@ from bgetune.data.text import STANDARD, Normalizer
 from bgetune.errors import InputError
 from bgetune.files import temporary_name
 from bgetune.locale import _
+from bgetune.metrics import statistics
 from bgetune.reports.words import said
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ COLUMNS = ["query", "candidate", "similarity", "reranker", "reason", "verdict"]
 
 VERDICTS = {"same": labels.YES, "different": labels.NO}
 """Verdict -> the words that people may write for it. An empty cell is no verdict."""
+
+KEYS = {"s": "same", "d": "different", " ": "skip", "u": "undo"}
+"""What keys say in the form."""
+
+ENOUGH = 0.1
+"""Half the width of a 95 % interval of the share of pairs that mean the same, from which on a sample tells enough."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of a cell that a spreadsheet runs as a formula."""
@@ -121,7 +128,10 @@ def _pair(a: str, b: str, normalizer: Normalizer) -> tuple[str, str]:
 
 
 def widget(file: Path) -> Widget:
-    """A form for JupyterLab that shows one pair at a time and saves each verdict (keys s, d, space, b, or a click).
+    """A form for JupyterLab that shows one pair at a time and saves each verdict (keys s, d, space, u, or a click).
+
+    The field keeps what was typed, and every character that is new in it counts: however fast keys come, and however
+    many of them the browser sends together, each judges the pair after that of the last.
 
     Raises:
         InputError: if the file is not a review file.
@@ -129,46 +139,71 @@ def widget(file: Path) -> Widget:
     import ipywidgets as widgets
 
     table = read_review(file)
-    place = {"row": 0}
-    open_rows = table.index[table["verdict"].eq("")].tolist()
+    waiting = table.index[table["verdict"].eq("")].tolist()
+    decided: list[int] = []
     pair, progress = widgets.HTML(), widgets.HTML()
-    key = widgets.Text(placeholder=_("click here, then press s, d, space or b"), continuous_update=True)
+    field = widgets.Text(placeholder=_("click here, then press s, d, space or u"), continuous_update=True)
 
     def show() -> None:
-        done = _("{judged} of {pairs} judged, saved in {file}")
-        judged = int(table["verdict"].ne("").sum())
-        progress.value = done.format(judged=judged, pairs=len(table), file=escape(file.name))
-        if place["row"] < len(open_rows):
-            pair.value = _shown(table.loc[open_rows[place["row"]]])
+        progress.value = _progress(table, file)
+        if waiting:
+            pair.value = _shown(table.loc[waiting[0]])
         else:
             pair.value = "<b>" + _("Nothing left to judge.") + "</b>"
 
     def record(verdict: str) -> None:
-        if verdict == "back":
-            place["row"] = max(place["row"] - 1, 0)
-        elif place["row"] < len(open_rows):
-            if verdict != "skip":
-                table.loc[open_rows[place["row"]], "verdict"] = verdict
-                write_review(file, table)
-            place["row"] += 1
+        if verdict == "undo" and decided:
+            waiting.insert(0, decided.pop())
+            table.loc[waiting[0], "verdict"] = ""
+        elif verdict != "undo" and waiting:
+            decided.append(waiting.pop(0))
+            table.loc[decided[-1], "verdict"] = "" if verdict == "skip" else verdict
+
+    def record_all(given: Iterable[str]) -> None:
+        before = table["verdict"].tolist()
+        for verdict in given:
+            record(verdict)
+        if table["verdict"].tolist() != before:
+            write_review(file, table)
         show()
 
     def pressed(change: Mapping[str, str]) -> None:
-        verdict = {"s": "same", "d": "different", " ": "skip", "b": "back"}.get(change["new"][-1:].lower())
-        if verdict is not None:
-            record(verdict)
-        if change["new"]:
-            key.value = ""
+        old, new = change["old"], change["new"]
+        known = (
+            len(old)
+            if new.startswith(old)
+            else next(
+                (place for place, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), len(new)
+            )
+        )
+        record_all(KEYS[key] for key in new[known:].lower() if key in KEYS)
 
-    key.observe(pressed, names="value")
+    field.observe(pressed, names="value")
     buttons = []
-    names = {"same": _("same (s)"), "different": _("different (d)"), "skip": _("skip (space)"), "back": _("back (b)")}
+    names = {"same": _("same (s)"), "different": _("different (d)"), "skip": _("skip (space)"), "undo": _("undo (u)")}
     for verdict, name in names.items():
         button = widgets.Button(description=name)
-        button.on_click(lambda _button, verdict=verdict: record(verdict))
+        button.on_click(lambda _button, verdict=verdict: record_all([verdict]))
         buttons.append(button)
     show()
-    return widgets.VBox([progress, pair, widgets.HBox([*buttons, key])])
+    return widgets.VBox([progress, pair, widgets.HBox([*buttons, field])])
+
+
+def _progress(table: pd.DataFrame, file: Path) -> str:
+    """How many pairs are judged, and whether that is enough to know how many of them mean the same."""
+    counts = table["verdict"].value_counts()
+    same, judged = int(counts.get("same", 0)), len(table) - int(counts.get("", 0))
+    words = _("{judged} of {pairs} judged, saved in {file}")
+    parts = [words.format(judged=judged, pairs=len(table), file=escape(file.name))]
+    if judged:
+        low, high = map(float, statistics.clopper_pearson(same, judged))
+        if high - low <= 2 * ENOUGH:
+            words = _(
+                "Enough to know that {low:.0%} to {high:.0%} of such pairs mean the same; what you judge from here on "
+                "counts for its own pair."
+            )
+            parts.append(f"<b>{words.format(low=low, high=high)}</b>")
+    return ". ".join(parts)
 
 
 def _shown(row: pd.Series) -> str:

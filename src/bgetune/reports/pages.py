@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from bgetune import locale
 from bgetune.files import files_below, sha256
+from bgetune.locale import _
+from bgetune.paths import ROOT
 from bgetune.reports import report
 from bgetune.runs import manifest
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
+    from bgetune.runs import Stage
 
 
 def write_pages(run_dir: Path, run_name: str) -> list[Path]:
@@ -40,6 +50,31 @@ def write_pages(run_dir: Path, run_name: str) -> list[Path]:
         _record(index, source)
         written.append(index)
     return written
+
+
+def links(stage: Stage) -> Markdown | None:
+    """In JupyterLab, links to the run's index, written anew, and to the notebook's report as it was last saved.
+
+    None in a batch run, which writes its pages when the notebook has ended.
+    """
+    from IPython.display import Markdown
+
+    if not stage.in_lab:
+        return None
+    notebook = ROOT / os.environ.get("JPY_SESSION_NAME", "")  # of the notebook, by Jupyter's server
+    page, index = stage.run_dir / f"{stage.name}.html", stage.run_dir / "index.html"
+    name = stage.run_dir.name
+    report.write_index(stage.run_dir, name)
+    lines = [_("Index of this run: [{name}]({link})").format(name=index.name, link=_link(index, notebook))]
+    if notebook.suffix == ".ipynb" and notebook.is_file():
+        report.write_report(notebook, page, name)
+        words = _("Report of this notebook, as it was last saved: [{name}]({link})")
+        lines.append(words.format(name=page.name, link=_link(page, notebook)))
+    return Markdown("  \n".join(lines))
+
+
+def _link(page: Path, notebook: Path) -> str:
+    return quote(os.path.relpath(page, notebook.parent if notebook.suffix else ROOT))
 
 
 def _is_stale(page: Path, source: str) -> bool:

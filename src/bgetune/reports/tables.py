@@ -207,7 +207,7 @@ def _html(
         parts.append(f"<caption>{escape(caption)}</caption>")
     # a cell without a name is no header: screen readers would announce nothing
     names = [
-        f'<th scope="col"{_look(number)}>{escape(name)}</th>' if name else "<td></td>"
+        f'<th scope="col"{_look(number)}>{escape(name).replace("_", "_<wbr>")}</th>' if name else "<td></td>"
         for name, number in zip(header, numeric, strict=True)
     ]
     parts.append(f"<thead><tr>{''.join(names)}</tr></thead>\n<tbody>")

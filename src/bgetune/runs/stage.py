@@ -34,7 +34,7 @@ from bgetune.errors import InputError
 from bgetune.files import describe, fingerprint, fitting, is_pattern, remove, sha256, temporary_name
 from bgetune.paths import ROOT, is_hub_name, locate
 from bgetune.runs.code import code_hash
-from bgetune.runs.manifest import find, notebook_of, order, read_manifest, round_of, set_rounds, write_manifest
+from bgetune.runs.manifest import find, is_lab, notebook_of, order, read_manifest, round_of, set_rounds, write_manifest
 
 LIBRARIES = (
     "torch",
@@ -79,6 +79,11 @@ class Stage:
     @property
     def folder(self) -> Path:
         return self.run_dir / self.name
+
+    @property
+    def in_lab(self) -> bool:
+        """Whether somebody explores: the run is one of `bgetune.lab`."""
+        return is_lab(self.run_dir)
 
     def parameters(self) -> pd.DataFrame:
         """The resolved values and where each came from: index parameter, columns value and from."""

@@ -11,17 +11,21 @@ import numpy as np
 import pandas as pd
 
 from bgetune.data import labels
-from bgetune.data.tabular import read_table
+from bgetune.data.tabular import read_source, read_table
 from bgetune.errors import InputError
+from bgetune.files import is_pattern
 
 
-def read_pairs(location: str, columns: str = "query,document", label: str | None = None) -> pd.DataFrame:
+def read_pairs(
+    location: str, columns: str = "query,document", label: str | None = None, sql: str | None = None
+) -> pd.DataFrame:
     """The pairs of a file, or of csv on stdin; encoding and delimiter are recognised.
 
     Args:
-        location: the file, or ``-``.
+        location: the file, or ``-``; with `bgetune[sources]` whatever a source of a profile can be.
         columns: names of the two text columns, separated by a comma.
         label: name of a column with 1 or 0, or words such as yes and no.
+        sql: the query, where the location is a database.
 
     Returns:
         All columns of the file as strings, the two texts as ``query`` and ``document``, and ``label`` as integers.
@@ -31,8 +35,10 @@ def read_pairs(location: str, columns: str = "query,document", label: str | None
     """
     query, _, document = (part.strip() for part in columns.partition(","))
     wanted = {query: "query", document: "document"} | ({label: "label"} if label else {})
-    if location != "-":
-        if not Path(location).exists():
+    if sql is not None:
+        table = _read(Path(location), location, list(wanted), sql)
+    elif location != "-":
+        if "://" not in location and not is_pattern(location) and not Path(location).exists():
             raise InputError(f"{location}: no such file; correct the path")
         table = _read(Path(location), location, list(wanted))
     else:
@@ -68,8 +74,9 @@ def without_text(pairs: pd.DataFrame, normal: Callable[[str], str]) -> np.ndarra
     return empty
 
 
-def _read(file: Path, name: str, wanted: list[str]) -> pd.DataFrame:
-    table = read_table(file, name, wanted)
+def _read(file: Path, name: str, wanted: list[str], sql: str | None = None) -> pd.DataFrame:
+    elsewhere = "://" in name or (is_pattern(name) and not file.exists())
+    table = read_source(name, sql) if sql is not None or elsewhere else read_table(file, name, wanted)
     for column in wanted:
         if column not in table:
             there = ", ".join(table.columns)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bgetune.errors import InputError
+from bgetune.files import write_atomic
+from bgetune.locale import _
+from bgetune.scoring.monitor_page import page
 from bgetune.scoring.reference import quantiles
 
 BINS = 10
@@ -34,6 +40,8 @@ class Comparison:
         ks, ks_band: Kolmogorov-Smirnov distance and its 99 % band.
         prior: share of positives that explains the new scores best, if only the class balance moved.
         psi_after_prior, ks_after_prior: what such a change leaves unexplained.
+        edges, known_shares, new_shares: bins of the index that hold equal shares of the reference: the b - 1 cosines
+            between them, and the (b,) shares of the reference and of the new pairs.
         auc, auc_interval, ece, ece_interval: of the new pairs, where they have labels.
     """
 
@@ -47,6 +55,9 @@ class Comparison:
     prior: float
     psi_after_prior: float
     ks_after_prior: float
+    edges: list[float]
+    known_shares: list[float]
+    new_shares: list[float]
     auc: float | None = None
     auc_interval: list[float] | None = None
     ece: float | None = None
@@ -134,6 +145,9 @@ def compare(
         "prior": prior,
         "psi_after_prior": psi(shares(prior), seen),
         "ks_after_prior": ks(prior),
+        "edges": edges.tolist(),
+        "known_shares": shares(balance).tolist(),
+        "new_shares": seen.tolist(),
     }
     if labels is not None and 0 < np.sum(labels) < len(labels):
         facts |= _with_labels(np.asarray(similarities), np.asarray(labels), np.asarray(probabilities), seed)
@@ -144,7 +158,7 @@ def compare(
 def _best_balance(positive: np.ndarray, negative: np.ndarray, seen: np.ndarray, steps: int = 200) -> float:
     """The share of positives that makes the seen shares likeliest (EM of Saerens et al., 2002, on bins)."""
     prior = 0.5
-    for _ in range(steps):
+    for _step in range(steps):
         belief = prior * positive / np.maximum(prior * positive + (1 - prior) * negative, 1e-12)
         prior = float((seen * belief).sum())
     return prior
@@ -205,47 +219,71 @@ def _small(value: float, band: float) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line of `python -m bgetune.scoring.monitor`; the exit status is 1 if something needs doing."""
-    import json
+    """The command line of `python -m bgetune.scoring.monitor`.
 
-    from bgetune.scoring.files import read_pairs, without_text
-    from bgetune.scoring.scorer import Scorer
-
-    parser = argparse.ArgumentParser(prog="python -m bgetune.scoring.monitor", description=__doc__)
+    Returns the exit status, for schedulers: 0 if nothing needs doing, 1 if something does, 2 for bad input.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m bgetune.scoring.monitor",
+        description=__doc__,
+        epilog="Exit status: 0 stable, or too few pairs to tell; 1 recalibrate or retrain; 2 unusable input.",
+    )
     parser.add_argument("--run", required=True, help="folder of a finished run, for example runs/demo")
-    parser.add_argument("--pairs", required=True, help="new pairs: csv, tsv or jsonl; - reads csv from stdin")
+    parser.add_argument(
+        "--pairs",
+        required=True,
+        help="new pairs, or a log of queries and titles: whatever a profile's source can be (file, folder, pattern, "
+        "address, database); - reads csv from stdin",
+    )
+    parser.add_argument("--query", help="SQL query, where --pairs is a database (sqlite:///log.db, postgres://...)")
     parser.add_argument("--reference", help="compare with these pairs (an earlier week) instead of the calibration's")
     parser.add_argument("--columns", default="query,document", help="of the two texts (default: %(default)s)")
     parser.add_argument("--label", help="column with 1 or 0, where people labelled the pairs")
+    parser.add_argument(
+        "--limit", type=int, default=20_000, help="most pairs to score; a random sample of more (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("--html", metavar="FILE", help="also write a page")
     options = parser.parse_args(arguments)
     try:
-        scorer = Scorer.load(options.run)
-        pairs = read_pairs(options.pairs, options.columns, options.label)
-        pairs = pairs[~without_text(pairs, scorer.normal)]
-        similarities = scorer.similarity(pairs["query"], pairs["document"])
-        known = scorer.settings["reference"]
-        if options.reference:
-            # unlabelled pairs stand for both kinds: then only a move as such can be seen, not one of the balance
-            earlier = read_pairs(options.reference, options.columns)
-            earlier = earlier[~without_text(earlier, scorer.normal)]
-            seen = quantiles(scorer.similarity(earlier["query"], earlier["document"]))
-            known = {"positive": seen, "negative": seen}
-        found = compare(
-            known,
-            similarities,
-            labels=pairs["label"].to_numpy() if options.label else None,
-            probabilities=scorer.calibrate(similarities),
-            known_auc=scorer.settings["test"]["auc_interval"][0],
-        )
+        found = _compared(options)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(_("error: {error}").format(error=error), file=sys.stderr)
         return 2
-    if options.json:
-        print(json.dumps(asdict(found)))
-    else:
-        print(describe(found))
+    if options.html:
+        write_atomic(Path(options.html), page(found, options.run, options.pairs))
+    print(json.dumps(asdict(found)) if options.json else describe(found))
     return 1 if found.verdict in ("recalibrate", "retrain") else 0
+
+
+def _compared(options: argparse.Namespace) -> Comparison:
+    from bgetune.scoring.files import read_pairs, without_text
+    from bgetune.scoring.scorer import Scorer
+
+    if options.limit < 1:
+        raise InputError(_("--limit is {limit}; give 1 or more").format(limit=options.limit))
+    scorer = Scorer.load(options.run)
+
+    def sample(location: str, label: str | None = None) -> pd.DataFrame:
+        pairs = read_pairs(location, options.columns, label, options.query if location == options.pairs else None)
+        pairs = pairs[~without_text(pairs, scorer.normal)]
+        return pairs.sample(options.limit, random_state=42) if len(pairs) > options.limit else pairs
+
+    pairs = sample(options.pairs, options.label)
+    similarities = scorer.similarity(pairs["query"], pairs["document"])
+    known = scorer.settings["reference"]
+    if options.reference:
+        # unlabelled pairs stand for both kinds: then only a move as such can be seen, not one of the balance
+        earlier = sample(options.reference)
+        seen = quantiles(scorer.similarity(earlier["query"], earlier["document"]))
+        known = {"positive": seen, "negative": seen}
+    return compare(
+        known,
+        similarities,
+        labels=pairs["label"].to_numpy() if options.label else None,
+        probabilities=scorer.calibrate(similarities),
+        known_auc=scorer.settings["test"]["auc_interval"][0],
+    )
 
 
 def describe(found: Comparison) -> str:

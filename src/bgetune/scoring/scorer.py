@@ -14,6 +14,7 @@ import pandas as pd
 
 from bgetune.data.text import Normalizer
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.metrics import calibrators
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import Prompts
@@ -34,6 +35,7 @@ class Hit:
         similarity: cosine with the query.
         probability: calibrated, of "the same meaning".
         reranker: the cross-encoder's score in [0, 1], where it was asked.
+        both: the score of both models together in [0, 1], where it was asked; it orders the hits.
     """
 
     text_id: str
@@ -41,6 +43,7 @@ class Hit:
     similarity: float
     probability: float
     reranker: float | None = None
+    both: float | None = None
 
 
 class Scorer:
@@ -123,6 +126,7 @@ class Scorer:
         precision: float | None = 0.95,
         *,
         symmetric: bool | None = None,
+        rerank: bool = False,
     ) -> np.ndarray:
         """Which pairs to accept so that at least the given share of them is right.
 
@@ -130,24 +134,35 @@ class Scorer:
             precision: one of the profile's `precisions`; None takes the threshold with the best F1, which
                 guarantees no precision.
             symmetric: as for `similarity`.
+            rerank: decide by both models together (`together`), whose thresholds are their own; else by the cosine.
 
         Returns:
             (n,) bool.
 
         Raises:
-            InputError: if this precision is not guaranteed (says why, and which are), or something is no text.
+            InputError: if this precision is not guaranteed (says why, and which are), there is no reranker in the run,
+                or something is no text.
         """
-        return self.similarity(queries, documents, symmetric=symmetric) >= self.threshold(precision)
+        score = self.together if rerank else self.similarity
+        scores = score(queries, documents, symmetric=symmetric)
+        return scores >= self.threshold(precision, "both" if rerank else "cosine")
 
-    def threshold(self, precision: float | None = None) -> float:
-        """The similarity from which on a precision is guaranteed; None: that of the best F1 on the calibration pairs.
+    def threshold(self, precision: float | None = None, by: Literal["cosine", "reranker", "both"] = "cosine") -> float:
+        """The score from which on a precision is guaranteed; None: that of the best F1 on the calibration pairs.
+
+        Args:
+            by: the score that the threshold is of: `similarity`, `rerank` or `together`.
 
         Raises:
-            InputError: if it is not guaranteed.
+            InputError: if it is not guaranteed, or the run has no thresholds on this score.
         """
+        chosen = self.settings["thresholds"] if by == "cosine" else self._made_with.get("thresholds", {}).get(by)
+        if chosen is None:
+            message = _("{run}: scoring.json has no thresholds on the score {score!r}; run 05_calibrate again")
+            raise InputError(message.format(run=self.run_dir, score=by))
         if precision is None:
-            return self.settings["thresholds"]["best_f1"]["threshold"]
-        rows = self.settings["thresholds"]["precision"]
+            return chosen["best_f1"]["threshold"]
+        rows = chosen["precision"]
         for row in rows:
             if np.isclose(row["precision"], precision, rtol=0, atol=1e-9) and row["threshold"] is not None:
                 return row["threshold"]
@@ -158,6 +173,40 @@ class Scorer:
             + (f" ({why[0]})" if why else "; name it in `precisions` of 05_calibrate")
             + f"; guaranteed: {', '.join(guaranteed) or 'none'}"
         )
+
+    def rerank(self, queries: str | Sequence[str], documents: str | Sequence[str]) -> np.ndarray:
+        """(n,) float64 scores in [0, 1] of pairs by the run's reranker alone.
+
+        Raises:
+            InputError: if there is no reranker in the run, or it is another one than at calibration; if something is
+                no text, or an empty one.
+        """
+        queries, documents = _paired(queries, documents)
+        pairs = zip(self._normal(queries, "queries"), self._normal(documents, "documents"), strict=True)
+        return self._reranker.score(list(pairs), progress=False).astype(np.float64)
+
+    def together(
+        self, queries: str | Sequence[str], documents: str | Sequence[str], *, symmetric: bool | None = None
+    ) -> np.ndarray:
+        """(n,) float64 scores in [0, 1] of pairs by both models together: what `rerank=True` decides and orders by.
+
+        Args:
+            symmetric: as for `similarity`.
+
+        Raises:
+            InputError: as `rerank` does.
+        """
+        reranked = self.rerank(queries, documents)
+        return self.combine(self.similarity(queries, documents, symmetric=symmetric), reranked)
+
+    def combine(self, similarities: np.ndarray, reranked: np.ndarray) -> np.ndarray:
+        """(n,) float64 scores of both together, from cosines and scores of the reranker that were computed elsewhere.
+
+        Raises:
+            InputError: if there is no reranker in the run.
+        """
+        combination = calibrators.Combination(**self._made_with["combination"])
+        return combination.predict(self.calibrate(similarities), reranked)
 
     def similarity(
         self, queries: str | Sequence[str], documents: str | Sequence[str], *, symmetric: bool | None = None
@@ -208,22 +257,24 @@ class Scorer:
             self._normal([texts] if isinstance(texts, str) else texts, "texts"), getattr(self.encoder.prompts, kind)
         )
 
-    def search(self, query: str, k: int = 10, *, rerank: bool = False) -> list[Hit]:
+    def search(self, query: str, k: int = 10, *, rerank: bool = False, precision: float | None = None) -> list[Hit]:
         """The texts of the run's corpus that are nearest to a query.
 
         Args:
             rerank: order the k texts by the bi-encoder and the cross-encoder together. Probabilities stay those of the
                 pair, so that thresholds keep their meaning.
+            precision: leave out hits below the threshold for this guaranteed precision, as `is_match` does; None: none.
 
         Returns:
             At most k hits, best first.
 
         Raises:
-            InputError: if there is no reranker in the run, or it is another one than at calibration; if the query is no
-                text, or an empty one.
+            InputError: if this precision is not guaranteed; if there is no reranker in the run, or it is another one
+                than at calibration; if the query is no text, or an empty one.
         """
         from bgetune.models.index import search
 
+        lowest = -np.inf if precision is None else self.threshold(precision, "both" if rerank else "cosine")
         (text,) = self._normal([query], "query")
         texts, vectors, prompt = self._searchable()
         similarities, positions = search(self._encode([text], prompt), vectors, min(k, len(texts)))
@@ -231,11 +282,11 @@ class Scorer:
         similar = similarities[0][: len(found)].astype(np.float64)
         probability = self.calibrate(similar)
         rows = texts.iloc[found]
-        reranked: np.ndarray | None = None
-        order = np.arange(len(found))
+        reranked = both = None
+        decides = similar
         if rerank and len(found):
             reranked = self._reranker.score([(text, candidate) for candidate in rows["text"]], progress=False)
-            order = np.argsort(-self._combination.predict(probability, reranked), kind="stable")
+            decides = both = self.combine(similar, reranked)
         return [
             Hit(
                 rows["text_id"].iloc[i],
@@ -243,8 +294,10 @@ class Scorer:
                 float(similar[i]),
                 float(probability[i]),
                 None if reranked is None else float(reranked[i]),
+                None if both is None else float(both[i]),
             )
-            for i in order
+            for i in np.argsort(-decides, kind="stable")
+            if decides[i] >= lowest
         ]
 
     def _searchable(self) -> tuple[pd.DataFrame, np.ndarray, str]:
@@ -263,9 +316,7 @@ class Scorer:
     def _reranker(self) -> Reranker:
         from bgetune.models.reranker import Reranker
 
-        made_with = self.settings["reranker"]
-        if made_with is None:
-            raise InputError(f"{self.run_dir}: the run has no reranker; name one in the profile, or search without")
+        made_with = self._made_with
         reranker = Reranker(
             made_with["location"], max_length=made_with["max_length"], device=self.encoder.device, cache_dir=None
         )
@@ -273,9 +324,14 @@ class Scorer:
             raise InputError(f"{made_with['location']} is not the reranker of {self.run_dir}; run 05_calibrate again")
         return reranker
 
-    @cached_property
-    def _combination(self) -> calibrators.Combination:
-        return calibrators.Combination(**self.settings["reranker"]["combination"])
+    @property
+    def _made_with(self) -> dict[str, Any]:
+        """What `scoring.json` says of the reranker."""
+        if self.settings["reranker"] is None:
+            raise InputError(
+                _("{run}: the run has no reranker; name one in the profile, or go without").format(run=self.run_dir)
+            )
+        return self.settings["reranker"]
 
     def normal(self, text: str) -> str:
         """A text in the form of the run's texts: normalised, personal data masked."""

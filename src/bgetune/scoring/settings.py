@@ -37,6 +37,7 @@ def make_settings(
     symmetric: bool = False,
     reranker: Reranker | None = None,
     combination: calibrators.Combination | None = None,
+    decisions: Mapping[str, Thresholds] | None = None,
 ) -> dict[str, Any]:
     """The content of `scoring.json`: everything `Scorer` needs, and what tells a reader where it comes from.
 
@@ -47,6 +48,7 @@ def make_settings(
         test: measures of the test pairs; ``auc_interval`` is read by the monitoring.
         data: what the calibration pairs are: source, numbers, balance, prior.
         symmetric: whether most of them are of one kind, see `pairs.are_symmetric`.
+        decisions: thresholds on the reranker's score (``reranker``) and on the combination (``both``).
     """
     reranking = None
     if reranker is not None and combination is not None:
@@ -55,6 +57,7 @@ def make_settings(
             "fingerprint": reranker.fingerprint,
             "max_length": reranker.max_length,
             "combination": asdict(combination),
+            "thresholds": {name: made.to_dict() for name, made in (decisions or {}).items()},
         }
     return {
         "version": VERSION,

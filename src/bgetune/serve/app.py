@@ -53,12 +53,14 @@ class Pairs(Body):
 
 class Match(Pairs):
     precision: float | None = Field(0.95, gt=0, lt=1, description="A guaranteed precision; null: the best F1.")
+    rerank: bool = Field(False, description="Decide by the model and the reranker together; false: by the cosine.")
 
 
 class Search(Body):
     query: Text
     k: int = Field(10, ge=1, le=1000)
     rerank: bool = False
+    precision: float | None = Field(None, gt=0, lt=1, description="Leave out hits below this guaranteed precision.")
 
 
 class Embed(Body):
@@ -154,20 +156,26 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
 
     @app.post("/match")
     def match(body: Match) -> dict[str, Any]:
-        threshold = scorer.threshold(body.precision)
+        threshold = scorer.threshold(body.precision, "both" if body.rerank else "cosine")
         similarities = scorer.similarity(body.queries, body.documents, symmetric=body.symmetric)
         texts_read.labels("/match").inc(2 * len(similarities))
-        return {
-            "matches": (similarities >= threshold).tolist(),
+        answer = {
             "similarities": similarities.tolist(),
             "probabilities": scorer.calibrate(similarities).tolist(),
             "threshold": threshold,
         }
+        decides = similarities
+        if body.rerank:
+            reranked = scorer.rerank(body.queries, body.documents)
+            decides = scorer.combine(similarities, reranked)
+            answer |= {"reranker": reranked.tolist(), "both": decides.tolist()}
+        return {"matches": (decides >= threshold).tolist()} | answer
 
     @app.post("/search")
     def search(body: Search) -> dict[str, Any]:
         texts_read.labels("/search").inc()
-        return {"hits": [asdict(hit) for hit in scorer.search(body.query, body.k, rerank=body.rerank)]}
+        hits = scorer.search(body.query, body.k, rerank=body.rerank, precision=body.precision)
+        return {"hits": [asdict(hit) for hit in hits]}
 
     @app.post("/embed")
     def embed(body: Embed) -> dict[str, Any]:
