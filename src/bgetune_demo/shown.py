@@ -63,7 +63,9 @@ def results(tables: Tables) -> pd.DataFrame:
     engine = _Engine(tables, stream(tables.world.seed, "shown"))
     rows = []
     keys = zip(log["session_id"], log["query"], strict=True)
-    for (session, query), some in itertools.groupby(zip(keys, log.itertuples(index=False), strict=True), lambda x: x[0]):
+    for (session, query), some in itertools.groupby(
+        zip(keys, log.itertuples(index=False), strict=True), lambda x: x[0]
+    ):
         found = [row for _, row in some]
         if session.endswith("-s0"):
             rows += [(*row, 1) for row in found]

@@ -48,6 +48,12 @@ def clicked_sql(value: str) -> str:
     )
 
 
+def say_clicked(values: Iterable[str]) -> bool:
+    """Whether all values say that a result was clicked, or that it was not."""
+    words = {value.strip().lower() for value in values}
+    return words <= {*CLICKED, *SHOWN, *YES, *NO, "0", "1", "0.0", "1.0"}
+
+
 def number(text: str) -> float | None:
     """What `label_sql` makes of a text."""
     word = text.strip().lower()

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bgetune.config.secrets import mask_secrets
 from bgetune.config.sources import Source, Sources
-from bgetune.data import opening, workbooks
+from bgetune.data import labels, opening, ubi, workbooks
 from bgetune.data.column_names import NAMES
 from bgetune.data.databases import label
 from bgetune.data.places import FORMATS, suffix_of
@@ -194,7 +194,8 @@ def recognise(place: Mapping[str, Any]) -> Guess:
         columns, rows = read({**place, "delimiter": delimiter})
     found = found or next(filter(None, (kind(columns) for kind in KINDS)), None)
     texts = tuple(value for column in columns if column.kind == "text" for value in column.values[:ROWS])
-    if found is None or found[0] not in Sources.model_fields:
+    half = ubi.is_part([column.name for column in columns])  # `new` joins the two
+    if half or found is None or found[0] not in Sources.model_fields:
         return Guess(place, None, texts=texts, rows=rows, columns=tuple(columns))
     kind, values, why, choices = found
     return Guess(place, kind, values, why, choices, texts, rows, tuple(columns))
@@ -340,6 +341,8 @@ def _clicks(columns: Sequence[Column]) -> Found | None:
         roles.values["url_column"] = None
     roles.take_named("rank_column", "rank", ("number",))
     roles.take_named("dwell_column", "dwell", ("number",))
+    if (clicked := roles.named("clicked")) and labels.say_clicked(clicked.distinct):
+        roles.take("clicked_column", clicked, "by its name")
     who_or_when = [roles.values.get(name) for name in ("time_column", "user_column")]
     if who_or_when == [None, None] and "session_column" not in roles.values:
         return None
@@ -476,8 +479,7 @@ def _apart(one: str, other: str) -> int:
 
 
 def _share(tests: Iterable[bool]) -> float:
-    passed = list(tests)
-    return sum(passed) / max(len(passed), 1)
+    return sum(passed := list(tests)) / max(len(passed), 1)
 
 
 def _is_list(value: str) -> bool:

@@ -24,7 +24,6 @@ from bgetune.data import text
 from bgetune.data.text import STANDARD, Normalizer
 from bgetune.positives import impressions
 
-
 SKIPS = ("query", "document", "users")
 
 

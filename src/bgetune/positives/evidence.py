@@ -128,7 +128,9 @@ def mine(
     dropped = pd.DataFrame(
         [(reason, rows, "") for reason, rows in found if rows], columns=["reason", "rows", "example"]
     )
-    return Mined(edges, weak, dropped, _different(counts, clicks.groupby("document")["family"].first(), home, min_support))
+    return Mined(
+        edges, weak, dropped, _different(counts, clicks.groupby("document")["family"].first(), home, min_support)
+    )
 
 
 def _different(counts: Counts, family: pd.Series, home: np.ndarray, min_support: int) -> pd.DataFrame:

@@ -1,4 +1,3 @@
-# ruff: noqa: PD004 (notnull is Ibis's here)
 """Results that a log shows without a click: searches that led to none, and results that users saw and passed over.
 
 Users look at results from the top down (the cascade model; N. Craswell et al., "An experimental comparison of click
