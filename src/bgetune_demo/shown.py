@@ -62,11 +62,8 @@ def results(tables: Tables) -> pd.DataFrame:
     log = clicks(tables)
     engine = _Engine(tables, stream(tables.world.seed, "shown"))
     rows = []
-    keys = zip(log["session_id"], log["query"], strict=True)
-    for (session, query), some in itertools.groupby(
-        zip(keys, log.itertuples(index=False), strict=True), lambda x: x[0]
-    ):
-        found = [row for _, row in some]
+    for (session, query), some in itertools.groupby(log.itertuples(index=False), lambda row: (row[2], row[3])):
+        found = list(some)
         if session.endswith("-s0"):
             rows += [(*row, 1) for row in found]
             continue

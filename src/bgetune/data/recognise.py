@@ -460,8 +460,7 @@ KINDS = (_groups, _triplets, _clicks, _labelled, _qa, _synonyms, _corpus)
 def language(texts: Sequence[str]) -> tuple[str, float]:
     """zh, en or other, and the share of letters that are of it (Chinese characters, or a to z)."""
     letters = "".join(LETTERS.findall("".join(texts)[:200_000]))
-    han = len(HAN.findall(letters)) / max(len(letters), 1)
-    latin = sum(letter.isascii() for letter in letters) / max(len(letters), 1)
+    han, latin = _share(map(HAN.match, letters)), _share(map(str.isascii, letters))
     if han >= 0.5:
         return "zh", han
     return ("en", latin) if latin >= 0.9 else ("other", 1 - han - latin)
@@ -479,7 +478,7 @@ def _apart(one: str, other: str) -> int:
 
 
 def _share(tests: Iterable[bool]) -> float:
-    return sum(passed := list(tests)) / max(len(passed), 1)
+    return sum(map(bool, passed := list(tests))) / max(len(passed), 1)
 
 
 def _is_list(value: str) -> bool:
@@ -497,6 +496,6 @@ def _is_number(value: str) -> bool:
 
 def _has_words(value: str) -> bool:
     """Chinese, or words with blanks between; a single word of a language counts, an id with digits does not."""
-    if HAN.search(value):
-        return True
-    return bool(LETTERS.search(value)) and (" " in value.strip() or not re.search(r"[\d_]", value))
+    return bool(HAN.search(value)) or (
+        bool(LETTERS.search(value)) and (" " in value.strip() or not re.search(r"[\d_]", value))
+    )

@@ -128,12 +128,11 @@ def mine(
     dropped = pd.DataFrame(
         [(reason, rows, "") for reason, rows in found if rows], columns=["reason", "rows", "example"]
     )
-    return Mined(
-        edges, weak, dropped, _different(counts, clicks.groupby("document")["family"].first(), home, min_support)
-    )
+    different = _different(counts, clicks.groupby("document")["family"].first(), home)
+    return Mined(edges, weak, dropped, different)
 
 
-def _different(counts: Counts, family: pd.Series, home: np.ndarray, min_support: int) -> pd.DataFrame:
+def _different(counts: Counts, family: pd.Series, home: np.ndarray) -> pd.DataFrame:
     """Queries and titles that users saw above what they clicked, so often without a click that they do not belong.
 
     Of n users who saw a result that answers their query, k or fewer click it with probability P(K <= k | n, `SEEN`).
@@ -147,6 +146,8 @@ def _different(counts: Counts, family: pd.Series, home: np.ndarray, min_support:
     Returns:
         a < b (rows of `Counts.texts`), support (distinct users who passed the title over).
     """
+    if counts.skips.empty:
+        return pd.DataFrame({"a": [], "b": [], "support": []}, dtype="int64")
     shown = counts.skips.merge(counts.clicks[["query", "document", "users"]], "outer", ["query", "document"]).fillna(0)
     shown = shown.astype("int64").set_axis(["query", "document", "passed", "clicked"], axis=1)
     own = shown["document"].map(family)
