@@ -231,6 +231,10 @@ REASONS = (
     N_("{low} known positives among the nearest texts of the queries; {high} are needed"),
     N_("all near texts are known positives: there is nothing to choose from"),
     N_("all known positives are in {low} clusters; {high} are needed"),
+    N_(
+        "similarity hardly tells the known positives apart: {low}% of the most similar candidates are known, of all "
+        "{high}%"
+    ),
     N_("in different splits"),
     N_("people called texts of the two clusters different"),
     N_("neighbours of neighbours"),

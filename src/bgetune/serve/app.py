@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from bgetune import __version__
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.models.encoder import Encoder
 from bgetune.scoring.scorer import Scorer
 from bgetune.serve.batching import BatchingEncoder, Busy
@@ -94,7 +95,7 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
     texts_read = Counter("bgetune_texts", "Texts encoded for requests", ["route"], registry=registry)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         import anyio.to_thread
 
         # requests wait in threads for their batch; the default of 40 would bound the batch
@@ -112,9 +113,14 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
         length = request.headers.get("content-length")
         response: Response
         if length is None and request.method == "POST":
-            response = _error(411, "the length of the body is not given; send Content-Length")
+            response = _error(411, _("the length of the body is not given; send Content-Length"))
         elif length is not None and int(length) > MOST_BYTES:
-            response = _error(413, f"the body has {length} bytes; at most {MOST_BYTES:,} are read; send less at a time")
+            response = _error(
+                413,
+                _("the body has {length} bytes; at most {most:,} are read; send less at a time").format(
+                    length=length, most=MOST_BYTES
+                ),
+            )
         else:
             response = await call_next(request)
         if app.state.draining:
@@ -125,18 +131,18 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
         return response
 
     @app.exception_handler(InputError)
-    async def bad_input(_: Request, error: InputError) -> JSONResponse:
+    async def bad_input(_request: Request, error: InputError) -> JSONResponse:
         return _error(422, str(error))
 
     @app.exception_handler(RequestValidationError)
-    async def bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def bad_request(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part not in ("body", "a text", "a list"))
         return _error(422, f"{place or 'body'}: {first['msg']}")
 
     @app.exception_handler(Busy)
-    async def busy(_: Request, error: Busy) -> JSONResponse:
-        return _error(503, "too many texts wait; send the request again later", {"Retry-After": "1"})
+    async def busy(_request: Request, error: Busy) -> JSONResponse:
+        return _error(503, _("too many texts wait; send the request again later"), {"Retry-After": "1"})
 
     @app.get("/health")
     def health() -> JSONResponse:
@@ -188,7 +194,11 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
         vectors = scorer.embed(body.input, kind="symmetric")
         if body.dimensions is not None:
             if body.dimensions > vectors.shape[1]:
-                raise InputError(f"dimensions is {body.dimensions}, the model has {vectors.shape[1]}; give fewer")
+                raise InputError(
+                    _("dimensions is {dimensions}, the model has {most}; give fewer").format(
+                        dimensions=body.dimensions, most=vectors.shape[1]
+                    )
+                )
             vectors = vectors[:, : body.dimensions]
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
         texts_read.labels("/v1/embeddings").inc(len(vectors))
