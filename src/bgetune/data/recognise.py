@@ -31,10 +31,8 @@ TEXTS = (
     *("anchor_column", "positive_column", "negative_column"),
 )
 """Parameters of sources that name columns of texts."""
-MOST_TITLE_ROWS = 5
-"""Rows that a title above the header line takes, at most."""
-NO_DELIMITER = "\x1f"
-"""Reads a line as one column: no text holds it."""
+MOST_TITLE_ROWS = 5  # that a title above the header line takes
+NO_DELIMITER = "\x1f"  # reads a line as one column: no text holds it
 YES_NO = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no", "是", "否", "相同", "不同", "相似", "不相似"}
 MISSING = {"", "nan", "none", "null", "\\n", "-", "n/a", "<na>", "无"}
 OWN_SCHEMAS = (None, "", "public", "main")
@@ -460,7 +458,10 @@ KINDS = (_groups, _triplets, _clicks, _labelled, _qa, _synonyms, _corpus)
 def language(texts: Sequence[str]) -> tuple[str, float]:
     """zh, en or other, and the share of letters that are of it (Chinese characters, or a to z)."""
     letters = "".join(LETTERS.findall("".join(texts)[:200_000]))
-    han, latin = _share(map(HAN.match, letters)), _share(map(str.isascii, letters))
+    han, latin = (
+        _share(HAN.match(letter) is not None for letter in letters),
+        _share(letter.isascii() for letter in letters),
+    )
     if han >= 0.5:
         return "zh", han
     return ("en", latin) if latin >= 0.9 else ("other", 1 - han - latin)
@@ -478,7 +479,7 @@ def _apart(one: str, other: str) -> int:
 
 
 def _share(tests: Iterable[bool]) -> float:
-    return sum(map(bool, passed := list(tests))) / max(len(passed), 1)
+    return sum(passed := list(tests)) / max(len(passed), 1)
 
 
 def _is_list(value: str) -> bool:
@@ -496,6 +497,5 @@ def _is_number(value: str) -> bool:
 
 def _has_words(value: str) -> bool:
     """Chinese, or words with blanks between; a single word of a language counts, an id with digits does not."""
-    return bool(HAN.search(value)) or (
-        bool(LETTERS.search(value)) and (" " in value.strip() or not re.search(r"[\d_]", value))
-    )
+    one_word = " " not in value.strip()
+    return bool(HAN.search(value) or (LETTERS.search(value) and not (one_word and re.search(r"[\d_]", value))))
