@@ -83,7 +83,11 @@ def without_text(pairs: pd.DataFrame, normal: Callable[[str], str]) -> np.ndarra
 
 def _read(file: Path, name: str, wanted: list[str], sql: str | None = None) -> pd.DataFrame:
     elsewhere = "://" in name or (is_pattern(name) and not file.exists())
-    table = read_source(name, sql) if sql is not None or elsewhere else read_table(file, name, wanted)
+    if sql is not None or elsewhere:
+        # as for files: relative patterns start at the working directory
+        table = read_source(name if "://" in name else str(file.absolute()), sql, name=name)
+    else:
+        table = read_table(file, name, wanted)
     for column in wanted:
         if column not in table:
             there = ", ".join(table.columns)

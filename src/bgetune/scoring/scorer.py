@@ -26,6 +26,9 @@ from bgetune.scoring.settings import read_settings
 if TYPE_CHECKING:
     from bgetune.models.reranker import Reranker
 
+SAME = 0.99
+"""Mean cosine of stored vectors with a model's own from which on they are its own, in whatever number format."""
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -265,6 +268,35 @@ class Scorer:
         return self._encode(
             self._normal([texts] if isinstance(texts, str) else texts, "texts"), getattr(self.encoder.prompts, kind)
         )
+
+    def check_vectors(
+        self, texts: Sequence[str], vectors: np.ndarray, *, kind: Literal["query", "document", "symmetric"] = "document"
+    ) -> None:
+        """Refuse stored vectors of another model: texts of an index are encoded again and compared.
+
+        Args:
+            texts: n texts, a sample of an index's.
+            vectors: (n, d) of these texts, as the index holds them; rows of any length.
+            kind: as for `embed`.
+
+        Raises:
+            InputError: if the mean cosine with the model's own vectors is below 0.99 (smaller differences come from
+                number formats), or the shape is another.
+        """
+        own = self.embed(texts, kind=kind)
+        stored = np.asarray(vectors, dtype=np.float32)
+        if stored.shape != own.shape:
+            message = _(
+                "the vectors have the shape {shape}, those of this run's model {wanted}; encode the index again"
+            )
+            raise InputError(message.format(shape=stored.shape, wanted=own.shape))
+        stored = stored / np.linalg.norm(stored, axis=1, keepdims=True).clip(min=1e-12)
+        if (alike := float(cosines(stored, own).mean())) < SAME:
+            message = _(
+                "the vectors are not of this run's model (their mean cosine with its own is {alike:.3f}), and its "
+                "thresholds mean nothing for them; encode the index again with {model}"
+            )
+            raise InputError(message.format(alike=alike, model=self.encoder.folder))
 
     def search(self, query: str, k: int = 10, *, rerank: bool = False, precision: float | None = None) -> list[Hit]:
         """The texts of the run's corpus that are nearest to a query.
