@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sqlite3
+import symtable
 import zipfile
 from pathlib import Path
 
@@ -339,30 +340,89 @@ def test_notebooks_that_fail(one_stage, name, capsys):
 # --- the sources --------------------------------------------------------------------------------------------------
 
 
-def raised() -> list[tuple[str, str]]:
-    """What is written in the message of every `raise InputError`: place and text, {} for what is filled in."""
+def raised() -> list[tuple[str, ast.expr]]:
+    """Place and message of every `raise InputError`."""
     found = []
     for file in sorted((ROOT / "src" / "bgetune").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             raises = isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
             if raises and ast.unparse(node.exc.func) == "InputError":
-                found.append((f"{file.relative_to(ROOT)}:{node.lineno}", written(node.exc.args[0])))
+                found.append((f"{file.relative_to(ROOT)}:{node.lineno}", node.exc.args[0]))
     return found
 
 
 def written(node: ast.expr) -> str:
+    """What is written in a message, {} for what is filled in."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
         return "".join(map(written, node.values))
     if isinstance(node, ast.BinOp):
         return written(node.left) + written(node.right)
+    if isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        if name == "_" and isinstance(node.args[0], ast.Constant):
+            return re.sub(r"{[^{}]*}", "{}", node.args[0].value)
+        if name.endswith(".format"):
+            return written(node.func.value)
+        if name == "joined":
+            return "; ".join(map(written, node.args))
     return "{}"
 
 
-@pytest.mark.parametrize(("place", "text"), raised(), ids=[place for place, _ in raised()])
-def test_every_message_says_the_remedy(place, text):
+@pytest.mark.parametrize(("place", "message"), raised(), ids=[place for place, _ in raised()])
+def test_every_message_says_the_remedy(place, message):
     """But those that add a place to another message."""
+    text = written(message)
     if text.replace("{}", "").strip(" :\n") not in ("", "base", "table", "in"):
         assert re.search(r"[a-z]{2,}", text)
         assert re.search(REMEDY, text) or text.endswith("{}"), f"{place} does not say what to do: {text}"
+
+
+SAYING = {"InputError", "InternalError", "NotebookError", "print", "warnings.warn"}
+"""Calls whose first argument a user reads."""
+HELP = {"description", "epilog", "help"}
+"""Arguments of `argparse` that a user reads."""
+
+
+def said() -> list[tuple[str, ast.expr]]:
+    """What the sources say to a user: place and expression."""
+    found = []
+    for file in sorted((ROOT / "src" / "bgetune").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                name, place = ast.unparse(node.func), f"{file.relative_to(ROOT)}:{node.lineno}"
+                if name in SAYING and node.args:
+                    found.append((place, node.args[0]))
+                if name.endswith(("ArgumentParser", "add_argument")):
+                    found += [(place, given.value) for given in node.keywords if given.arg in HELP]
+    return found
+
+
+def unmarked(node: ast.AST) -> str:
+    """The sentences in an expression that no `_(...)` encloses."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "_":
+        return ""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) and re.search(r"[a-z]{2}", node.value) else ""
+    if isinstance(node, ast.Subscript) or (isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".format")):
+        return unmarked(next(ast.iter_child_nodes(node)))  # what is filled in may be a user's
+    return "".join(map(unmarked, ast.iter_child_nodes(node)))
+
+
+@pytest.mark.parametrize(("place", "node"), said(), ids=[place for place, _ in said()])
+def test_every_sentence_is_marked_for_translation(place, node):
+    assert not unmarked(node), f"{place}: put the sentence into _(...), what is filled in into .format(...)"
+
+
+def scopes(table: symtable.SymbolTable) -> list[symtable.SymbolTable]:
+    return [table, *(inner for child in table.get_children() for inner in scopes(child))]
+
+
+def test_nothing_hides_the_translation():
+    """A function that binds `_` to something else (`for _ in ...`) cannot translate."""
+    for file in sorted((ROOT / "src" / "bgetune").rglob("*.py")):
+        for scope in scopes(symtable.symtable(file.read_text("utf-8"), file.name, "exec")):
+            if scope.get_type() == "function" and "_" in scope.get_identifiers():
+                symbol = scope.lookup("_")
+                assert symbol.is_global() or not symbol.is_referenced(), f"{file.name}, line {scope.get_lineno()}"

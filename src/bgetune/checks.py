@@ -19,6 +19,7 @@ from bgetune.config.base import Embeds, Section
 from bgetune.config.profile import Profile, load_profiles, model_locations, require_model, resolve
 from bgetune.config.stages import STAGES, Backtranslate, HardNegatives, Positives, Shared, Train
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.paths import locate, prepare_demo
 from bgetune.runs import manifest
 
@@ -50,11 +51,11 @@ class Findings:
     errors: dict[str, None] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
 
-    def error(self, text: str) -> None:
-        self.errors[text] = None
+    def error(self, problem: str, place: object = "") -> None:
+        self.errors[_at(place, problem)] = None
 
-    def warn(self, text: str) -> None:
-        self.warnings[text] = None
+    def warn(self, problem: str, place: object = "") -> None:
+        self.warnings[_at(place, problem)] = None
 
     @contextmanager
     def catch(self, place: object = "") -> Iterator[None]:
@@ -63,14 +64,19 @@ class Findings:
             yield
         except InputError as error:
             for line in str(error).splitlines():
-                self.error(line if line.startswith(str(place)) else f"{place}: {line}")
+                self.error(line, "" if line.startswith(str(place)) else place)
 
     def stop(self) -> None:
         """Raise an `InputError` with all errors, a line each, if there are any."""
         if len(self.errors) > 1:
-            raise InputError("\n".join([f"{len(self.errors)} things to correct first", *self.errors]))
+            first = _("{number} things to correct first").format(number=len(self.errors))
+            raise InputError("\n".join([first, *self.errors]))
         if self.errors:
             raise InputError(next(iter(self.errors)))
+
+
+def _at(place: object, problem: str) -> str:
+    return _("{place}: {problem}").format(place=place, problem=problem) if place else problem
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,11 @@ class Part:
     def at(self, parameter: str) -> str:
         """How a message begins: file, line and parameter."""
         name = self.name(parameter)
-        return f"{self.profile.place(name)}: {name}"
+        return _at(self.profile.place(name), name)
+
+    def within(self, parameter: str) -> str:
+        """How a message begins that names the parameter itself: file, line and section."""
+        return _at(self.profile.place(self.name(parameter)), self.stage)
 
     def given(self, parameter: str) -> bool:
         """Whether the profile says anything of a parameter."""
@@ -114,7 +124,9 @@ def load(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list[Pro
             profiles += load_profiles(path, overrides)
     names = [profile.name for profile in profiles]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        found.error(f"two profiles are named {name}: their runs would overwrite each other; change `name`")
+        found.error(
+            _("two profiles are named {name}: their runs would overwrite each other; change `name`").format(name=name)
+        )
     found.stop()
     return profiles
 
@@ -163,7 +175,9 @@ def _models(
 
     locations = model_locations({stage: part.values for stage, part in parts.items()})
     texts: list[str] | None = None
-    for world in sorted({location.split("/")[2] for location, _ in locations if location.startswith("demo://")}):
+    for world in sorted(
+        {location.split("/")[2] for location, _parameter in locations if location.startswith("demo://")}
+    ):
         with found.catch(profile.place("model")):
             prepare_demo(world)
     for location, parameter in locations:
@@ -211,7 +225,12 @@ def _length(part: Part, found: Findings) -> None:
         folder = part.folders.get(getattr(part.values, parameter, None) or "")
         if folder is not None and (most := positions(folder)) and part.values.max_length > most:
             length = part.values.max_length
-            found.warn(f"{part.at('max_length')}: {length} tokens, of which {parameter} reads the first {most} only")
+            found.warn(
+                _("{length} tokens, of which {parameter} reads the first {most} only").format(
+                    length=length, parameter=parameter, most=most
+                ),
+                part.at("max_length"),
+            )
 
 
 def _layout(part: Part, found: Findings) -> None:
@@ -240,8 +259,10 @@ def _vectors(part: Part, found: Findings) -> None:
     length, longest = dimension(folder), max(part.values.matryoshka)
     if length and longest > length:
         found.error(
-            f"{part.at('matryoshka')}: vectors of {part.values.model} have {length} numbers and cannot be cut to "
-            f"{longest}; give lengths below {length}"
+            _(
+                "vectors of {model} have {length} numbers and cannot be cut to {longest}; give lengths below {length}"
+            ).format(model=part.values.model, length=length, longest=longest),
+            part.at("matryoshka"),
         )
 
 
@@ -254,7 +275,7 @@ def _index(part: Part, found: Findings) -> None:
         folder = part.folders.get(part.values.model)
         length = (dimension(folder) if folder else None) or 512
         name = "search_params" if part.values.index == "Flat" and part.values.search_params else "index"
-        with found.catch(f"{part.profile.place(part.name(name))}: 03_hard_negatives"):
+        with found.catch(part.within(name)):
             index.check(part.values.index, part.values.search_params, length)
 
 
@@ -277,11 +298,14 @@ def _sources(part: Part, found: Findings) -> None:
             sources.check_source(source, name)
     if not every:
         found.error(
-            f"{part.at('sources')}: there is no source; name a click log, QA, synonyms or labelled pairs of yours (see "
-            "params/template.yaml)"
+            _(
+                "there is no source; name a click log, QA, synonyms or labelled pairs of yours (see "
+                "params/template.yaml)"
+            ),
+            part.at("sources"),
         )
     elif all(getattr(source, "use", "all") == "heldout" for source in every.values()):
-        found.error(f"{part.at('sources')}: every source is heldout, so nothing is left to train on; give more sources")
+        found.error(_("every source is heldout, so nothing is left to train on; give more sources"), part.at("sources"))
 
 
 def _files(part: Part, found: Findings) -> None:
@@ -294,8 +318,10 @@ def _files(part: Part, found: Findings) -> None:
             file = locate(location)
             if not file.is_file():
                 raise InputError(
-                    f"{part.name(parameter)}: {location}: no such file ({file}); correct the path (relative ones start "
-                    f"at the repository), or leave {parameter} out"
+                    _(
+                        "{parameter}: {location}: no such file ({file}); correct the path (relative ones start at the "
+                        "repository), or leave {name} out"
+                    ).format(parameter=part.name(parameter), location=location, file=file, name=parameter)
                 )
             if parameter == "review_file":
                 from bgetune.negatives.review import read_review
@@ -313,7 +339,9 @@ def _truth(file: Path, parameter: str) -> None:
         columns = []
     if not {"text", "meaning"} <= set(columns):
         raise InputError(
-            f"{parameter}: {file} is no table of text and meaning; save it as CSV in UTF-8 with these columns"
+            _("{parameter}: {file} is no table of text and meaning; save it as CSV in UTF-8 with these columns").format(
+                parameter=parameter, file=file
+            )
         )
 
 
@@ -321,7 +349,7 @@ def _opencc(part: Part, found: Findings) -> None:
     from bgetune.data.text import normalize
 
     if isinstance(part.values, Positives) and part.values.opencc is not None:
-        with found.catch(f"{part.profile.place(part.name('opencc'))}: 01_positives"):
+        with found.catch(part.within("opencc")):
             normalize("繁體", part.values.opencc)
 
 
@@ -341,21 +369,26 @@ def _keys(part: Part, found: Findings) -> None:
     if options.generation.base_url is not None:
         services.append(("generation", options.generation))
         if not options.generation.queries and not options.generation.paraphrases:
-            found.warn(f"{part.at('generation')}: queries and paraphrases are both 0, so nothing is generated")
+            found.warn(_("queries and paraphrases are both 0, so nothing is generated"), part.at("generation"))
     elif part.given("generation") and options.generation.model:
-        found.warn(f"{part.at('generation')}: without base_url nothing is generated")
+        found.warn(_("without base_url nothing is generated"), part.at("generation"))
     # what a run asked for before is remembered, so it needs no key for the same texts
     remembered = part.stage in manifest.read_manifest(runs.run_folder(part.profile))["stages"]
-    say: Callable[[str], None] = found.warn if remembered else found.error
+    say: Callable[[str, str], None] = found.warn if remembered else found.error
     for place, service in services:
         for variable in variables(service):
             if not os.environ.get(variable, "").strip():
                 say(
-                    f"{part.at(place)}: the environment variable {variable} is empty; export {variable}=... (any word "
-                    "for a server that wants no key), or set 02_backtranslate.enabled to false"
+                    _(
+                        "the environment variable {variable} is empty; export {variable}=... (any word for a "
+                        "server that wants no key), or set 02_backtranslate.enabled to false"
+                    ).format(variable=variable),
+                    part.at(place),
                 )
         if isinstance(service, Service) and (module := LIBRARIES.get(service.name)) and find_spec(module) is None:
-            found.error(f"{part.at(place)}: {service.name} needs: pip install 'bgetune[translate]'")
+            found.error(
+                _("{service} needs: pip install 'bgetune[translate]'").format(service=service.name), part.at(place)
+            )
 
 
 def _packages(part: Part, found: Findings) -> None:
@@ -381,7 +414,10 @@ def _packages(part: Part, found: Findings) -> None:
     for parameter, package in (("backend", "FlagEmbedding"), ("lora_rank", "peft")):
         wanted = options.backend == "flagembedding" if parameter == "backend" else options.lora_rank is not None
         if wanted and find_spec(package) is None:
-            found.error(f"{part.at(parameter)}: needs a package that is not installed: pip install {package}")
+            found.error(
+                _("needs a package that is not installed: pip install {package}").format(package=package),
+                part.at(parameter),
+            )
 
 
 # --- parameters that do not go together ---------------------------------------------------------------------------
@@ -393,27 +429,31 @@ def _ignored(part: Part, found: Findings) -> None:
     if isinstance(options, Train):
         others = {name for name in IGNORED_BY_FLAGEMBEDDING if getattr(options, name) != _default(options, name)}
         if options.backend == "flagembedding" and others:
-            found.warn(f"{part.at('backend')}: flagembedding ignores {', '.join(sorted(others))}")
+            found.warn(
+                _("flagembedding ignores {parameters}").format(parameters=", ".join(sorted(others))), part.at("backend")
+            )
         if options.loss != "gist":
             for name in ("guide", "guide_margin"):
                 if getattr(options, name) != _default(options, name):
-                    found.warn(f"{part.at(name)}: has no effect without loss: gist")
+                    found.warn(_("has no effect without loss: gist"), part.at(name))
         if options.mini_batch_size and options.mini_batch_size > options.batch_size:
-            found.warn(f"{part.at('mini_batch_size')}: larger than batch_size, so it saves no memory")
+            found.warn(_("larger than batch_size, so it saves no memory"), part.at("mini_batch_size"))
         if options.patience and options.epochs == 1 and options.eval_steps is None:
-            found.warn(f"{part.at('patience')}: one epoch has few looks at dev; it may stop early or never")
+            found.warn(_("one epoch has few looks at dev; it may stop early or never"), part.at("patience"))
     needs = NEEDS_RERANKER.get(part.stage, ()) if getattr(options, "reranker", "") is None else ()
     for name in needs:
         if part.given(name) and getattr(options, name) is not None:
-            found.warn(f"{part.at(name)}: has no effect without a reranker")
+            found.warn(_("has no effect without a reranker"), part.at(name))
     if isinstance(options, Positives) and options.dev_fraction + options.test_fraction > 0.5:
         found.warn(
-            f"{part.at('dev_fraction')}: dev and test take more than half of the texts; little is left to train on"
+            _("dev and test take more than half of the texts; little is left to train on"), part.at("dev_fraction")
         )
     if isinstance(options, HardNegatives) and options.rank_max - options.rank_min + 1 < options.num_negatives:
         found.warn(
-            f"{part.at('num_negatives')}: rank_min to rank_max hold {options.rank_max - options.rank_min + 1} "
-            f"candidates, fewer than {options.num_negatives}"
+            _("rank_min to rank_max hold {candidates} candidates, fewer than {negatives}").format(
+                candidates=options.rank_max - options.rank_min + 1, negatives=options.num_negatives
+            ),
+            part.at("num_negatives"),
         )
 
 
@@ -431,8 +471,11 @@ def _labels(parts: Mapping[str, Part], found: Findings) -> None:
     labelled = labelled or any(getattr(sources, kind, ()) for kind in LABELLED)
     if train.values.metric == "labelled_auc" and not labelled:
         found.error(
-            f"{train.at('metric')}: labelled_auc needs pairs labelled by people (sources: pairs with label_column, "
-            "or graded); choose auc, average_precision or mrr@10"
+            _(
+                "labelled_auc needs pairs labelled by people (sources: pairs with label_column, or "
+                "graded); choose auc, average_precision or mrr@10"
+            ),
+            train.at("metric"),
         )
 
 

@@ -5,6 +5,8 @@ Also what an error of the file system means to a user.
 
 import errno
 
+from bgetune.locale import N_, _
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used.
@@ -25,20 +27,25 @@ class InternalError(RuntimeError):
     """
 
     def __init__(self, message: str):
-        super().__init__(f"{message}. This is a bug of bgetune, not a fault of your data; please report it")
+        super().__init__(
+            _("{message}. This is a bug of bgetune, not a fault of your data; please report it").format(message=message)
+        )
 
 
 _REMEDIES = {
-    errno.ENOSPC: (1, "the disk is full; free some space and run the same command again, it continues where it was"),
-    errno.EDQUOT: (1, "the disk quota is used up; free some space and run the same command again"),
-    errno.EIO: (1, "the disk reports an error; check it, or take another one"),
-    errno.EACCES: (2, "this user may not write there; change the permissions, or give the profile another name"),
-    errno.EPERM: (2, "this user may not write there; change the permissions, or give the profile another name"),
-    errno.EROFS: (2, "the file system is read-only; give the profile another name, or run in another copy"),
-    errno.ENOTDIR: (2, "a file lies where a folder should be; move it away"),
-    errno.EEXIST: (2, "a file lies where a folder should be; move it away"),
-    errno.EISDIR: (2, "a folder lies where a file should be; move it away"),
-    errno.ENAMETOOLONG: (2, "the name is too long; give the profile a shorter name"),
+    errno.ENOSPC: (
+        1,
+        N_("the disk is full; free some space and run the same command again, it continues where it was"),
+    ),
+    errno.EDQUOT: (1, N_("the disk quota is used up; free some space and run the same command again")),
+    errno.EIO: (1, N_("the disk reports an error; check it, or take another one")),
+    errno.EACCES: (2, N_("this user may not write there; change the permissions, or give the profile another name")),
+    errno.EPERM: (2, N_("this user may not write there; change the permissions, or give the profile another name")),
+    errno.EROFS: (2, N_("the file system is read-only; give the profile another name, or run in another copy")),
+    errno.ENOTDIR: (2, N_("a file lies where a folder should be; move it away")),
+    errno.EEXIST: (2, N_("a file lies where a folder should be; move it away")),
+    errno.EISDIR: (2, N_("a folder lies where a file should be; move it away")),
+    errno.ENAMETOOLONG: (2, N_("the name is too long; give the profile a shorter name")),
 }
 
 
@@ -52,4 +59,23 @@ def explain(error: OSError) -> tuple[int, str] | None:
     if error.errno not in _REMEDIES:
         return None
     status, remedy = _REMEDIES[error.errno]
-    return status, f"{error.filename or error.strerror}: {remedy}"
+    return status, _("{place}: {problem}").format(place=error.filename or reason(error), problem=_(remedy))
+
+
+def joined(*parts: str) -> str:
+    """The parts of a message that are not empty, one after the other."""
+    return _("; ").join(filter(None, parts))
+
+
+def reason(error: OSError) -> str:
+    """What the system says of an error, in the language in use where it is one that people meet."""
+    return _(error.strerror or type(error).__name__)
+
+
+_SYSTEM = (
+    *(N_("No such file or directory"), N_("Permission denied"), N_("Operation not permitted"), N_("Is a directory")),
+    *(N_("Not a directory"), N_("File exists"), N_("File name too long"), N_("Read-only file system")),
+    *(N_("Input/output error"), N_("No space left on device"), N_("No locks available")),
+    *(N_("Too many levels of symbolic links"), N_("Operation not supported")),
+)
+"""What the system says, for the catalogues."""

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bgetune.errors import InputError
+from bgetune.errors import InputError, reason
+from bgetune.locale import _
 
 
 def write_atomic(file: Path, text: str) -> None:
@@ -66,7 +67,11 @@ def lock(file: Path) -> int | None:
     try:
         held = lock_descriptor(descriptor, blocking=False)
     except OSError as error:
-        raise InputError(f"{file}: this file system cannot lock files ({error.strerror}); take a local disk") from None
+        raise InputError(
+            _("{file}: this file system cannot lock files ({reason}); take a local disk").format(
+                file=file, reason=reason(error)
+            )
+        ) from None
     finally:
         if not held:
             os.close(descriptor)
@@ -113,7 +118,7 @@ def _remove_private(folder: Path, descriptor: int | None = None) -> None:
 def describe(path: Path) -> dict[str, Any]:
     """Size, time of change and SHA-256 of a file, or of all files below a folder."""
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder; correct the path")
+        raise InputError(_("{path}: no such file or folder; correct the path").format(path=path))
     return {**_stat(path), "sha256": sha256(path)}
 
 

@@ -53,12 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit status: 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(
         prog="./run_all.sh new",
-        description="Look at files, folders or databases of yours and write params/NAME.yaml for them. Nothing is sent "
-        "anywhere.",
+        description=_(
+            "Look at files, folders or databases of yours and write params/NAME.yaml for them. Nothing is sent "
+            "anywhere."
+        ),
     )
-    parser.add_argument("name", metavar="NAME", help="of the profile, params/NAME.yaml, and of its run")
+    parser.add_argument("name", metavar="NAME", help=_("of the profile, params/NAME.yaml, and of its run"))
     parser.add_argument(
-        "locations", nargs="+", metavar="FILE", help="file, folder, or a database: sqlite:///..., postgres://..."
+        "locations", nargs="+", metavar="FILE", help=_("file, folder, or a database: sqlite:///..., postgres://...")
     )
     parser.add_argument("--folder", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)  # relative paths start there
     options = parser.parse_args(arguments)
@@ -66,11 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file = ROOT / "params" / f"{options.name}.yaml"
         check_name(options.name, "new")
         if file.exists():
-            raise InputError(f"{file} is there already; delete it, or choose another name")
+            raise InputError(_("{file} is there already; delete it, or choose another name").format(file=file))
         guesses = look(options.locations, options.folder)
         files.write_atomic(file, profile(options.name, guesses))
     except InputError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
+        print("\n" + _("error: {message}").format(message=error), file=sys.stderr)
         return 2
     for guess in guesses:
         print(f"\n{told(guess)}")

@@ -10,6 +10,7 @@ from types import ModuleType
 from platformdirs import user_cache_dir
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 _SOURCES = Path(__file__).resolve().parents[2]
 IN_REPOSITORY = (_SOURCES / "notebooks").is_dir()
@@ -40,7 +41,9 @@ def locate(location: str | Path) -> Path:
     if str(location).startswith("demo://"):
         return _demo().resolve(str(location))
     if any(len(os.fsencode(part)) > 255 for part in Path(location).parts):
-        raise InputError(f"{str(location)[:60]}...: longer than any file's name; give a path")
+        raise InputError(
+            _("{beginning}...: longer than any file's name; give a path").format(beginning=str(location)[:60])
+        )
     return ROOT / Path(location).expanduser()
 
 
@@ -61,4 +64,4 @@ def _demo() -> ModuleType:
     try:
         return import_module("bgetune_demo")
     except ModuleNotFoundError:
-        raise InputError("demo://: the demo world comes with bgetune's repository, not with the package") from None
+        raise InputError(_("demo://: the demo world comes with bgetune's repository, not with the package")) from None

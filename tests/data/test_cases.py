@@ -121,7 +121,7 @@ def test_korean_is_not_read_as_gb18030(tmp_path):
 
 def test_a_title_above_the_header_is_named_or_skipped(tmp_path):
     path = write(tmp_path / "t.csv", "客服问答表 2026,\nquestion,answer\n怎么改密码,去设置\n")
-    with pytest.raises(InputError, match="Row 2 has it: set skip_rows: 1"):
+    with pytest.raises(InputError, match="row 2 has it: set skip_rows: 1"):
         read_pairs(PairSource(path=path, **QA))
     assert texts(PairSource(path=path, skip_rows=1, **QA)) == [("怎么改密码", "去设置")]
 
@@ -485,11 +485,11 @@ def test_workbooks_merged_cells_titles_sheets_and_dates(tmp_path):
         other.append(row)
     path = str(tmp_path / "b.xlsx")
     book.save(path)
-    with pytest.raises(InputError, match="Row 2 has it: set skip_rows: 1"):
+    with pytest.raises(InputError, match="row 2 has it: set skip_rows: 1"):
         read_pairs(PairSource(path=path, **QA))
     found = texts(PairSource(path=path, skip_rows=1, **QA))
     assert found == [("怎么改密码", "去设置"), ("怎么改密码", "点安全中心"), ("注销", "客服")]
-    with pytest.raises(InputError, match="Sheet 日志 has it: set table: 日志"):
+    with pytest.raises(InputError, match="sheet 日志 has it: set table: 日志"):
         read_clicks(ClickSource(path=path))
     log, _ = read_clicks(ClickSource(path=path, table="日志", timezone="UTC"))
     log = log.order_by("time").to_pandas()

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from bgetune.config.base import SECRET, ModelLocation, Section
+from bgetune.locale import _
 
 
 class Endpoint(Section):
@@ -39,7 +40,9 @@ class Endpoint(Section):
     def _a_name(cls, value: str) -> str:
         # what mixes small letters and digits is a key
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*|[A-Za-z_]+", value) or len(value) > 64:
-            remedy = "the name of an environment variable, such as OPENAI_API_KEY, not the key itself; export it there"
+            remedy = _(
+                "the name of an environment variable, such as OPENAI_API_KEY, not the key itself; export it there"
+            )
             raise PydanticCustomError(SECRET, remedy)
         return value
 
@@ -53,12 +56,12 @@ class Endpoint(Section):
             except ValueError:
                 known = False
             if not known:
-                raise ValueError("an address begins with https:// or http:// and a host, such as https://host/v1")
+                raise ValueError(_("an address begins with https:// or http:// and a host, such as https://host/v1"))
         return value
 
     @classmethod
     def _secret_remedy(cls, field: str) -> str:
-        return "set it in the environment variable that key_variable names"
+        return _("set it in the environment variable that key_variable names")
 
 
 class Service(Endpoint):
@@ -79,9 +82,9 @@ class Service(Endpoint):
     @model_validator(mode="after")
     def _complete(self) -> Service:
         if self.name == "openai" and not (self.base_url and self.model):
-            raise ValueError("openai needs base_url (https://.../v1) and model")
+            raise ValueError(_("openai needs base_url (https://.../v1) and model"))
         if self.name == "libretranslate" and not self.base_url:
-            raise ValueError("libretranslate needs base_url, such as http://localhost:5000")
+            raise ValueError(_("libretranslate needs base_url, such as http://localhost:5000"))
         return self
 
 
@@ -112,9 +115,11 @@ class Pivot(Section):
     def _one_way(self) -> Pivot:
         models = [self.to_pivot, self.from_pivot]
         if any(models) == bool(self.service) or (any(models) and not all(models)):
-            raise ValueError("give either to_pivot and from_pivot (two models) or service")
+            raise ValueError(_("give either to_pivot and from_pivot (two models) or service"))
         if self.service and not (self.text_code and self.pivot_code):
-            raise ValueError("with service, give text_code and pivot_code, the languages as it calls them: zh and en")
+            raise ValueError(
+                _("with service, give text_code and pivot_code, the languages as it calls them: zh and en")
+            )
         return self
 
 
@@ -131,7 +136,7 @@ class Generation(Endpoint):
     @model_validator(mode="after")
     def _complete(self) -> Generation:
         if self.base_url and not self.model:
-            raise ValueError("with base_url, give model, the model's name there")
+            raise ValueError(_("with base_url, give model, the model's name there"))
         return self
 
 
@@ -194,5 +199,9 @@ class Gate(Section):
         for name in ("length_ratio", "similarity"):
             band = getattr(self, name)
             if band and band[0] > band[1]:
-                raise ValueError(f"{name}: the lower bound comes first, not {list(band)}; nothing would pass")
+                raise ValueError(
+                    _("{name}: the lower bound comes first, not {bounds}; nothing would pass").format(
+                        name=name, bounds=list(band)
+                    )
+                )
         return self

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from bgetune.config.annotations import models_in
 from bgetune.config.secrets import find_secret
+from bgetune.locale import _
 
 SECRET = "secret"
 """The type of pydantic's error for a value that looks like a secret: such a value is never shown."""
@@ -27,13 +28,13 @@ class Section(BaseModel):
         if not any(models_in(cls.model_fields[info.field_name].annotation)):  # these look at their own fields
             for found in filter(None, map(find_secret, _texts(value))):
                 words = {"what": found, "remedy": cls._secret_remedy(info.field_name)}
-                raise PydanticCustomError(SECRET, "it holds {what}, and a profile is copied; {remedy}", words)
+                raise PydanticCustomError(SECRET, _("it holds {what}, and a profile is copied; {remedy}"), words)
 
         return value
 
     @classmethod
     def _secret_remedy(cls, field: str) -> str:
-        return "set it in the environment"
+        return _("set it in the environment")
 
 
 def _texts(value: Any) -> Iterator[str]:

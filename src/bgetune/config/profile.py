@@ -8,7 +8,6 @@ be a study: a grid of values (`study`), each combination a run of its own.
 from __future__ import annotations
 
 import copy
-import difflib
 import itertools
 import json
 import math
@@ -23,11 +22,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from bgetune.config.annotations import marks, models_in, plain_type
-from bgetune.config.base import SECRET, Embeds, Section
-from bgetune.config.reading import read_mapping, read_value
-from bgetune.config.secrets import mask_secrets
+from bgetune.config.base import Embeds, Section
+from bgetune.config.complaints import describe, shown
+from bgetune.config.reading import line_of, read_mapping, read_value
 from bgetune.config.stages import RENAMED, RENAMED_VALUES, STAGES, ProfileModel, Shared
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.paths import ROOT
 
 MAX_RUNS = 1000
@@ -39,6 +39,21 @@ MAX_LABEL = 160
 
 
 @dataclass(frozen=True)
+class Line:
+    """A line of a file; how messages name it is said in the language in use then."""
+
+    file: Path
+    number: int
+
+    def __str__(self) -> str:
+        return line_of(self.file, self.number)
+
+
+Places = dict[tuple, Line | str]
+"""Where keys stand: a line, or the option that gave them."""
+
+
+@dataclass(frozen=True)
 class Profile:
     """A run as the user wrote it, checked as a whole: a profile, or one combination of a study's values.
 
@@ -46,13 +61,13 @@ class Profile:
         name: names the run's folder; of a study, the study's name and the values tried: study_temperature/scale=10.
         path: the file it was read from.
         values: what the file and its base say, with `--set` applied: shared values and one dictionary per section.
-        places: where each key stands, ("04_train", "epochs") -> "FILE, line 12".
+        places: where each key stands, ("04_train", "epochs") -> FILE, line 12.
     """
 
     name: str
     path: Path
     values: dict[str, Any]
-    places: dict[tuple, str] = field(default_factory=dict, repr=False, compare=False)
+    places: Places = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def rounds(self) -> int:
@@ -67,7 +82,7 @@ class Profile:
     def place(self, parameter: str) -> str:
         """File and line of a parameter, or of the section it is in; the file alone where the profile has neither."""
         key = tuple(int(part) if part.isdigit() else part for part in parameter.split("."))
-        return _place(key, self.places, self.path)
+        return str(_place(key, self.places, self.path))
 
 
 def load_profiles(path: str | Path, overrides: typing.Sequence[str] = ()) -> list[Profile]:
@@ -102,8 +117,10 @@ def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Prof
     profiles = load_profiles(path, overrides)
     if len(profiles) > 1:
         raise InputError(
-            f"{path} is a study of {len(profiles)} runs: ./run_all.sh {path} runs them; in a notebook, take the "
-            f"profile of one of them: runs/{profiles[0].name}/profile.yaml"
+            _(
+                "{path} is a study of {number} runs: ./run_all.sh {path} runs them; in a notebook, take "
+                "the profile of one of them: runs/{name}/profile.yaml"
+            ).format(path=path, number=len(profiles), name=profiles[0].name)
         )
     return profiles[0]
 
@@ -120,13 +137,15 @@ def find_file(path: str | Path) -> Path:
         try:
             if candidate.is_file():
                 return candidate.resolve()
-            found = "a folder; give a file in it" if candidate.is_dir() else None
+            folder = candidate.is_dir()
         except (OSError, ValueError):  # no name that a file can have
-            found = None
-        if found:
-            raise InputError(f"{path}: {found}")
+            folder = False
+        if folder:
+            raise InputError(_("{path}: a folder; give a file in it").format(path=path))
     raise InputError(
-        f"{_shown(path, quoted=False)}: no such file (looked in {Path.cwd()}, {ROOT} and {ROOT / 'params'}); correct it"
+        _("{file}: no such file (looked in {working}, {root} and {params}); correct it").format(
+            file=shown(path, quoted=False), working=Path.cwd(), root=ROOT, params=ROOT / "params"
+        )
     )
 
 
@@ -160,15 +179,20 @@ def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = Non
     try:
         return model.model_validate(values), origins
     except ValidationError as error:
-        raise InputError("\n".join(f"{stage}{_describe(issue, model)}" for issue in error.errors())) from None
+        found = _("{place}: {problem}")
+        raise InputError(
+            "\n".join(found.format(place=stage, problem=describe(issue, model)) for issue in error.errors())
+        ) from None
 
 
 def require_model(values: Embeds, profile: Profile) -> None:
     """Raise an `InputError` if a notebook's parameters name no embedding model: none is right for everybody."""
     if values.model is None:
         raise InputError(
-            f"{profile.path}: model is not given; name the embedding model to tune at the top, for example "
-            f"model: BAAI/bge-small-zh-v1.5 (a hub name), a folder, or demo://standard/encoder"
+            _(
+                "{file}: model is not given; name the embedding model to tune at the top, for example "
+                "model: BAAI/bge-small-zh-v1.5 (a hub name), a folder, or demo://standard/encoder"
+            ).format(file=profile.path)
         )
 
 
@@ -199,29 +223,35 @@ def _locations(value: Any, name: str) -> typing.Iterator[tuple[str, str]]:
 # --- reading and checking -----------------------------------------------------------------------------------------
 
 
-def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[tuple, str]]:
-    """The mapping in a file laid over that of its base, and of every key in it the place: "FILE, line N"."""
+def _read_profile(file: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Places]:
+    """The mapping in a file laid over that of its base, and of every key in it the place."""
     values, lines = read_mapping(file)
-    places = {key: f"{file}, line {line}" for key, line in lines.items()}
+    places: Places = {key: Line(file, line) for key, line in lines.items()}
     _rename(values, places)
     base = values.pop("base", None)
     if base is None:
         return values, places
     if not isinstance(base, str):
-        raise InputError(f"{places[('base',)]}: base: the path of another profile, not {base!r}")
+        raise InputError(
+            _("{place}: base: the path of another profile, not {base!r}").format(place=places["base",], base=base)
+        )
     try:
         found = find_file(base)
     except InputError as error:
-        raise InputError(f"{places[('base',)]}: base: {error}") from None
+        raise InputError(_("{place}: base: {problem}").format(place=places["base",], problem=error)) from None
     if found in (*above, file):
-        raise InputError(f"{places[('base',)]}: base: {found} is based on this file itself; leave one base out")
+        raise InputError(
+            _("{place}: base: {found} is based on this file itself; leave one base out").format(
+                place=places["base",], found=found
+            )
+        )
     merged, merged_places = _read_profile(found, (*above, file))
     merged.pop("name", None)
     _merge(merged, values, (), merged_places)
     return merged, merged_places | places
 
 
-def _rename(values: dict[str, Any], places: dict[tuple, str]) -> None:
+def _rename(values: dict[str, Any], places: Places) -> None:
     """Give parameters under their old names, and the values of a study to try for them, the new ones."""
     for (stage, old), new in RENAMED.items():
         for holder, key, name, path in (
@@ -235,29 +265,35 @@ def _rename(values: dict[str, Any], places: dict[tuple, str]) -> None:
                 places.setdefault((*path, name), place)
 
 
-def _new_name(key: str, place: str) -> str:
+def _new_name(key: str, place: Line | str) -> str:
     """The name of a parameter now, with a warning if the given one is its old name."""
-    stage, _, old = key.partition(".")
+    stage, _dot, old = key.partition(".")
     new = RENAMED.get((stage, old))
     if new is None:
         return key
-    message = f"{place}: {key} is now called {stage}.{new}; the old name stops working in the next version"
-    if (values := RENAMED_VALUES.get((stage, old))) is not None:
-        message += f", and so do its old values: {', '.join(f'{a} is {b}' for a, b in values.items())}"
+    message = _("{place}: {key} is now called {name}; the old name stops working in the next version")
+    pairs = RENAMED_VALUES.get((stage, old), {}).items()
+    if pairs:
+        message = _(
+            "{place}: {key} is now called {name}; the old name stops working in the next version, and so do its old "
+            "values: {values}"
+        )
+    values = ", ".join(_("{old} is {new}").format(old=before, new=now) for before, now in pairs)
+    message = message.format(place=place, key=key, name=f"{stage}.{new}", values=values)
     warnings.warn(message, FutureWarning, stacklevel=2)
     return f"{stage}.{new}"
 
 
 def _new_value(key: str, value: Any) -> Any:
     """The value of a parameter now, or the values of a study, where `key` is an old name whose values were renamed."""
-    stage, _, old = key.partition(".")
+    stage, _dot, old = key.partition(".")
     names = RENAMED_VALUES.get((stage, old), {})
     if isinstance(value, list):
         return [_new_value(key, item) for item in value]
     return names.get(value, value) if isinstance(value, str) else value
 
 
-def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: dict[tuple, str]) -> None:
+def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: Places) -> None:
     """Lay a mapping over another: mappings are merged, other values replaced, and with them what `places` says."""
     for key, value in over.items():
         place = (*prefix, key)
@@ -268,31 +304,39 @@ def _merge(under: dict[str, Any], over: dict[str, Any], prefix: tuple, places: d
             _forget(places, place)
 
 
-def _forget(places: dict[tuple, str], place: tuple) -> None:
+def _forget(places: Places, place: tuple) -> None:
     """Remove a key and everything below it from `places`, for another value stands there now."""
     for old in [old for old in places if old[: len(place)] == place]:
         del places[old]
 
 
-def check_name(name: str, place: str) -> None:
+def check_name(name: str, place: Line | str) -> None:
     """Raise for a name that is no folder's on some system, or leads out of `runs/`."""
     for part in name.split("/"):
         plain = part == Path(part).name and part == part.strip() and part.isprintable()
         if not part or not plain or part.startswith(".") or re.search(r'[<>:"\\|?*]', part):
-            raise InputError(f"{place}: name must be a plain folder name, not {_shown(name)}")
+            raise InputError(
+                _("{place}: name must be a plain folder name, not {name}").format(place=place, name=shown(name))
+            )
         if len(part.encode("utf-8")) > MAX_NAME:
-            raise InputError(f"{place}: name of {len(part)} characters is too long for a folder; shorten it")
+            raise InputError(
+                _("{place}: name of {length} characters is too long for a folder; shorten it").format(
+                    place=place, length=len(part)
+                )
+            )
 
 
-def _apply_override(values: dict[str, Any], override: str, places: dict[tuple, str]) -> None:
+def _apply_override(values: dict[str, Any], override: str, places: Places) -> None:
     """Replace a value, and in `places` the line where it stood."""
-    given = f"--set {_shown(override, quoted=False)}"
+    given = f"--set {shown(override, quoted=False)}"
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not all(re.fullmatch(r"\w+", part) for part in key.split(".")):
-        raise InputError(f"{given}: write --set section.parameter=value, for example 04_train.epochs=2")
+        raise InputError(
+            _("{given}: write --set section.parameter=value, for example 04_train.epochs=2").format(given=given)
+        )
     if key == "base":
-        raise InputError(f"{given}: the base of a profile is given in its file; write it there")
+        raise InputError(_("{given}: the base of a profile is given in its file; write it there").format(given=given))
     value = _new_value(key, read_value(text, given))
     key = _new_name(key, given)
     study = values.get("study")
@@ -317,7 +361,9 @@ def _assign(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
         values = values[part]
         if not isinstance(values, dict):
             raise InputError(
-                f"{origin}: {part} is not a section; write section.parameter=value, as in params/template.yaml"
+                _(
+                    "{origin}: {part} is not a section; write section.parameter=value, as in params/template.yaml"
+                ).format(origin=origin, part=part)
             )
     values[name] = value
 
@@ -339,27 +385,31 @@ def _is_study(key: str, value: Any) -> bool:
 
 
 def _variants(
-    values: dict[str, Any], study: dict[str, list[Any]], at: dict[str, str], places: dict[tuple, str], file: Path
+    values: dict[str, Any], study: dict[str, list[Any]], at: typing.Mapping[str, Line | str], places: Places, file: Path
 ) -> dict[str, dict[str, Any]]:
     """The values of each run of a study, checked, by the run's label; `at`: the place of each key of the study."""
     for key in study.keys() & {"name", "base", "study"}:
-        raise InputError(f"{at[key]}: study: {key} is no parameter to try values of; take it out")
+        raise InputError(
+            _("{place}: study: {key} is no parameter to try values of; take it out").format(place=at[key], key=key)
+        )
     runs = math.prod(map(len, study.values()))
     if runs > MAX_RUNS:
         sizes = " x ".join(str(len(tried)) for tried in study.values())
         raise InputError(
-            f"{next(iter(at.values()))}: study: {runs:,} runs ({sizes} values), {MAX_RUNS:,} is the most; try fewer "
-            "values, or one parameter after the other"
+            _(
+                "{place}: study: {runs:,} runs ({sizes} values), {most:,} is the most; try fewer values, "
+                "or one parameter after the other"
+            ).format(place=next(iter(at.values())), runs=runs, sizes=sizes, most=MAX_RUNS)
         )
     # a complaint about a value that is tried names its line in the study
     steps = {key: tuple(key.split(".")) for key in study}
     sections = {place[:depth]: at[key] for key, place in steps.items() for depth in range(1, len(place))}
     places = sections | places | {place: at[key] for key, place in steps.items()}
     combinations = [dict(zip(study, chosen, strict=True)) for chosen in itertools.product(*study.values())]
-    variants = dict(zip(_labels(combinations), (copy.deepcopy(values) for _ in combinations), strict=True))
+    variants = dict(zip(_labels(combinations), (copy.deepcopy(values) for _run in combinations), strict=True))
     for chosen, variant in zip(combinations, variants.values(), strict=True):
         for key, value in chosen.items():
-            _assign(variant, key, value, f"{at[key]}: study: {key}")
+            _assign(variant, key, value, _("{place}: study: {key}").format(place=at[key], key=key))
         _check(variant, places, file)
     return variants
 
@@ -378,63 +428,21 @@ def _labels(combinations: list[dict[str, Any]]) -> list[str]:
     return [label if labels.count(label) == 1 else f"{label},{n}" for n, label in enumerate(labels, start=1)]
 
 
-def _check(values: dict[str, Any], places: dict[tuple, str], file: Path) -> None:
+def _check(values: dict[str, Any], places: Places, file: Path) -> None:
     """Raise what the models object to, each with its place."""
     try:
         ProfileModel.model_validate(values)
     except ValidationError as error:
-        problems = (_place(issue["loc"], places, file) + _describe(issue, ProfileModel) for issue in error.errors())
-        raise InputError("\n".join(problems)) from None
+        found = _("{place}: {problem}")
+        raise InputError(
+            "\n".join(
+                found.format(place=_place(issue["loc"], places, file), problem=describe(issue, ProfileModel))
+                for issue in error.errors()
+            )
+        ) from None
 
 
-def _known_keys(model: type[BaseModel], place: tuple) -> dict[str, str]:
-    """The keys that are known at a place of a profile, by the name a user writes."""
-    for step in place:
-        if isinstance(step, int):
-            continue
-        field = next(f for name, f in model.model_fields.items() if step in (name, f.alias))
-        model = next(iter(models_in(field.annotation)))
-    return {field.alias or name: name for name, field in model.model_fields.items()}
-
-
-def _place(key: tuple, places: dict[tuple, str], file: Path) -> str:
+def _place(key: tuple, places: Places, file: Path) -> Line | str:
     while key and key not in places:
         key = key[:-1]
     return places[key] if key else str(file)
-
-
-MOVED = {
-    "05_calibrate.positive_grade": "it holds for all notebooks now: give positive_grade at the top of the profile",
-}
-"""Keys of an earlier version, and what became of them."""
-
-
-def _describe(issue: typing.Mapping[str, Any], model: type[BaseModel]) -> str:
-    *place, key = issue["loc"]
-    name = ".".join(map(str, issue["loc"]))
-    if issue["type"] == "extra_forbidden":
-        known = _known_keys(model, tuple(place))
-        if (moved := MOVED.get(name)) is not None:
-            return f": {name}: {moved}"
-        owners = [stage for stage, section in STAGES.items() if key in section.model_fields and not place]
-        near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.5)
-        if owners:
-            hint = f"it belongs in the section {owners[0]}"
-        elif near:
-            hint = f"did you mean {near[0]}?"
-        else:
-            hint = f"known here: {', '.join(known)}"
-        return f": unknown key {_shown(name, quoted=False)}; {hint}"
-    if issue["type"] == SECRET:
-        return f": {name}: {issue['msg']}"
-    told = issue["msg"].removeprefix("Value error, ")
-    if issue["type"] == "value_error" and isinstance(issue["input"], dict):  # values that do not go together
-        return f": {name}: {told}"
-    return f": {name}: {told}, not {_shown(issue['input'])}"
-
-
-def _shown(value: Any, *, quoted: bool = True) -> str:
-    """A value for a message: in a line, without secrets, cut."""
-    text = mask_secrets(json.dumps(value, ensure_ascii=False, default=str) if quoted else str(value))
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from bgetune.errors import InputError
+from bgetune.errors import InputError, reason
+from bgetune.locale import N_, _
 
 MAX_BYTES = 1 << 20
 """Of a profile's file."""
@@ -16,6 +17,17 @@ MAX_VALUES = 20_000
 """Of a profile, what its aliases repeat counted each time."""
 MAX_DEPTH = 20
 """Of mappings and lists in one another."""
+_PROBLEMS = (
+    *(N_("mapping values are not allowed here"), N_("found unhashable key"), N_("but found another document")),
+    *(N_("found unexpected end of stream"), N_("could not find expected ':'"), N_("found unexpected ':'")),
+    *(N_("found character '\\t' that cannot start any token"), N_("found unknown escape character")),
+    *(N_("found character '@' that cannot start any token"), N_("found character '`' that cannot start any token")),
+    *(N_("found character '%' that cannot start any token"), N_("expected <block end>, but found '-'")),
+    *(N_("expected <block end>, but found '<block mapping start>'"), N_("expected <block end>, but found '<scalar>'")),
+    *(N_("expected ',' or ']', but got '<stream end>'"), N_("expected ',' or '}', but got '<stream end>'")),
+    *(N_("sequence entries are not allowed here"), N_("block sequence entries are not allowed here")),
+)
+"""What PyYAML says most often, for the catalogues."""
 DATE = "tag:yaml.org,2002:timestamp"
 
 
@@ -26,8 +38,8 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError, IndexError) as error:  # !!int abc, !!timestamp 2026-13-45
-            kind = node.tag.rsplit(":", 1)[-1]
-            raise yaml.MarkedYAMLError(problem=f"no {kind} ({error})", problem_mark=node.start_mark) from None
+            problem = _("no {kind} ({problem})").format(kind=node.tag.rsplit(":", 1)[-1], problem=error)
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -46,18 +58,35 @@ def read_mapping(file: Path) -> tuple[dict[str, Any], dict[tuple, int]]:
     """
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise InputError(f"{file}: {file.stat().st_size:,} bytes; a profile has at most {MAX_BYTES:,}")
+            raise InputError(
+                _("{file}: {size:,} bytes; a profile has at most {most:,}").format(
+                    file=file, size=file.stat().st_size, most=MAX_BYTES
+                )
+            )
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        raise InputError(
+            _("{file}: not UTF-8 ({reason} at byte {position}); save it as UTF-8").format(
+                file=file, reason=error.reason, position=error.start
+            )
+        ) from None
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); a profile is a file of YAML") from None
+        raise InputError(
+            _("{file}: cannot be read ({reason}); a profile is a file of YAML").format(file=file, reason=reason(error))
+        ) from None
     values, node = _load(text, str(file))
     if node is None or not isinstance(values, dict):
-        raise InputError(f"{file}: a profile is a mapping of parameters (key: value); see params/template.yaml")
+        raise InputError(
+            _("{file}: a profile is a mapping of parameters (key: value); see params/template.yaml").format(file=file)
+        )
     lines: dict[tuple, int] = {}
     _collect_lines(node, (), lines, file)
     return values, lines
+
+
+def line_of(file: object, line: int) -> str:
+    """How messages name a line."""
+    return _("{file}, line {line}").format(file=file, line=line)
 
 
 def read_value(text: str, where: str) -> Any:
@@ -75,13 +104,19 @@ def _load(text: str, where: str) -> tuple[Any, yaml.Node | None]:
         _measure(node, where)
         return loader.construct_document(node), node
     except RecursionError:
-        raise InputError(f"{where}: lists and mappings deeper than {MAX_DEPTH} in one another; write it flat") from None
+        raise InputError(
+            _("{where}: lists and mappings deeper than {depth} in one another; write it flat").format(
+                where=where, depth=MAX_DEPTH
+            )
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
+        place = line_of(where, mark.line + 1) if mark else where
         problem = str(getattr(error, "problem", None) or error).splitlines()[0]
-        hint = "; indent with blanks, not tabs" if "'\\t'" in problem else ""
-        raise InputError(f"{where}{line}: not YAML: {problem}{hint or '; put texts with : # { [ in quotes'}") from None
+        message = _("{place}: not YAML: {problem}; put texts with : # {{ [ in quotes")
+        if "'\\t'" in problem:
+            message = _("{place}: not YAML: {problem}; indent with blanks, not tabs")
+        raise InputError(message.format(place=place, problem=_(problem))) from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -95,14 +130,24 @@ def _measure(root: yaml.Node, where: str) -> None:
         count += 1
         line = node.start_mark.line + 1
         if count > MAX_VALUES:
-            raise InputError(f"{where}: more than {MAX_VALUES:,} values, aliases (*name) counted; write fewer")
+            raise InputError(
+                _("{where}: more than {most:,} values, aliases (*name) counted; write fewer").format(
+                    where=where, most=MAX_VALUES
+                )
+            )
         if depth > MAX_DEPTH:
             raise InputError(
-                f"{where}, line {line}: lists and mappings deeper than {MAX_DEPTH} in one another; write it flat"
+                _("{where}: lists and mappings deeper than {depth} in one another; write it flat").format(
+                    where=line_of(where, line), depth=MAX_DEPTH
+                )
             )
         if isinstance(node, yaml.ScalarNode):
             if re.search("[\0\ud800-\udfff]", node.value):
-                raise InputError(f"{where}, line {line}: a NUL or half a character in a text; take it out")
+                raise InputError(
+                    _("{where}, line {line}: a NUL or half a character in a text; take it out").format(
+                        where=where, line=line
+                    )
+                )
         elif isinstance(node, yaml.MappingNode):
             nodes += [(part, depth + 1) for pair in node.value for part in pair]
         else:
@@ -114,11 +159,15 @@ def _collect_lines(node: yaml.Node, prefix: tuple, lines: dict[tuple, int], file
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise InputError(f"{file}, line {line}: a key is a text, not a list or a mapping")
+                raise InputError(
+                    _("{file}, line {line}: a key is a text, not a list or a mapping").format(file=file, line=line)
+                )
             place = (*prefix, key.value)
             if place in lines:
                 raise InputError(
-                    f"{file}, line {line}: {key.value} is given twice (first in line {lines[place]}); keep one"
+                    _("{file}, line {line}: {key} is given twice (first in line {first}); keep one").format(
+                        file=file, line=line, key=key.value, first=lines[place]
+                    )
                 )
             lines[place] = line
             _collect_lines(value, place, lines, file)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from bgetune.locale import _
+
 KEYS = re.compile(
     r"\bsk-[\w-]*?(?=\w*\d)\w{16,}|\bhf_\w{16,}|\bgh[oprsu]_\w{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}"
     r"|\bxox[abeoprs]-[\w-]{8,}|\bAKIA[0-9A-Z]{12,}|\bAIza[\w-]{30,}|\bLTAI\w{12,}|\bAKID\w{13,}"
@@ -30,13 +32,13 @@ USER = re.compile(r"\w+://[^/?#\s]*(?::(?!\$\{\w+\}@)[^?#\s]*@)|https?://(?!\$\{
 def find_secret(text: str) -> str | None:
     """What in a text looks like a secret, in words; None if nothing does. `${NAME}` is none."""
     if USER.search(text):
-        return "a password or key in the address (//user:password@)"
+        return _("a password or key in the address (//user:password@)")
     if "://" in text and IN_URL.search(text):
-        return "a password or key in the address (?key=...)"
+        return _("a password or key in the address (?key=...)")
     if KEYS.search(text):
-        return "a key"
+        return _("a key")
     if IN_TEXT.search(text):
-        return "a password (password=...)"
+        return _("a password (password=...)")
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from bgetune.config.base import Section
-from bgetune.locale import N_
+from bgetune.locale import N_, _
 
 
 class Source(Section):
@@ -54,22 +54,22 @@ class Source(Section):
     @model_validator(mode="after")
     def _one_place(self) -> Source:
         if (self.path is None) == (self.url is None):
-            raise ValueError("give either path (a file) or url (a database)")
+            raise ValueError(_("give either path (a file) or url (a database)"))
         if self.url and (self.table is None) == (self.query is None):
-            raise ValueError("with url, give either table or query")
+            raise ValueError(_("with url, give either table or query"))
         if self.path and self.query:
-            raise ValueError("query needs url (duckdb:// queries files); a file has none")
+            raise ValueError(_("query needs url (duckdb:// queries files); a file has none"))
         if self.url and not re.match(r"\w[\w+]*://", self.url):
             raise ValueError(
-                "url begins with the kind of database: sqlite:///..., duckdb://, postgres://...; a file: path"
+                _("url begins with the kind of database: sqlite:///..., duckdb://, postgres://...; a file: path")
             )
         if self.query is not None and not self.query.strip():
-            raise ValueError("query is empty; give a SELECT, or table")
+            raise ValueError(_("query is empty; give a SELECT, or table"))
         return self
 
     @classmethod
     def _secret_remedy(cls, field: str) -> str:
-        return "write ${NAME} in url and set NAME in the environment"
+        return _("write ${NAME} in url and set NAME in the environment")
 
 
 class ClickSource(Source):
@@ -107,7 +107,7 @@ class ClickSource(Source):
     @model_validator(mode="after")
     def _something_clicked(self) -> ClickSource:
         if self.url_column is None and self.title_column is None:
-            raise ValueError("a click log needs url_column or title_column")
+            raise ValueError(_("a click log needs url_column or title_column"))
         return self
 
 
@@ -148,13 +148,13 @@ class GradedSource(PairSource):
     @classmethod
     def _one_threshold(cls, values: Any) -> Any:
         if isinstance(values, dict) and "positive_grade" in values:
-            raise ValueError("positive_grade holds for all graded pairs now: give it at the top of the profile")
+            raise ValueError(_("positive_grade holds for all graded pairs now: give it at the top of the profile"))
         return values
 
     @model_validator(mode="after")
     def _a_range(self) -> GradedSource:
         if self.grade_range and self.grade_range[0] >= self.grade_range[1]:
-            raise ValueError("grade_range: the lowest grade comes first; write [0, 4]")
+            raise ValueError(_("grade_range: the lowest grade comes first; write [0, 4]"))
         return self
 
 

@@ -18,6 +18,7 @@ from bgetune.config.sources import Source
 from bgetune.data import queries
 from bgetune.data.engine import BATCH, identifier, literal, workspace
 from bgetune.errors import InputError
+from bgetune.locale import N_, _
 
 Reader = Callable[[list[str]], pa.RecordBatchReader]
 
@@ -27,9 +28,9 @@ EXTRAS = {
 }
 """Scheme of a URL -> the extra of bgetune that reads it."""
 ELSEWHERE = {
-    "hive": "Hive is read through Trino (trino://) or Impala (impala://), or export the table to Parquet",
-    "oracle": "export the table to Parquet or CSV",
-    "mongodb": "export the collection by mongoexport to .jsonl",
+    "hive": N_("Hive is read through Trino (trino://) or Impala (impala://), or export the table to Parquet"),
+    "oracle": N_("export the table to Parquet or CSV"),
+    "mongodb": N_("export the collection by mongoexport to .jsonl"),
 }
 """What to do about databases that are not read."""
 
@@ -56,7 +57,11 @@ def opened(source: Source) -> Iterator[tuple[list[str], Reader]]:
             if path := embedded(source):
                 file = paths.locate(path)
                 if not file.is_file():
-                    raise InputError(f"{label(source)}: no such file ({file}); {scheme}:////... is absolute")
+                    raise InputError(
+                        _("{source}: no such file ({file}); {scheme}:////... is absolute").format(
+                            source=label(source), file=file, scheme=scheme
+                        )
+                    )
             if scheme == "duckdb":
                 connection = stack.enter_context(duckdb.connect(str(file or ":memory:"), read_only=file is not None))
                 # it spills beside the database, else
@@ -65,33 +70,50 @@ def opened(source: Source) -> Iterator[tuple[list[str], Reader]]:
                 yield _from_duckdb(connection, source)
             else:
                 if scheme in ELSEWHERE or (scheme not in EXTRAS and scheme != "sqlite"):
-                    remedy = ELSEWHERE.get(scheme, f"known are sqlite, duckdb, {', '.join(EXTRAS)}")
-                    raise InputError(f"{label(source)}: {scheme}:// is not read; {remedy}")
+                    known = ", ".join(["sqlite", "duckdb", *EXTRAS])
+                    remedy = _(ELSEWHERE.get(scheme, "")) or _("known are {kinds}").format(kinds=known)
+                    raise InputError(
+                        _("{source}: {scheme}:// is not read; {remedy}").format(
+                            source=label(source), scheme=scheme, remedy=remedy
+                        )
+                    )
                 backend = ibis.sqlite.connect(file) if file else _connected(url, scheme)
                 stack.callback(backend.disconnect)
                 queries.forbid_writing(backend)
                 yield _from_ibis(backend, source)
     except InputError as error:
         name = label(source)
-        raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from None
+        raise (
+            error
+            if str(error).startswith(name)
+            else InputError(_("{place}: {problem}").format(place=name, problem=error))
+        ) from None
     except duckdb.PermissionException as error:
         raise InputError(
-            f"{label(source)}: {queries.refused_file(error) or 'something outside'} is not there, or query does not "
-            "name it as a plain text; a query reads files that it names, FROM 'data/pairs.csv', and nothing else"
+            _(
+                "{source}: {file} is not there, or query does not name it as a plain text; a query reads files that it "
+                "names, FROM 'data/pairs.csv', and nothing else"
+            ).format(source=label(source), file=queries.refused_file(error) or _("something outside"))
         ) from None
     except ImportError as error:  # of Ibis, without the module's name, where its cause is one of Ibis's extras
         extra = EXTRAS.get(scheme, scheme)
-        raise InputError(f"{label(source)}: needs {_module(error)}: pip install 'bgetune[{extra}]'") from None
+        raise InputError(
+            _("{source}: needs {module}: pip install 'bgetune[{extra}]'").format(
+                source=label(source), module=_module(error), extra=extra
+            )
+        ) from None
     except Exception as error:  # every database has its own
         message = _message(error, source).replace(url, label(source))
-        raise InputError(f"{label(source)}: {message}; correct url, table or query") from None
+        raise InputError(
+            _("{source}: {message}; correct url, table or query").format(source=label(source), message=message)
+        ) from None
 
 
 def _module(error: ImportError) -> str:
     """The module that is missing, as the first error of the chain names it."""
     while isinstance(cause := error.__cause__ or error.__context__, ImportError):
         error = cause
-    return error.name or "a driver"
+    return error.name or _("a driver")
 
 
 def _message(error: Exception, source: Source) -> str:
@@ -139,7 +161,7 @@ def _from_ibis(backend: ibis.BaseBackend, source: Source) -> tuple[list[str], Re
         table = backend.sql(query.sql(backend.dialect), schema=dict.fromkeys(names, "int64"))
     else:
         assert source.table, "a source with a URL names a table or a query"
-        database, _, name = source.table.rpartition(".")
+        database, _dot, name = source.table.rpartition(".")
         table = backend.table(name, database=database or None)
 
     def read(names: list[str]) -> pa.RecordBatchReader:
@@ -162,6 +184,10 @@ def _with_secrets(source: Source) -> str:
         try:
             return quote(os.environ[match[1]], safe="")
         except KeyError:
-            raise InputError(f"{label(source)}: the environment has no {match[1]}; export {match[1]}=...") from None
+            raise InputError(
+                _("{source}: the environment has no {variable}; export {variable}=...").format(
+                    source=label(source), variable=match[1]
+                )
+            ) from None
 
     return re.sub(r"\$\{(\w+)\}", replace, source.url or "")

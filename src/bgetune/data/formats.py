@@ -19,6 +19,7 @@ from bgetune.data.engine import connect, identifier, literal, numbers, path_lite
 from bgetune.data.parts import Column, Part, Rows, copied, reading, wanted
 from bgetune.data.textfiles import TextFile
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 MAX_EXAMPLE = 200
 """Characters of a row that is shown as an example."""
@@ -30,7 +31,9 @@ def open_place(source: Source, place: places.Place) -> Iterator[Part]:
     format_ = source.format or places.FORMATS.get(place.suffix)
     if format_ is None:
         known = ", ".join(dict.fromkeys(filter(None, places.FORMATS.values())))
-        raise InputError(f"{place.name}: cannot tell the format by the name; set format: {known}")
+        raise InputError(
+            _("{file}: cannot tell the format by the name; set format: {known}").format(file=place.name, known=known)
+        )
     if format_ == "parquet":
         yield _open_typed(place.name, f"read_parquet({path_literal(place.path)})")
     elif format_ == "arrow":
@@ -52,7 +55,9 @@ def _open_delimited(source: Source, place: places.Place, format_: str) -> Part:
     file = TextFile(place.path, place.name, source.encoding)
     lines = _head(file)[source.skip_rows :]
     if not any(line.strip() for line in lines):
-        raise InputError(f"{place.name}: no line is left after skip_rows: {source.skip_rows}")
+        raise InputError(
+            _("{file}: no line is left after skip_rows: {rows}").format(file=place.name, rows=source.skip_rows)
+        )
     delimiter = source.delimiter or ("\t" if format_ == "tsv" else None)
     dialect = delimited.recognise(
         lines, wanted(source), header=source.header, delimiter=delimiter, escape=source.escape
@@ -61,7 +66,11 @@ def _open_delimited(source: Source, place: places.Place, format_: str) -> Part:
     if source.header:
         names = [" ".join(name.split()) for name in delimited.cut(filled[0], dialect)]
         if len(filled) == 1:
-            raise InputError(f"{place.name}: there is no row after the header line; set header: false if it has none")
+            raise InputError(
+                _("{file}: there is no row after the header line; set header: false if it has none").format(
+                    file=place.name
+                )
+            )
     else:
         widths = Counter(len(delimited.cut(text, dialect)) for text in filled)
         names = [str(number) for number in range(widths.most_common(1)[0][0])]
@@ -117,7 +126,9 @@ def _skip_hint(name: str, rows: Iterable[list[str]], source: Source) -> str:
     """A later row that has the column's name, as a hint."""
     for number, row in enumerate(rows):
         if number and name in (" ".join(cell.split()) for cell in row):
-            return f"Row {number + 1} has it: set skip_rows: {source.skip_rows + number}. "
+            return _("row {row} has it: set skip_rows: {skipped}").format(
+                row=number + 1, skipped=source.skip_rows + number
+            )
     return ""
 
 
@@ -171,7 +182,11 @@ def _objects(file: TextFile) -> tuple[str, list[str]]:
         row = json.loads(lines[0])
         lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
         if isinstance(row, dict) and lists:
-            raise InputError(f"{file.name}: one object, whose rows are under {lists[0]}; export that list alone")
+            raise InputError(
+                _("{file}: one object, whose rows are under {key}; export that list alone").format(
+                    file=file.name, key=lists[0]
+                )
+            )
     return name, lines
 
 
@@ -197,7 +212,9 @@ def _keys(name: str, lines: Iterable[str]) -> dict[str, tuple[str, set[str]]]:
         if isinstance(row, dict):
             add(row, "", "$")
     if not keys:
-        raise InputError(f"{name}, line 1: no JSON object; the format jsonl is one object a line")
+        raise InputError(
+            _("{file}, line {line}: no JSON object; the format jsonl is one object a line").format(file=name, line=1)
+        )
     return keys
 
 
@@ -270,14 +287,14 @@ def _sheet_hint(name: str, source: Source, place: places.Place) -> str:
     for other in workbooks.sheet_names(place.path, place.name) if source.table is None else ():
         try:
             if name in workbooks.read(place.path, place.name, other).columns:
-                return f"Sheet {other} has it: set table: {other}. "
+                return _("sheet {sheet} has it: set table: {sheet}").format(sheet=other)
         except InputError:
             continue
     return ""
 
 
 def open_database(source: Source) -> Part:
-    with databases.opened(source) as (names, _):
+    with databases.opened(source) as (names, _read):
         columns = {name: Column(identifier(name) + "::VARCHAR", f"[{identifier(name)}::VARCHAR]") for name in names}
 
     def rows(wanted_names: Collection[str], first: int | None = None) -> Rows:
@@ -299,4 +316,8 @@ def _arrow(place: places.Place) -> pa.Table:
             except pa.ArrowInvalid:
                 return pa.ipc.open_file(file).read_all()
     except pa.ArrowInvalid as error:
-        raise InputError(f"{place.name}: no Arrow file that can be read: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            _("{file}: no Arrow file that can be read: {problem}").format(
+                file=place.name, problem=str(error).splitlines()[0]
+            )
+        ) from None

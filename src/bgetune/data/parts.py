@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from bgetune.config.sources import Source
 from bgetune.data.engine import connect, numbers
-from bgetune.errors import InputError
+from bgetune.errors import InputError, joined
+from bgetune.locale import _
 
 Rows = tuple[str, tuple[str, int, str] | None]
 
@@ -77,15 +78,28 @@ class Opened:
         """Raise InputError for a column that is not there, or there twice, or holds no single values."""
         for part, name in itertools.product(self.parts, list(names)):
             if name in part.doubled:
-                raise InputError(f"{part.name}: column {name} is there twice; rename or remove one of them")
+                raise InputError(
+                    _("{file}: column {name} is there twice; rename or remove one of them").format(
+                        file=part.name, name=name
+                    )
+                )
             parameters = [key for key in type(self.source).model_fields if getattr(self.source, key) == name]
             if name not in part.columns:
                 there = ", ".join(part.columns)
                 near = difflib.get_close_matches(name, part.columns, n=1, cutoff=0.6)
-                hint = f"; did you mean {near[0]}?" if near else "."
+                remedy = _("map the columns in the profile, for example {parameter}: {column}")
+                if near:
+                    remedy = _(
+                        "did you mean {column}? Map the columns in the profile, for example {parameter}: {column}"
+                    )
                 raise InputError(
-                    f"{part.name}: no column {name}; it has {there}{hint} {part.hint(name)}Map the columns in the "
-                    f"profile, for example {parameters[0]}: {near[0] if near else next(iter(part.columns))}"
+                    joined(
+                        _("{file}: no column {name}; it has {columns}").format(
+                            file=part.name, name=name, columns=there
+                        ),
+                        part.hint(name),
+                        remedy.format(parameter=parameters[0], column=near[0] if near else next(iter(part.columns))),
+                    )
                 )
             _require_values(part, name, lists=not set(parameters).isdisjoint(self.source.LISTS))
 
@@ -96,7 +110,11 @@ def reading(name: str) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise InputError(f"{name}: cannot be read: {str(error).splitlines()[0]}; is the format right?") from None
+        raise InputError(
+            _("{name}: cannot be read: {problem}; is the format right?").format(
+                name=name, problem=str(error).splitlines()[0]
+            )
+        ) from None
 
 
 def wanted(source: Source) -> list[str]:
@@ -109,12 +127,19 @@ def _require_values(part: Part, column: str, *, lists: bool) -> None:
     kind = part.columns[column].type
     inner = [name for name in part.columns if name.startswith(f"{column}.")]
     if kind == "object":
-        named = f"name one of its fields: {', '.join(inner)}" if inner else "make a column of text of it"
-        raise InputError(f"{part.name}: column {column} holds objects; {named}")
+        named = _("make a column of text of it")
+        if inner:
+            named = _("name one of its fields: {fields}").format(fields=", ".join(inner))
+        raise InputError(
+            _("{file}: column {column} holds objects; {named}").format(file=part.name, column=column, named=named)
+        )
     if kind == "list" and not lists:
         raise InputError(
-            f"{part.name}: column {column} holds lists, which this kind of source does not take; write a row for each "
-            f"item (kinds that take lists: groups, qa and pairs in b_column, synonyms, corpus)"
+            _(
+                "{file}: column {column} holds lists, which this kind of source does not take; write a "
+                "row for each item (kinds that take lists: groups, qa and pairs in b_column, synonyms, "
+                "corpus)"
+            ).format(file=part.name, column=column)
         )
 
 

@@ -17,6 +17,7 @@ from bgetune import paths
 from bgetune.data import engine
 from bgetune.errors import InputError
 from bgetune.files import is_pattern
+from bgetune.locale import _
 
 FORMATS = {
     **{".csv": "csv", ".txt": "csv", ".log": "csv", ".dat": None, ".tsv": "tsv", ".tab": "tsv"},
@@ -65,14 +66,22 @@ def files(location: str) -> list[Path]:
         found = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
         known = [file for file in found if suffix_of(file.name) in FORMATS or suffix_of(file.name) == ".zip"]
         if not found:
-            raise InputError(f"{location}: the folder holds no files; correct path")
+            raise InputError(_("{location}: the folder holds no files; correct path").format(location=location))
         return _one_split(location, known or found)
     if is_pattern(location):
         found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
         if found := [file for file in found if file.is_file()]:
             return found
-        raise InputError(f"{location}: no file fits the pattern; correct path (relative ones start at the repository)")
-    raise InputError(f"{location}: no such file ({path}); correct path (relative ones start at the repository)")
+        raise InputError(
+            _("{location}: no file fits the pattern; correct path (relative ones start at the repository)").format(
+                location=location
+            )
+        )
+    raise InputError(
+        _("{location}: no such file ({path}); correct path (relative ones start at the repository)").format(
+            location=location, path=path
+        )
+    )
 
 
 def places(location: str) -> list[Place]:
@@ -88,12 +97,12 @@ def places(location: str) -> list[Place]:
         name = name or (location if alone else _named(file))
         if file.stat().st_size == 0:
             if alone:
-                raise InputError(f"{name}: the file is empty; export it again")
+                raise InputError(_("{name}: the file is empty; export it again").format(name=name))
             continue  # Spark and Hive write empty parts
         stat = file.stat()
         found += _unpacked(file, name, stat.st_size, stat.st_mtime_ns)
     if not found:
-        raise InputError(f"{location}: all its files are empty; export them again")
+        raise InputError(_("{location}: all its files are empty; export them again").format(location=location))
     return found
 
 
@@ -126,8 +135,11 @@ def _one_split(location: str, found: list[Path]) -> list[Path]:
         wanted = example.relative_to(folder)
         pattern = wanted.parent / re.sub("[0-9].*", f"*{''.join(wanted.suffixes)}", wanted.name)
         raise InputError(
-            f"{location}: the folder holds {', '.join(sorted(splits))}; name one of them, for example "
-            f"path: {Path(location) / (wanted.parent if wanted.parent != Path('.') else pattern)}"
+            _("{location}: the folder holds {splits}; name one of them, for example path: {example}").format(
+                location=location,
+                splits=", ".join(sorted(splits)),
+                example=Path(location) / (wanted.parent if wanted.parent != Path(".") else pattern),
+            )
         )
     return found
 
@@ -142,7 +154,9 @@ def _unpacked(file: Path, name: str, *_version: int) -> list[Place]:
     if suffix == ".zip":
         return _members(file, name)
     if suffix in (".tar", ".tgz", ".rar", ".7z") or ".tar" in file.suffixes:
-        raise InputError(f"{name}: a {suffix[1:]} archive; unpack it, or pack it as .zip")
+        raise InputError(
+            _("{name}: a {format} archive; unpack it, or pack it as .zip").format(name=name, format=suffix[1:])
+        )
     if suffix not in (".bz2", ".zst", ".xz"):
         return [Place(file, name, suffix_of(file.name))]
     target = engine.workspace() / f"unpacked_{next(engine.numbers)}{suffix_of(file.name)}"
@@ -150,7 +164,11 @@ def _unpacked(file: Path, name: str, *_version: int) -> list[Place]:
         with _decompressed(file, suffix) as packed, target.open("wb") as out:
             shutil.copyfileobj(packed, out, 1 << 20)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise InputError(f"{name}: damaged {suffix[1:]} file ({error}); copy or pack it again") from None
+        raise InputError(
+            _("{name}: damaged {format} file ({problem}); copy or pack it again").format(
+                name=name, format=suffix[1:], problem=error
+            )
+        ) from None
     return [Place(target, name, suffix_of(file.name))]
 
 
@@ -182,11 +200,17 @@ def _members(file: Path, name: str) -> list[Place]:
                 if suffix in FORMATS or len(archive.infolist()) == 1:
                     found.append(Place(target, f"{name}/{member.filename}", suffix))
     except RuntimeError:
-        raise InputError(f"{name}: the archive has a password; pack it without one") from None
+        raise InputError(_("{name}: the archive has a password; pack it without one").format(name=name)) from None
     except (zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
-        raise InputError(f"{name}: damaged zip archive ({error}); pack it again") from None
+        raise InputError(
+            _("{name}: damaged zip archive ({problem}); pack it again").format(name=name, problem=error)
+        ) from None
     if not found:
-        raise InputError(f"{name}: no file in the archive can be read; give it {', '.join(FORMATS)}")
+        raise InputError(
+            _("{name}: no file in the archive can be read; give it {formats}").format(
+                name=name, formats=", ".join(FORMATS)
+            )
+        )
     return found
 
 
@@ -219,18 +243,24 @@ def _fetched(location: str) -> list[tuple[Path, str]]:
             copies.append((target, system.unstrip_protocol(one)))
     except (ImportError, ValueError) as error:
         extra = EXTRAS.get(scheme)
-        remedy = f"pip install 'bgetune[{extra}]'" if extra else "see s3://, https://, hdfs://, gs:// and abfs://"
-        raise InputError(f"{location}: cannot be fetched ({str(error).splitlines()[0]}); {remedy}") from None
+        remedy = f"pip install 'bgetune[{extra}]'" if extra else _("see s3://, https://, hdfs://, gs:// and abfs://")
+        raise InputError(
+            _("{location}: cannot be fetched ({problem}); {remedy}").format(
+                location=location, problem=str(error).splitlines()[0], remedy=remedy
+            )
+        ) from None
     except FileNotFoundError:
-        raise InputError(f"{location}: no such file; correct path") from None
+        raise InputError(_("{location}: no such file; correct path").format(location=location)) from None
     except Exception as error:  # every file system has its own
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
         name = location.split("?")[0]
         raise InputError(
-            f"{name}: cannot be fetched: {message}; correct path, or give its credentials in the environment"
+            _("{name}: cannot be fetched: {message}; correct path, or give its credentials in the environment").format(
+                name=name, message=message
+            )
         ) from None
     if not copies:
-        raise InputError(f"{location}: no file fits the pattern; correct path")
+        raise InputError(_("{location}: no file fits the pattern; correct path").format(location=location))
     return copies
 
 

@@ -13,7 +13,9 @@ from bgetune.data import opening, places
 from bgetune.data.drops import dropped_rows
 from bgetune.data.engine import connect
 from bgetune.data.parts import Opened
-from bgetune.errors import InputError
+from bgetune.errors import InputError, joined
+from bgetune.locale import _
+from bgetune.locale.words import said
 
 _IDS = ("_id", "id", "qid", "pid", "docid", "query_id", "doc_id")
 _QUERY_IDS = ("query-id", "query_id", "qid")
@@ -58,8 +60,13 @@ def read_qrels(source: QrelsSource) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
         lost.append((name, reason, len(rows), rows.iloc[0]))
     pairs = pd.DataFrame({"a": a, "b": b, "label": (value >= source.positive_relevance).astype(float)})[reasons == ""]
     if pairs.empty:
-        told = "; ".join(f"{reason}: {rows} rows" for _, reason, rows, _ in lost)
-        raise InputError(f"{name}: no judgement can be used ({told}); are these the ids of queries and corpus?")
+        each = _("{reason}: {rows} rows")
+        told = joined(*(each.format(reason=said(reason), rows=rows) for _file, reason, rows, _example in lost))
+        raise InputError(
+            _("{name}: no judgement can be used ({told}); are these the ids of queries and corpus?").format(
+                name=name, told=told
+            )
+        )
     documents = pd.DataFrame({"text": texts[1].to_numpy()})
     return pairs.reset_index(drop=True), documents, dropped_rows(lost)
 
@@ -108,7 +115,9 @@ def _open(source: QrelsSource) -> tuple[Opened, Opened, Opened]:
         judgements = beside.get("qrels")
         if judgements is None:
             raise InputError(
-                f"{source.path}: no qrels in the folder; BEIR has qrels/*.tsv, queries.jsonl, corpus.jsonl"
+                _("{path}: no qrels in the folder; BEIR has qrels/*.tsv, queries.jsonl, corpus.jsonl").format(
+                    path=source.path
+                )
             )
     elif folder:
         beside = {name: str(path) for base in (folder.parent, folder.parent.parent) for name, path in _layout(base)}
@@ -117,7 +126,11 @@ def _open(source: QrelsSource) -> tuple[Opened, Opened, Opened]:
     for name in ("queries", "corpus"):
         path = getattr(source, name) or beside.get(name)
         if path is None:
-            raise InputError(f"{source.path}: no {name} beside the judgements; set {name}, their file or folder")
+            raise InputError(
+                _("{path}: no {name} beside the judgements; set {name}, their file or folder").format(
+                    path=source.path, name=name
+                )
+            )
         text = CorpusSource(path=path, text_column=source.text_column, encoding=source.encoding)
         texts.append(opening.open_source(text))
     queries, corpus = texts

@@ -22,6 +22,7 @@ from sqlglot.errors import SqlglotError
 
 from bgetune.errors import InputError
 from bgetune.files import fitting, is_pattern
+from bgetune.locale import _
 from bgetune.paths import ROOT
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # what it does not know is refused below, with a reason
@@ -32,7 +33,15 @@ READ_ONLY = {
     "mysql": "SET SESSION TRANSACTION READ ONLY",
 }
 """What makes a session of a database refuse to write, by Ibis's name of the database."""
-ONE_SELECT = "query must be one SELECT that changes nothing (WITH and UNION may be part of it)"
+
+
+def _no_sql(problem: str) -> InputError:
+    return InputError(_("query is not SQL that can be read: {problem}; correct it").format(problem=problem))
+
+
+def _no_select(found: str) -> InputError:
+    message = _("query must be one SELECT that changes nothing (WITH and UNION may be part of it), not {found}")
+    return InputError(message.format(found=found))
 
 
 def one_select(query: str, dialect: Any) -> exp.Query:
@@ -45,15 +54,15 @@ def one_select(query: str, dialect: Any) -> exp.Query:
         statements = [statement for statement in sqlglot.parse(query, read=dialect) if statement is not None]
     except SqlglotError as error:
         reason = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0].rstrip(". ")
-        raise InputError(f"query is not SQL that can be read: {reason}; correct it") from None
+        raise _no_sql(reason) from None
     if len(statements) != 1:
-        raise InputError(f"{ONE_SELECT}, not {len(statements)} statements")
+        raise _no_select(_("{number} statements").format(number=len(statements)))
     statement = statements[0]
     # a SELECT may hold others: WITH gone AS (DELETE ... RETURNING *) SELECT, or SELECT ... INTO
     inner = (part for part in statement.find_all(exp.DML, exp.DDL, exp.Into, exp.Command) if not _reads(part))
     changing = next(inner, None)
     if not isinstance(statement, exp.Query) or changing is not None:
-        raise InputError(f"{ONE_SELECT}, not {(changing or statement).key.upper()}")
+        raise _no_select((changing or statement).key.upper())
     return statement
 
 
@@ -93,18 +102,18 @@ def one_duckdb_select(query: str) -> dict[str, Any]:
         try:
             kinds = [statement.type.name for statement in connection.extract_statements(query)]
         except duckdb.Error as error:
-            raise InputError(f"query is not SQL that can be read: {str(error).splitlines()[0]}; correct it") from None
+            raise _no_sql(str(error).splitlines()[0]) from None
         if len(kinds) != 1:
-            raise InputError(f"{ONE_SELECT}, not {len(kinds)} statements")
+            raise _no_select(_("{number} statements").format(number=len(kinds)))
         found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchone()
     assert found is not None, "a SELECT of a constant has a row"
     parsed = json.loads(found[0])
     if kinds != ["SELECT"] or parsed["error"]:
-        raise InputError(f"{ONE_SELECT}, not {kinds[0]}")
+        raise _no_select(kinds[0])
     # since 2.0 a CTE may be COPY, INSERT, UPDATE or DELETE: COPY_QUERY_NODE and so on
     for text in _texts(parsed):
         if changing := re.fullmatch(r"([A-Z]+)_QUERY_NODE", text):
-            raise InputError(f"{ONE_SELECT}, not {changing[1]} in a WITH")
+            raise _no_select(_("{statement} in a WITH").format(statement=changing[1]))
     return parsed
 
 

@@ -20,6 +20,7 @@ from bgetune.data.column_names import NAMES
 from bgetune.data.databases import label
 from bgetune.data.places import FORMATS, suffix_of
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.paths import ROOT
 
 ROWS = 500
@@ -124,17 +125,22 @@ def places(location: str, folder: Path) -> list[dict[str, Any]]:
     """
     if "://" in location:
         return [{"url": location, "table": table} for table in _tables(location)]
+    known = ", ".join(FORMATS)
     path = folder / Path(location).expanduser()
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and _format(file) and file.name[0] != ".")
         if not files:
-            raise InputError(f"{location}: no table in this folder (of {', '.join(FORMATS)}); give another folder")
+            message = _("{location}: no table in this folder (of {formats}); give another folder")
+            raise InputError(message.format(location=location, formats=known))
         return [place for file in files for place in places(str(file), folder)]
     if not path.is_file():
-        raise InputError(f"{location}: no such file or folder ({path}); correct the path")
+        raise InputError(
+            _("{location}: no such file or folder ({path}); correct the path").format(location=location, path=path)
+        )
     place = {"path": str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)}
     if _format(path) is None:
-        raise InputError(f"{location}: cannot tell the format by the name; known are {', '.join(FORMATS)}, also packed")
+        message = _("{location}: cannot tell the format by the name; known are {formats}, also packed")
+        raise InputError(message.format(location=location, formats=known))
     if _format(path) == "xlsx":
         names = _sheets(path)
         return [place | ({"table": name} if len(names) > 1 else {}) for name in names]
@@ -157,11 +163,11 @@ def _tables(url: str) -> list[str]:
         source = Source(url=url, query=query)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"{mask_secrets(url)}: {reason}") from None
+        raise InputError(_("{place}: {problem}").format(place=mask_secrets(url), problem=reason)) from None
     rows = opening.first_rows(source, 100_000).itertuples(index=False)
     names = [name if schema in OWN_SCHEMAS else f"{schema}.{name}" for schema, name in rows if schema not in NO_SCHEMAS]
     if not names:
-        raise InputError(f"{label(source)}: no table there; give another database")
+        raise InputError(_("{source}: no table there; give another database").format(source=label(source)))
     return names
 
 
@@ -355,7 +361,7 @@ def _labelled(columns: Sequence[Column]) -> Found | None:
     if not _two_texts(roles, [c for c in texts if c.kind == "text"]):
         return None
     if named is None:
-        roles.choices["label_column"] = ["no label"]
+        roles.choices["label_column"] = [_("no label")]
     roles.take("label_column", label, "few numbers" if named is None else "by its name")
     return roles.found("pairs" if words <= YES_NO else "graded")
 
@@ -390,7 +396,8 @@ def _qa(columns: Sequence[Column]) -> Found | None:
     if len(texts) < 2 or not _two_texts(roles, texts):
         return None
     if "by its name" not in roles.why.values():
-        roles.choices["b_column"] = [c.name for c in texts if c.name not in roles.values.values()] or ["corpus instead"]
+        others = [c.name for c in texts if c.name not in roles.values.values()]
+        roles.choices["b_column"] = others or [_("corpus instead")]
     return roles.found("qa")
 
 

@@ -27,7 +27,9 @@ from bgetune.data.drops import dropped_rows
 from bgetune.data.engine import connect, identifier, literal
 from bgetune.data.opening import Raw
 from bgetune.data.parts import Opened, reading, wanted
-from bgetune.errors import InputError
+from bgetune.errors import InputError, joined
+from bgetune.locale import _
+from bgetune.locale.words import said
 
 IDS = ("user_id", "session_id", "url", "title")
 """Columns of a click log that are no texts: what is missing in them is spelled in many ways, and counted."""
@@ -199,12 +201,16 @@ def _order(source: ClickSource, raw: Raw) -> str | None:
         ).fetchall()[0]
     if one > 12 and two > 12:
         raise InputError(
-            f"{label(source)}: column {source.time_column}: day and month come first by turns; write them one way"
+            _("{source}: column {column}: day and month come first by turns; write them one way").format(
+                source=label(source), column=source.time_column
+            )
         )
     if max(one, two) <= 12:
         raise InputError(
-            f"{label(source)}: column {source.time_column}: {first} could be either day or month first; set "
-            f"time_format, for example '%d/%m/%Y %H:%M:%S' or '%m/%d/%Y %H:%M:%S'"
+            _(
+                "{source}: column {column}: {first} could be either day or month first; set time_format, "
+                "for example '%d/%m/%Y %H:%M:%S' or '%m/%d/%Y %H:%M:%S'"
+            ).format(source=label(source), column=source.time_column, first=first)
         )
     return "day" if one > 12 else "month"
 
@@ -227,8 +233,11 @@ def _require_no_labels(raw: Raw, columns: dict[str, str]) -> None:
         rows = connect().raw_sql(f"SELECT DISTINCT {column} FROM (FROM {raw.view} LIMIT 10000) LIMIT 100").fetchall()
         if labels.is_label_column(name, [value for (value,) in rows]):
             raise InputError(
-                f"{label(raw.source)}: column {name} looks like labels, some of which say no, and without label_column "
-                f"every row is a positive pair; set label_column: {name}, or leave the column out of the file"
+                _(
+                    "{source}: column {name} looks like labels, some of which say no, and without "
+                    "label_column every row is a positive pair; set label_column: {name}, or leave the "
+                    "column out of the file"
+                ).format(source=label(raw.source), name=name)
             )
 
 
@@ -275,9 +284,14 @@ def _select(
     table = dropped_rows(dropped)
     table.attrs["rows"] = {name: sum(row[1] for row in counts) + sum(rows for *_, rows, _ in raw.lost)}
     if all(why for why, *_ in counts):
-        reasons = "; ".join(f"{row.reason}: {row.rows} rows, such as {row.example!r}" for row in table.itertuples())
+        each = _("{reason}: {rows} rows, such as {example!r}")
+        reasons = [
+            each.format(reason=said(row.reason), rows=row.rows, example=row.example) for row in table.itertuples()
+        ]
         raise InputError(
-            f"{name}: no row can be used ({reasons or 'there are none'}); correct the file, or the columns"
+            _("{source}: no row can be used ({reasons}); correct the file, or the columns").format(
+                source=name, reasons=joined(*reasons) or _("there are none")
+            )
         )
     return connection.table(used), table
 
@@ -303,7 +317,7 @@ def check_source(source: Source, name: str) -> None:
         opened = opening.open_source(source)
         opened.require(wanted(source))
     except InputError as error:
-        raise InputError(f"{name}: {error}") from None
+        raise InputError(_("{place}: {problem}").format(place=name, problem=error)) from None
 
 
 def external_files(sources: Sources) -> list[str]:

@@ -13,7 +13,7 @@ import pandera.pandas as pa
 from pandera.errors import SchemaErrorReason
 
 from bgetune.errors import InternalError
-from bgetune.locale import N_
+from bgetune.locale import N_, _
 
 SOURCES = {
     "given": 1.0,
@@ -328,9 +328,11 @@ def check(name: str, table: pd.DataFrame) -> pd.DataFrame:
     except pa.errors.SchemaErrors as error:
         complaints = (str(one["error"]) for kind in error.message["SCHEMA"].values() for one in kind)
         complaint = "; ".join(re.sub(" not in DataFrameSchema.*", " is not in its schema", each) for each in complaints)
-        raise InternalError(f"table {name}: {complaint}") from None
+        raise InternalError(_("table {name}: {complaint}").format(name=name, complaint=complaint)) from None
     except pa.errors.SchemaError as error:
-        raise InternalError(f"table {name}: {_complaint(error, table)}") from None
+        raise InternalError(
+            _("table {name}: {complaint}").format(name=name, complaint=_complaint(error, table))
+        ) from None
 
 
 def _plain_type(rule: pa.Column) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 from bgetune.data import delimited, places, textfiles
 from bgetune.data.textfiles import TextFile
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 
 def read_table(path: Path, name: str, wanted: Collection[str], encoding: str | None = None) -> pd.DataFrame:
@@ -30,9 +31,13 @@ def read_table(path: Path, name: str, wanted: Collection[str], encoding: str | N
     """
     format_ = places.FORMATS.get(places.suffix_of(path.name), "csv")
     if not path.is_file() or format_ not in ("csv", "tsv", "jsonl") or path.suffix in (".zip", ".bz2", ".zst", ".xz"):
-        table = _by_database(path, name)
+        table = read_source(str(path.absolute()), name=name)
     elif path.stat().st_size == 0:
-        raise InputError(f"{name}: empty; the first line names the columns, for example: {','.join(wanted)}")
+        raise InputError(
+            _("{name}: empty; the first line names the columns, for example: {columns}").format(
+                name=name, columns=",".join(wanted)
+            )
+        )
     else:
         file = TextFile(path, name, encoding)
         table = (
@@ -45,22 +50,30 @@ def _delimited(file: TextFile, wanted: Collection[str], delimiter: str | None) -
     try:
         textfiles.encoding_of(file)
     except InputError:
-        raise InputError(f"{file.name}: not UTF-8, nor GB18030 or UTF-16; save it as UTF-8") from None
+        raise InputError(
+            _("{file}: not UTF-8, nor GB18030 or UTF-16; save it as UTF-8").format(file=file.name)
+        ) from None
     dialect = delimited.recognise(textfiles.head(file), wanted, header=True, delimiter=delimiter)
     head = next(text for text in delimited.records(textfiles.head(file), dialect, None) if text.strip())
     names = [" ".join(cell.split()) for cell in delimited.cut(head, dialect)]
     if twice := next((name for name in names if name in wanted and names.count(name) > 1), None):
-        raise InputError(f"{file.name}: column {twice} is there twice; rename or remove one of them")
+        raise InputError(
+            _("{file}: column {name} is there twice; rename or remove one of them").format(file=file.name, name=twice)
+        )
     rows = []
     line = 1
     for text in delimited.records(_lines(file), dialect, len(names)):
         if text.strip():
             fields = delimited.cut(text, dialect)
-            what = "a quote that never closes" if delimited.is_open(text, dialect) else ""
+            what = _("a quote that never closes") if delimited.is_open(text, dialect) else ""
             if len(fields) != len(names):
-                what = f"{len(fields)} fields, not {len(names)}"
+                what = _("{found} fields, not {wanted}").format(found=len(fields), wanted=len(names))
             if what:
-                raise InputError(f"{file.name}, line {line}: cannot be read: {what}; correct the line")
+                raise InputError(
+                    _("{file}, line {line}: cannot be read: {what}; correct the line").format(
+                        file=file.name, line=line, what=what
+                    )
+                )
             rows.append(fields)
         line += 1 + text.count("\n")
     return pd.DataFrame(rows[1:], columns=names, dtype=str)
@@ -69,7 +82,11 @@ def _delimited(file: TextFile, wanted: Collection[str], delimiter: str | None) -
 def _lines(file: TextFile) -> Iterator[str]:
     for number, line in enumerate(textfiles.decoded(file, textfiles.encoding_of(file)), start=1):
         if isinstance(line, bytes):
-            raise InputError(f"{file.name}, line {number}: not {textfiles.encoding_of(file)}; save it as UTF-8")
+            raise InputError(
+                _("{file}, line {line}: not {encoding}; save it as UTF-8").format(
+                    file=file.name, line=number, encoding=textfiles.encoding_of(file)
+                )
+            )
         yield line.replace("\0", "")
 
 
@@ -82,7 +99,11 @@ def _json_lines(file: TextFile) -> pd.DataFrame:
             except ValueError:
                 row = None
             if not isinstance(row, dict):
-                raise InputError(f"{file.name}, line {number}: no JSON object; the format jsonl is one object a line")
+                raise InputError(
+                    _("{file}, line {line}: no JSON object; the format jsonl is one object a line").format(
+                        file=file.name, line=number
+                    )
+                )
             rows.append({key: _text(value) for key, value in row.items()})
     return pd.DataFrame(rows, dtype=object).fillna("").astype(str)
 
@@ -93,10 +114,22 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _by_database(path: Path, name: str) -> pd.DataFrame:
+def read_source(location: str, sql: str | None = None, *, name: str | None = None) -> pd.DataFrame:
+    """All rows and columns of what a source of a profile can be, as text ("" where there is nothing).
+
+    Args:
+        location: a file, folder, pattern or address; with `sql` a database.
+        sql: the query.
+        name: what messages call it; None: the location.
+
+    Raises:
+        InputError: if `bgetune[sources]` is not installed, or nothing can be read there.
+    """
     try:
         from bgetune.config.sources import Source
         from bgetune.data import opening
     except ModuleNotFoundError as error:
-        raise InputError(f"{name}: needs {error.name}; pip install 'bgetune[sources]', or save it as csv") from None
-    return opening.all_rows(Source(path=str(path.absolute()))).fillna("").astype(str)
+        message = _("{name}: needs {module}; pip install 'bgetune[sources]', or save it as csv")
+        raise InputError(message.format(name=name or location, module=error.name)) from None
+    source = Source(path=location) if sql is None else Source(url=location, query=sql)
+    return opening.all_rows(source).fillna("").astype(str)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 # Control and format characters, variation selectors and lone surrogates: nothing a reader sees. Those that separate
 # words (tab, line feed, U+0085, ...) are blanks and stay.
@@ -66,11 +67,19 @@ def _converter(configuration: str) -> Callable[[str], str]:
     try:
         import opencc
     except ImportError:
-        raise InputError(f"opencc: {configuration} needs the OpenCC package: pip install 'bgetune[zh]'") from None
+        raise InputError(
+            _("opencc: {configuration} needs the OpenCC package: pip install 'bgetune[zh]'").format(
+                configuration=configuration
+            )
+        ) from None
     try:
         return opencc.OpenCC(configuration).convert
     except Exception as error:  # OpenCC raises whatever its C++ side throws
-        raise InputError(f"opencc: no configuration {configuration!r} ({error}); try t2s, tw2s or hk2s") from None
+        raise InputError(
+            _("opencc: no configuration {configuration!r} ({problem}); try t2s, tw2s or hk2s").format(
+                configuration=configuration, problem=error
+            )
+        ) from None
 
 
 def text_id(normalized: str) -> str:

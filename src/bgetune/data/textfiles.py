@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from bgetune.data import delimited, engine
 from bgetune.data.delimited import Dialect
-from bgetune.errors import InputError
+from bgetune.errors import InputError, joined
+from bgetune.locale import _
 
 CHUNK = 8 << 20
 """Bytes of a file that are looked at at once; a line must fit in."""
@@ -75,14 +76,20 @@ def chunks(file: TextFile, size: int = CHUNK) -> Iterator[bytes]:
             while len(block := stream.read(size)) == size:
                 end = block.rfind(b"\n") + 1
                 if not end and len(rest) > CHUNK:
-                    raise InputError(f"{file.name}: a line of more than {CHUNK >> 20} MB; is this a text file?")
+                    raise InputError(
+                        _("{file}: a line of more than {size} MB; is this a text file?").format(
+                            file=file.name, size=CHUNK >> 20
+                        )
+                    )
                 if end:
                     yield rest + block[:end]
                 rest = block[end:] if end else rest + block
             if rest + block:
                 yield rest + block
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{file.name}: damaged gzip file ({error}); copy or pack it again") from None
+        raise InputError(
+            _("{file}: damaged gzip file ({problem}); copy or pack it again").format(file=file.name, problem=error)
+        ) from None
 
 
 @cache
@@ -97,10 +104,14 @@ def head(file: TextFile, *_version: int) -> tuple[str, ...]:
     try:
         text = chunk.decode(encoding, errors="replace")
     except LookupError:
-        raise InputError(f"{file.name}: encoding {encoding} is unknown; for example utf-8, gb18030, big5") from None
+        raise InputError(
+            _("{file}: encoding {encoding} is unknown; for example utf-8, gb18030, big5").format(
+                file=file.name, encoding=encoding
+            )
+        ) from None
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if not any(line.strip() for line in lines):
-        raise InputError(f"{file.name}: the file is empty; export it again")
+        raise InputError(_("{file}: the file is empty; export it again").format(file=file.name))
     return tuple(lines[:HEAD_LINES])
 
 
@@ -127,7 +138,13 @@ def recognise(file: TextFile, data: bytes) -> str:
     sample = b"\n".join(telling)[:CHUNK]
     if _is_gb18030(sample):
         return "gb18030"
-    raise InputError(f"{file.name}: neither UTF-8 nor GB18030;{guess(data)} set encoding, such as big5")
+    raise InputError(
+        joined(
+            _("{file}: neither UTF-8 nor GB18030").format(file=file.name),
+            could_be(data),
+            _("set encoding, such as big5"),
+        )
+    )
 
 
 def _is_gb18030(data: bytes) -> bool:
@@ -137,7 +154,7 @@ def _is_gb18030(data: bytes) -> bool:
         if common < 0.5 or common < _share(_letters(data, "big5"), _is_common) + 0.1:
             return decodes(data, "gb18030") and not decodes(data, "big5") and _guessed(data) in _GB_NAMES
     # every Korean syllable is a common character of GB 2312
-    return len(letters) < 100 or "cp949" not in guess(data) or _share(letters, _FREQUENT.__contains__) > 0.05
+    return len(letters) < 100 or _guessed(data) != "cp949" or _share(letters, _FREQUENT.__contains__) > 0.05
 
 
 def _letters(data: bytes, encoding: str) -> list[str]:
@@ -171,10 +188,11 @@ _FREQUENT = frozenset(
 _GB_NAMES = ("gb18030", "gbk", "gb2312", "cp936", "hz")
 
 
-def guess(data: bytes) -> str:
-    """What a file's encoding could be, for a message."""
+def could_be(data: bytes) -> str:
+    """What a file's encoding could be, for a message; "" where there is no telling."""
     best = _guessed(data)
-    return f" it could be {best};" if best and best not in (*_GB_NAMES, "utf_8", "ascii") else ""
+    known = best and best not in (*_GB_NAMES, "utf_8", "ascii")
+    return _("it could be {encoding}").format(encoding=best) if known else ""
 
 
 def _guessed(data: bytes) -> str | None:
@@ -292,9 +310,10 @@ def _rewrite(file: TextFile, encoding: str, dialect: Dialect | None, width: int,
             elif not rows:
                 out.write(text + "\n")
     if len(bad) > MAX_BAD_SHARE * total:
-        share = f"{len(bad)} of {total} lines are not"
-        hint = guess(next(chunks(file)))
-        raise InputError(f"{file.name}, line {bad[0][0]}: not {encoding} ({share});{hint} set encoding")
+        share = _("{file}, line {line}: not {encoding} ({bad} of {lines} lines are not)").format(
+            file=file.name, line=bad[0][0], encoding=encoding, bad=len(bad), lines=total
+        )
+        raise InputError(joined(share, could_be(next(chunks(file))), _("set encoding")))
     lost = (f"not {encoding}", len(bad), f"line {bad[0][0]}: {bad[0][1]}") if bad else None
     return Clean(target, 0, dialect.delimiter if dialect else "", lost)
 
@@ -313,7 +332,9 @@ def decoded(file: TextFile, encoding: str) -> Iterator[str | bytes]:
             data = b"".join(chunks(file)).decode(encoding)
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{file.name}: not {encoding} ({error.reason} at byte {error.start}); set encoding"
+                _("{file}: not {encoding} ({reason} at byte {position}); set encoding").format(
+                    file=file.name, encoding=encoding, reason=error.reason, position=error.start
+                )
             ) from None
         yield from re.split("\r\n|\r|\n", data.removeprefix("\ufeff"))
         return

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from bgetune.data.engine import connect, literal
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 FIRST, LAST = datetime(1980, 1, 1), datetime(2200, 1, 1)
 """A time outside is a misread one: a log of searches is not that old."""
@@ -180,7 +181,7 @@ def zone_of(name: str | None) -> tzinfo:
     try:
         return UTC if name.upper() in ("UTC", "GMT", "Z") else ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
-        raise InputError(f"timezone: {name} is unknown; for example Asia/Shanghai, UTC") from None
+        raise InputError(_("timezone: {name} is unknown; for example Asia/Shanghai, UTC").format(name=name)) from None
 
 
 @cache
@@ -224,7 +225,11 @@ def time_sql(name: str | None, time_format: str | None, order: str | None) -> st
         try:
             connect().con.execute(f"SELECT try_strptime('', {literal(time_format)})")
         except duckdb.Error as error:
-            raise InputError(f"time_format: {time_format}: {str(error).splitlines()[0]}") from None
+            raise InputError(
+                _("time_format: {time_format}: {problem}").format(
+                    time_format=time_format, problem=str(error).splitlines()[0]
+                )
+            ) from None
         value = f"try_strptime(time, {literal(time_format)})::TIMESTAMP"
         return value if "%z" in time_format or "%Z" in time_format else _shifted(value, zone)
     # what ends in letters is left to `parse`: DuckDB's casts read 08:30 PM in the morning, and CST in Chicago

@@ -10,6 +10,7 @@ import pandas as pd
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, PasswordError, WorksheetNotFound
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".et")
 
@@ -49,13 +50,21 @@ def read(path: Path, name: str, sheet: str | None = None, *, header: bool = True
     try:
         rows = _rows(workbook.get_sheet_by_name(sheet))[skip_rows:]
     except WorksheetNotFound:
-        raise InputError(f"{name}: no sheet {sheet}; it has {', '.join(workbook.sheet_names)}. Correct table") from None
+        raise InputError(
+            _("{name}: no sheet {sheet}; it has {sheets}. Correct table").format(
+                name=name, sheet=sheet, sheets=", ".join(workbook.sheet_names)
+            )
+        ) from None
     except (CalamineError, OSError) as error:
-        raise InputError(f"{name}: sheet {sheet} cannot be read: {error}; save it as .xlsx") from None
+        raise InputError(
+            _("{name}: sheet {sheet} cannot be read: {problem}; save it as .xlsx").format(
+                name=name, sheet=sheet, problem=error
+            )
+        ) from None
     while rows and not any(rows[0]):
         rows = rows[1:]
     if not rows[header:]:
-        raise InputError(f"{name}: sheet {sheet} has no rows; name another in table")
+        raise InputError(_("{name}: sheet {sheet} has no rows; name another in table").format(name=name, sheet=sheet))
     names = [" ".join(cell.split()) for cell in rows[0]] if header else [str(n) for n in range(len(rows[0]))]
     while names and not names[-1] and not any(row[len(names) - 1] for row in rows):
         names = names[:-1]
@@ -66,9 +75,13 @@ def _open(path: Path, name: str) -> CalamineWorkbook:
     try:
         return CalamineWorkbook.from_path(str(path))
     except PasswordError:
-        raise InputError(f"{name}: the workbook has a password; save it without one") from None
+        raise InputError(_("{name}: the workbook has a password; save it without one").format(name=name)) from None
     except (CalamineError, OSError) as error:
-        raise InputError(f"{name}: not an Excel workbook that can be read: {error}; save it as .xlsx") from None
+        raise InputError(
+            _("{name}: not an Excel workbook that can be read: {problem}; save it as .xlsx").format(
+                name=name, problem=error
+            )
+        ) from None
 
 
 def _rows(sheet: CalamineSheet) -> list[list[str]]:

@@ -3,9 +3,8 @@
 `tables.table` and `plots` look every name up when they show it, so the packages of the stages need not know of it.
 """
 
-import re
-
-from bgetune.locale import N_, _
+from bgetune.locale import N_
+from bgetune.locale.words import said as said
 
 SPOKEN = frozenset(
     {
@@ -24,31 +23,10 @@ SPOKEN = frozenset(
             "kind",
         ),
         *("truly the same", "measure", "promise", "guarantee", "test_interval", "label", "store", "compares"),
+        "decided by",
     }
 )
 """Columns whose values are words of ours, not of the data."""
-_NUMBER = re.compile(r"(?<![A-Za-z])\d[\d,.]*")
-_NUMBERS = {1: ("number",), 2: ("low", "high"), 3: ("low", "middle", "high")}
-
-
-def said(text: str) -> str:
-    """A word of ours in the language in use.
-
-    Where the catalogue does not hold the text itself, it is looked up with `{number}`, or `{low}` and `{high}`, for its
-    numbers (three of them at most), then by its parts on both sides of a colon.
-    """
-    if (whole := _(text)) != text:
-        return whole
-    numbers = _NUMBER.findall(text)
-    names = _NUMBERS.get(len(numbers), ())
-    places = iter(names)
-    if names and (pattern := _(bare := _NUMBER.sub(lambda _found: f"{{{next(places)}}}", text))) != bare:
-        return pattern.format(**dict(zip(names, numbers, strict=True)))
-    name, _colon, value = text.partition(": ")
-    known = _(name) != name or _(value) != value
-    return _("{name}: {value}").format(name=_(name), value=_(value)) if known else text
-
-
 COLUMNS = (
     *(N_("parameter"), N_("value"), N_("from")),
     # 01
@@ -84,6 +62,7 @@ COLUMNS = (
     *(N_("cosine"), N_("probability"), N_("lower_bound"), N_("test_precision"), N_("test_interval"), N_("test_recall")),
     *(N_("guarantee"), N_("threshold"), N_("coverage"), N_("side"), N_("gain"), N_("accepted"), N_("same")),
     *(N_("document"), N_("whole_sphere"), N_("dimension"), N_("slice")),
+    *(N_("decided by"), N_("ms a pair"), N_("ms a query")),
 )
 
 RULES = (
@@ -252,6 +231,10 @@ REASONS = (
     N_("{low} known positives among the nearest texts of the queries; {high} are needed"),
     N_("all near texts are known positives: there is nothing to choose from"),
     N_("all known positives are in {low} clusters; {high} are needed"),
+    N_(
+        "similarity hardly tells the known positives apart: {low}% of the most similar candidates are known, of all "
+        "{high}%"
+    ),
     N_("in different splits"),
     N_("people called texts of the two clusters different"),
     N_("neighbours of neighbours"),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from bgetune.config.base import Embeds, Reranks, Seeded
+from bgetune.locale import _
 
 Quantile = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
@@ -70,5 +71,5 @@ class Calibrate(Reranks, Embeds, Seeded):
         for name in ("min_max_quantiles", "min_max_bounds"):
             pair = getattr(self, name)
             if pair is not None and pair[0] >= pair[1]:
-                raise ValueError(f"{name}: the first must be below the second: they become 0 and 1")
+                raise ValueError(_("{name}: the first must be below the second: they become 0 and 1").format(name=name))
         return self

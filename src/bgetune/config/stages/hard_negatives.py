@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from bgetune.config.base import Embeds, Reranks, Seeded, Truth
+from bgetune.locale import _
 
 
 class HardNegatives(Reranks, Embeds, Seeded):
@@ -115,12 +116,12 @@ class HardNegatives(Reranks, Embeds, Seeded):
     @model_validator(mode="after")
     def _agree(self) -> HardNegatives:
         if self.rank_min > self.rank_max:
-            raise ValueError("rank_min is above rank_max: no candidate would be left; 1 is the top rank")
+            raise ValueError(_("rank_min is above rank_max: no candidate would be left; 1 is the top rank"))
         low, high, veto, promote = self.window_low, self.window_high, self.veto_score, self.promote_score
         if low is not None and high is not None and low >= high:
-            raise ValueError("window_low is not below window_high: no candidate would be left; null lifts a bound")
+            raise ValueError(_("window_low is not below window_high: no candidate would be left; null lifts a bound"))
         if veto is not None and promote is not None and promote < veto:
             raise ValueError(
-                "promote_score is below veto_score: what may still be a negative would become a positive; raise it"
+                _("promote_score is below veto_score: what may still be a negative would become a positive; raise it")
             )
         return self

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from bgetune.config.base import POSITIVE_GRADE, Embeds, Grade, Reranks, Seeded, Truth
 from bgetune.config.sources import Sources
+from bgetune.locale import _
 
 
 class Positives(Reranks, Embeds, Seeded):
@@ -113,9 +114,14 @@ class Positives(Reranks, Embeds, Seeded):
     @model_validator(mode="after")
     def _agree(self) -> Positives:
         if self.dev_fraction + self.test_fraction > 0.9:
-            raise ValueError("dev_fraction and test_fraction together leave less than a tenth to train on; lower them")
+            raise ValueError(
+                _("dev_fraction and test_fraction together leave less than a tenth to train on; lower them")
+            )
         if (self.veto_reranker_score or 0) > self.recall_reranker_score:
             raise ValueError(
-                "veto_reranker_score is above recall_reranker_score: what confirms a pair would veto it; lower the veto"
+                _(
+                    "veto_reranker_score is above recall_reranker_score: what confirms a pair would veto it; "
+                    "lower the veto"
+                )
             )
         return self

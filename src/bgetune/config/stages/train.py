@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from bgetune.config.base import Embeds, ModelLocation, Seeded
 from bgetune.config.sources import GeneralSource
+from bgetune.locale import _
 
 
 class Train(Embeds, Seeded):
@@ -182,5 +183,5 @@ class Train(Embeds, Seeded):
     @model_validator(mode="after")
     def _agree(self) -> Train:
         if self.backend == "flagembedding" and self.negatives < 1:
-            raise ValueError("backend flagembedding needs negatives of 1 or more, or take sentence_transformers")
+            raise ValueError(_("backend flagembedding needs negatives of 1 or more, or take sentence_transformers"))
         return self
