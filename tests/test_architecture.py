@@ -17,7 +17,7 @@ FLOORS = [
     {"models", "metrics", "reports"},
     {"graph"},
     STAGES,
-    {"checks", "new", "estimate", "opened", "serve"},
+    {"checks", "new", "estimate", "opened", "serve", "compare_traffic"},
     {"pipeline"},
     {"lab"},
 ]

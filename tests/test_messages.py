@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sqlite3
+import symtable
 import zipfile
 from pathlib import Path
 
@@ -378,23 +379,50 @@ def test_every_message_says_the_remedy(place, message):
         assert re.search(REMEDY, text) or text.endswith("{}"), f"{place} does not say what to do: {text}"
 
 
-TRANSLATED = ("config", "data", "errors", "files", "paths", "checks", "new")
-"""Packages and modules of which every message is in the catalogues."""
+SAYING = {"InputError", "InternalError", "NotebookError", "print", "warnings.warn"}
+"""Calls whose first argument a user reads."""
+HELP = {"description", "epilog", "help"}
+"""Arguments of `argparse` that a user reads."""
 
 
-def untranslated(node: ast.AST) -> list[str]:
-    """The sentences of a message that no `_` marks."""
+def said() -> list[tuple[str, ast.expr]]:
+    """What the sources say to a user: place and expression."""
+    found = []
+    for file in sorted((ROOT / "src" / "bgetune").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                name, place = ast.unparse(node.func), f"{file.relative_to(ROOT)}:{node.lineno}"
+                if name in SAYING and node.args:
+                    found.append((place, node.args[0]))
+                if name.endswith(("ArgumentParser", "add_argument")):
+                    found += [(place, given.value) for given in node.keywords if given.arg in HELP]
+    return found
+
+
+def unmarked(node: ast.AST) -> str:
+    """The sentences in an expression that no `_(...)` encloses."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "_":
-        return []
-    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".format"):
-        return untranslated(node.func)  # what is filled in may be a user's
+        return ""
     if isinstance(node, ast.Constant):
-        return [node.value] if isinstance(node.value, str) and re.search("[A-Za-z]{2}", node.value) else []
-    return [text for part in ast.iter_child_nodes(node) for text in untranslated(part)]
+        return node.value if isinstance(node.value, str) and re.search(r"[a-z]{2}", node.value) else ""
+    if isinstance(node, ast.Subscript) or (isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".format")):
+        return unmarked(next(ast.iter_child_nodes(node)))  # what is filled in may be a user's
+    return "".join(map(unmarked, ast.iter_child_nodes(node)))
 
 
-@pytest.mark.parametrize(("place", "message"), raised(), ids=[place for place, _ in raised()])
-def test_every_message_can_be_translated(place, message):
-    room = re.split(r"[/.:]", place.removeprefix("src/bgetune/"))[0]
-    if room in TRANSLATED:
-        assert not untranslated(message), f"{place}: mark it by _(): {ast.unparse(message)}"
+@pytest.mark.parametrize(("place", "node"), said(), ids=[place for place, _ in said()])
+def test_every_sentence_is_marked_for_translation(place, node):
+    assert not unmarked(node), f"{place}: put the sentence into _(...), what is filled in into .format(...)"
+
+
+def scopes(table: symtable.SymbolTable) -> list[symtable.SymbolTable]:
+    return [table, *(inner for child in table.get_children() for inner in scopes(child))]
+
+
+def test_nothing_hides_the_translation():
+    """A function that binds `_` to something else (`for _ in ...`) cannot translate."""
+    for file in sorted((ROOT / "src" / "bgetune").rglob("*.py")):
+        for scope in scopes(symtable.symtable(file.read_text("utf-8"), file.name, "exec")):
+            if scope.get_type() == "function" and "_" in scope.get_identifiers():
+                symbol = scope.lookup("_")
+                assert symbol.is_global() or not symbol.is_referenced(), f"{file.name}, line {scope.get_lineno()}"

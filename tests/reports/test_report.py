@@ -112,11 +112,14 @@ def run(run_dir, metrics, **stages):
 
 def test_index_concludes_from_top_to_bottom(tmp_path):
     row = {"precision": 0.95, "probability": 0.875, "cosine": 0.625, "test_precision": 0.9625, "test_recall": None}
+    decision = {"decided by": "reranker", "precision": 0.95, "threshold": 0.71, "ms a pair": 12.34, "ms a query": None}
+    decision |= {"test_precision": 0.97, "test_recall": 0.66}
     ranking = {"mrr": 0.8125, "mrr_low": 0.75, "mrr_high": 0.9, "ndcg": 0.7, "ndcg_low": 0.6, "ndcg_high": 0.8}
     page = run(
         tmp_path,
         results(
             thresholds=[row],
+            decisions=[decision],
             retrieval={"after": ranking | {"recall": 0.9, "gain": 0, "gain_low": 0, "gain_high": 0}},
             usage="Scorer.load('runs/mine')  # <b>",
         ),
@@ -130,6 +133,8 @@ def test_index_concludes_from_top_to_bottom(tmp_path):
         "+0.250 to +0.500",
         "Recall at the guaranteed precision",
         "holds with 95 % confidence",
+        "Cosine, reranker or both",
+        "12.3",
         "0.812 (0.750 to 0.900)",
         "The hardest mistakes that remain",
         "&lt;script&gt;alert(1)&lt;/script&gt;</td>",

@@ -52,16 +52,22 @@ def world(tmp_path_factory):
     stage.finish()
 
     stage = runs.start("05_calibrate", arguments)
+    calibrator = calibrators.fit("platt", similarities, labels)
+    cross = Reranker(reranker, max_length=32, cache_dir=None)
+    combination = Combination(0.5, 1.0, 0.0)
+    reranked = cross.score([(written[a], written[b]) for a, b in zip(left, right, strict=True)], progress=False)
+    both = combination.predict(calibrator.predict(similarities), reranked)
     settings = make_settings(
         encoder=Encoder(stage.path("model"), cache_dir=None),
         normalizer=Normalizer(("phone",)),
-        calibrator=calibrators.fit("platt", similarities, labels),
+        calibrator=calibrator,
         thresholds=thresholds.choose(similarities, labels, precisions=[0.8, 0.9999], recalls=[0.9]),
         dev=(similarities, labels),
         test={"auc": 0.9, "auc_interval": [0.88, 0.92]},
         data={"prior": None},
-        reranker=Reranker(reranker, max_length=32, cache_dir=None),
-        combination=Combination(0.5, 1.0, 0.0),
+        reranker=cross,
+        combination=combination,
+        decisions={"both": thresholds.choose(both, labels, precisions=[0.8, 0.9999])},
     )
     with stage.writing("scoring.json") as file:
         file.write_text(json.dumps(settings), encoding="utf-8")

@@ -1,5 +1,6 @@
 import io
 import json
+import sqlite3
 
 import numpy as np
 import pandas as pd
@@ -105,3 +106,52 @@ def test_monitoring_from_the_command_line(world, table, tmp_path, capsys):
     table.head(20).to_csv(file, index=False)
     assert monitor.main(arguments) == 0
     assert "20 pairs say nothing yet" in capsys.readouterr().out
+
+
+def test_monitoring_takes_what_a_source_can_be(world, table, tmp_path, capsys, monkeypatch):
+    """A folder of parts, a pattern, a packed workbook's kin and a database say what the csv file says."""
+    (tmp_path / "parts").mkdir()
+    table.head(400).to_parquet(tmp_path / "parts/a.parquet")
+    table.iloc[400:].to_parquet(tmp_path / "parts/b.parquet")
+    table.rename(columns={"query": "q", "document": "title"}).to_json(
+        tmp_path / "log.jsonl.gz", orient="records", lines=True, force_ascii=False
+    )
+    table.to_csv(tmp_path / "one.csv", index=False)
+    with sqlite3.connect(tmp_path / "log.db") as database:
+        table.to_sql("log", database, index=False)
+    said = []
+    for arguments in (
+        [str(tmp_path / "one.csv")],
+        [str(tmp_path / "parts")],
+        [str(tmp_path / "parts/*.parquet")],
+        [str(tmp_path / "log.jsonl.gz"), "--columns", "q,title"],
+        [f"sqlite:///{tmp_path / 'log.db'}", "--query", "SELECT query, document FROM log"],
+    ):
+        assert monitor.main(["--run", str(world.run), "--json", "--pairs", *arguments]) == 0, capsys.readouterr().err
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0]["pairs"] == len(table)
+    assert all(one == said[0] for one in said[1:])
+    monkeypatch.chdir(tmp_path)
+    assert monitor.main(["--run", str(world.run), "--json", "--pairs", "parts/*.parquet"]) == 0
+    assert json.loads(capsys.readouterr().out) == said[0]
+    assert monitor.main(["--run", str(world.run), "--pairs", str(tmp_path / "*.orc")]) == 2
+    assert "no file fits the pattern" in capsys.readouterr().err
+
+
+def test_monitoring_scores_a_sample_and_writes_a_page(world, table, tmp_path, capsys):
+    table.to_csv(tmp_path / "<b>.csv", index=False)
+    arguments = ["--run", str(world.run), "--pairs", str(tmp_path / "<b>.csv"), "--html", str(tmp_path / "page.html")]
+    assert monitor.main([*arguments, "--limit", "300", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pairs"] == 300
+    assert sum(found["known_shares"]) == pytest.approx(1)
+    assert len(found["new_shares"]) == len(found["edges"]) + 1
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "<h1>stable</h1>" in page
+    assert f"<td>{found['psi']:.3f}</td>" in page
+    assert page.count("<rect") == 2 * len(found["new_shares"])
+    assert "&lt;b&gt;.csv" in page
+    assert "<b>" not in page
+    assert "<script" not in page
+    assert monitor.main([*arguments, "--limit", "0"]) == 2
+    assert "--limit is 0" in capsys.readouterr().err

@@ -71,6 +71,35 @@ def test_matches_are_those_above_the_threshold(scorer, world):
         scorer.is_match(queries, documents, precision=0.9999)
 
 
+def test_both_models_decide_at_a_threshold_of_their_own(scorer, world):
+    queries, documents = pairs_of(world)
+    both = scorer.together(queries, documents)
+    reranked = scorer.rerank(queries, documents)
+    np.testing.assert_allclose(both, scorer.combine(scorer.similarity(queries, documents), reranked), atol=1e-6)
+    threshold = scorer.threshold(0.8, "both")
+    assert threshold == scorer.settings["reranker"]["thresholds"]["both"]["precision"][0]["threshold"]
+    matches = scorer.is_match(queries, documents, precision=0.8, rerank=True)
+    np.testing.assert_array_equal(matches, both >= threshold)
+    assert 0 < matches.sum() < 50
+    with pytest.raises(InputError, match=r"0\.9999 is not guaranteed"):
+        scorer.is_match(queries, documents, precision=0.9999, rerank=True)
+    # none in the run's file, as in one of an earlier version
+    with pytest.raises(InputError, match=r"no thresholds on the score 'reranker'; run 05_calibrate again"):
+        scorer.threshold(0.8, "reranker")
+
+
+def test_search_leaves_out_what_is_below_a_precision(scorer, world):
+    query = world.texts["text"].iloc[0]
+    for rerank, by in ((False, "cosine"), (True, "both")):
+        every = scorer.search(query, 80, rerank=rerank)
+        kept = scorer.search(query, 80, rerank=rerank, precision=0.8)
+        score = (lambda hit: hit.both) if rerank else (lambda hit: hit.similarity)
+        assert kept == [hit for hit in every if score(hit) >= scorer.threshold(0.8, by)]
+        assert 0 < len(kept) < len(every)
+    with pytest.raises(InputError, match="not guaranteed"):
+        scorer.search(query, precision=0.9999)
+
+
 def test_search_finds_the_nearest_documents(scorer, world):
     corpus = world.texts[world.texts["kind"] == "document"]
     query = corpus["text"].iloc[7]
@@ -89,8 +118,8 @@ def test_reranking_orders_by_both_models(scorer, world):
     plain, reranked = scorer.search(query, k=8), scorer.search(query, k=8, rerank=True)
     assert {hit.text_id for hit in plain} == {hit.text_id for hit in reranked}
     assert plain[0].reranker is None
-    together = scorer._combination.predict(
-        np.array([hit.probability for hit in reranked]), np.array([hit.reranker for hit in reranked])
+    together = scorer.combine(
+        np.array([hit.similarity for hit in reranked]), np.array([hit.reranker for hit in reranked])
     )
     assert (np.diff(together) <= 0).all()
     assert [hit.text_id for hit in plain] != [hit.text_id for hit in reranked]

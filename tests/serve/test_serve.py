@@ -38,6 +38,13 @@ def test_answers_are_those_of_the_scorer(client, scorer, world):
     assert found["threshold"] == scorer.threshold(0.8)
     hits = client.post("/search", json={"query": queries[0], "k": 3, "rerank": True}).json()["hits"]
     assert [hit["text_id"] for hit in hits] == [hit.text_id for hit in scorer.search(queries[0], 3, rerank=True)]
+    body = {"queries": queries, "documents": documents, "precision": 0.8, "rerank": True}
+    found = client.post("/match", json=body).json()
+    assert found["matches"] == scorer.is_match(queries, documents, 0.8, rerank=True).tolist()
+    assert found["both"] == pytest.approx(scorer.together(queries, documents), abs=1e-6)
+    assert found["threshold"] == scorer.threshold(0.8, "both")
+    hits = client.post("/search", json={"query": queries[0], "k": 30, "precision": 0.8}).json()["hits"]
+    assert [hit["text_id"] for hit in hits] == [hit.text_id for hit in scorer.search(queries[0], 30, precision=0.8)]
     vectors = client.post("/embed", json={"texts": texts[:3], "kind": "document"}).json()["vectors"]
     assert np.allclose(vectors, scorer.embed(texts[:3], kind="document"), atol=1e-6)
     assert client.get("/health").json()["model"] == scorer.settings["model"]["fingerprint"]

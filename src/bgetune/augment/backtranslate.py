@@ -22,6 +22,7 @@ from bgetune.augment.remote import Limits
 from bgetune.augment.services import ServiceTranslator
 from bgetune.config.augmentation import Pivot
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.models import hub
 from bgetune.models.tokens import token_batches, token_budget, tokenize
 
@@ -77,7 +78,7 @@ class Translator:
         return hub.fingerprint(self.folder)
 
     def translate(
-        self, texts: Sequence[str], decoding: Decoding = Decoding(), progress: bool = True, label: str = "translating"
+        self, texts: Sequence[str], decoding: Decoding = Decoding(), progress: bool = True, label: str = ""
     ) -> list[list[str]]:
         """Translate texts.
 
@@ -95,7 +96,9 @@ class Translator:
         keys = {text: [self._key(text, decoding, number) for number in numbers] for text in distinct}
         known = self._memo.find(key for group in keys.values() for key in group) if self._memo else {}
         missing = [text for text in distinct if any(key not in known for key in keys[text])]
-        with tqdm(total=len(missing), desc=label, unit="text", disable=not (progress and missing)) as bar:
+        with tqdm(
+            total=len(missing), desc=label or _("translating"), unit=_("text"), disable=not (progress and missing)
+        ) as bar:
             for batch, translations in self._batches(missing, decoding):
                 fresh = {
                     key: translation
@@ -109,7 +112,7 @@ class Translator:
         return [[known[key] for key in keys[text]] for text in texts]
 
     def log_probabilities(
-        self, pairs: Sequence[tuple[str, str]], progress: bool = True, label: str = "scoring"
+        self, pairs: Sequence[tuple[str, str]], progress: bool = True, label: str = ""
     ) -> list[np.ndarray]:
         """Log probabilities of given translations.
 
@@ -127,7 +130,9 @@ class Translator:
         keys = {pair: memo.key(self.fingerprint, codes, "log p", *pair) for pair in distinct}
         known = self._memo.find(keys.values()) if self._memo else {}
         missing = [pair for pair in distinct if keys[pair] not in known]
-        with tqdm(total=len(missing), desc=label, unit="pair", disable=not (progress and missing)) as bar:
+        with tqdm(
+            total=len(missing), desc=label or _("scoring"), unit=_("pair"), disable=not (progress and missing)
+        ) as bar:
             for batch, scores in self._forced_batches(missing):
                 fresh = {keys[pair]: score for pair, score in zip(batch, scores, strict=True)}
                 known |= fresh
@@ -201,7 +206,7 @@ class Translator:
         """(texts * candidates, <= 1 + steps) token ids."""
         import torch
 
-        _, model = self._loaded
+        _tokenizer, model = self._loaded
         options = {"max_new_tokens": steps, "do_sample": False, "max_length": None, **self._forced, **features}
         count = decoding.candidates
         if decoding.method == "beam":
@@ -234,18 +239,22 @@ class Translator:
     @property
     def _prefix(self) -> str:
         """The prefix of a text that tells a Marian model of several targets the target language."""
-        tokenizer, _ = self._loaded
+        tokenizer, _model = self._loaded
         known = getattr(tokenizer, "supported_language_codes", None)
         if not known or self.target_code is None:
             return ""
         if f">>{self.target_code}<<" not in known:
-            raise InputError(f"{self._parameter}: no language {self.target_code}; it knows {', '.join(known[:20])}")
+            raise InputError(
+                _("{parameter}: no language {code}; it knows {known}").format(
+                    parameter=self._parameter, code=self.target_code, known=", ".join(known[:20])
+                )
+            )
         return f">>{self.target_code}<< "
 
     @cached_property
     def _forced(self) -> dict[str, int]:
         """Options of `generate` that tell a multilingual model the target language: the first token of the output."""
-        tokenizer, _ = self._loaded
+        tokenizer, _model = self._loaded
         if not hasattr(tokenizer, "src_lang"):
             return {}
         return {"forced_bos_token_id": self._language_token(tokenizer, self.target_code)}
@@ -262,8 +271,10 @@ class Translator:
             if code is not None and form in marked:
                 return tokenizer.convert_tokens_to_ids(form)
         raise InputError(
-            f"{self._parameter} is multilingual and knows no language {code}; set text_code and pivot_code, "
-            f"such as zho_Hans and eng_Latn for NLLB, zh and en for M2M100"
+            _(
+                "{parameter} is multilingual and knows no language {code}; set text_code and pivot_code, such "
+                "as zho_Hans and eng_Latn for NLLB, zh and en for M2M100"
+            ).format(parameter=self._parameter, code=code)
         )
 
 
@@ -305,11 +316,13 @@ def back_translate(
     frames = []
     for pivot in pivots:
         forward, backward = _translators(pivot, device, cache)
-        found = forward().translate(texts, best, progress, f"to {pivot.language}")
+        found = forward().translate(texts, best, progress, _("to {language}").format(language=pivot.language))
         pivot_texts = [next(iter(translations), "") for translations in found]
         translator = backward()
         distinct = [text for text in dict.fromkeys(pivot_texts) if text]
-        answers = translator.translate(distinct, decoding, progress, f"from {pivot.language}")
+        answers = translator.translate(
+            distinct, decoding, progress, _("from {language}").format(language=pivot.language)
+        )
         returned = dict(zip(distinct, answers, strict=True))
         rows = [
             (origin, pivot.language, text, paraphrase)
@@ -351,7 +364,7 @@ def _fluency(table: pd.DataFrame, backward: Translator, progress: bool) -> list[
     """The fluency of each row of `back_translate`; 0 for rows without a text."""
     pairs = list(zip(table["pivot_text"], table["paraphrase"], strict=True))
     whole = [pair for pair in pairs if all(pair)]
-    scores = dict(zip(whole, backward.log_probabilities(whole, progress, "judging"), strict=True))
+    scores = dict(zip(whole, backward.log_probabilities(whole, progress, _("judging")), strict=True))
     return [float(np.exp(scores[pair].mean())) if pair in scores else 0.0 for pair in pairs]
 
 
@@ -359,7 +372,7 @@ def _agreement(table: pd.DataFrame, texts: Sequence[str], forward: Translator, p
     """The agreement of each row of `back_translate`; 0 for rows without a text."""
     rows = list(zip(table["origin"], table["paraphrase"], table["pivot_text"], strict=True))
     pairs = [pair for origin, text, pivot in rows for pair in ((texts[origin], pivot), (text, pivot)) if text and pivot]
-    scores = dict(zip(pairs, forward.log_probabilities(pairs, progress, "comparing"), strict=True))
+    scores = dict(zip(pairs, forward.log_probabilities(pairs, progress, _("comparing")), strict=True))
     return [
         float(np.exp((scores[text, pivot] - scores[texts[origin], pivot]).min(initial=0.0))) if text and pivot else 0.0
         for origin, text, pivot in rows

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bgetune.augment.remote import Failed, retry_after, secret
 from bgetune.config.augmentation import Endpoint
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 if TYPE_CHECKING:
     import openai
@@ -53,8 +54,12 @@ def connect(
     """
     for name in ("base_url", "model"):
         if not getattr(settings, name):
-            raise InputError(f"{parameter}: {name} is not set; give base_url (https://.../v1) and model")
-    remedy = "put the key there (any word for a server that wants none), or name another variable in key_variable"
+            raise InputError(
+                _("{parameter}: {name} is not set; give base_url (https://.../v1) and model").format(
+                    parameter=parameter, name=name
+                )
+            )
+    remedy = _("put the key there (any word for a server that wants none), or name another variable in key_variable")
     key = secret(settings.key_variable, parameter, remedy)
     import openai
 
@@ -93,14 +98,28 @@ def connect(
 
 def _explain(status: int, settings: Endpoint, parameter: str) -> str:
     """The message for an HTTP status that a retry does not solve, without the server's text, which may hold the key."""
-    where = f"{parameter}: {settings.base_url} answered {status}"
     if status in (401, 403):
-        return (
-            f"{where}: it does not accept the key in the environment variable {settings.key_variable}; export another"
+        words = _(
+            "{parameter}: {address} answered {status}: it does not accept the key in the environment variable "
+            "{variable}; export another"
         )
-    if status == 404:
-        return f"{where}: no such address or no model {settings.model}; check base_url (.../v1) and model"
-    return f"{where}: it does not take the request; try json_mode: false, and check model and temperature"
+    elif status == 404:
+        words = _(
+            "{parameter}: {address} answered {status}: no such address or no model {model}; check base_url (.../v1) "
+            "and model"
+        )
+    else:
+        words = _(
+            "{parameter}: {address} answered {status}: it does not take the request; try json_mode: false, and check "
+            "model and temperature"
+        )
+    return words.format(
+        parameter=parameter,
+        address=settings.base_url,
+        status=status,
+        variable=settings.key_variable,
+        model=settings.model,
+    )
 
 
 def read_answer(completion: openai.types.chat.ChatCompletion, longest: int) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import pandas as pd
 from bgetune.augment import chat, memo
 from bgetune.augment.remote import PAUSE, Limits, Request, Result, request_all
 from bgetune.config.augmentation import Generation
+from bgetune.locale import _
 
 Task = Literal["queries", "paraphrases"]
 
@@ -117,7 +118,7 @@ def generate(
         settings,
         limits or Limits(settings),
         cache=cache,
-        label=f"generating {task}",
+        label=_("generating {task}").format(task=task),
         progress=progress,
         pause=pause,
     )

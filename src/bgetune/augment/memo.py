@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bgetune.locale import _
 from bgetune.models.cache import content_key
 from bgetune.paths import cache_root
 
@@ -63,7 +64,10 @@ class Memo:
         except sqlite3.OperationalError:  # locked, disk full, not writable: the file may be intact
             raise
         except sqlite3.DatabaseError as error:
-            warnings.warn(f"{self.file}: a damaged cache ({error}); what it held is made again", stacklevel=3)
+            warnings.warn(
+                _("{file}: a damaged cache ({error}); what it held is made again").format(file=self.file, error=error),
+                stacklevel=3,
+            )
         self._database.close()
         for name in (self.file.name, f"{self.file.name}-journal"):
             self.file.with_name(name).unlink(missing_ok=True)

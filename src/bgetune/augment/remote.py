@@ -16,6 +16,7 @@ from tqdm import tqdm
 from bgetune.augment import memo
 from bgetune.config.augmentation import Endpoint
 from bgetune.errors import InputError
+from bgetune.locale import N_, _
 
 Request = Callable[[str], tuple[str, ...]]
 """Sends a text and returns the answer; raises `Failed`, or `InputError` for an error that every text would meet."""
@@ -32,11 +33,18 @@ class Result:
     reason: str = ""
 
 
+REASONS = (
+    *(N_("rate limit"), N_("timeout"), N_("no connection"), N_("server error"), N_("malformed"), N_("empty")),
+    *(N_("refused"), N_("cut off"), N_("budget"), N_("stopped")),
+)
+"""Why there may be no answer."""
+
+
 class Failed(Exception):
     """A failure that a retry may solve.
 
     Args:
-        reason: such as "timeout".
+        reason: one of `REASONS`.
         wait: seconds that the server asks to wait.
     """
 
@@ -125,7 +133,7 @@ def request_all(
 
     with (
         ThreadPoolExecutor(settings.concurrency) as pool,
-        tqdm(total=len(missing), desc=label, unit="text", disable=not progress) as bar,
+        tqdm(total=len(missing), desc=label or _("translating"), unit=_("text"), disable=not progress) as bar,
     ):
         futures = {pool.submit(answer, text): text for text in missing}
         try:
@@ -165,7 +173,11 @@ def secret(variable: str, parameter: str, remedy: str) -> str:
     """
     key = os.environ.get(variable)
     if not key:
-        raise InputError(f"{parameter}: the environment variable {variable} is empty; {remedy}")
+        raise InputError(
+            _("{parameter}: the environment variable {variable} is empty; {remedy}").format(
+                parameter=parameter, variable=variable, remedy=remedy
+            )
+        )
     return key
 
 

@@ -20,6 +20,7 @@ from bgetune.augment.generate import read_prompt
 from bgetune.augment.remote import Failed, Limits, Request
 from bgetune.config.augmentation import Endpoint, Service
 from bgetune.errors import InputError
+from bgetune.locale import N_, _
 
 if TYPE_CHECKING:
     from bgetune.augment.decoding import Decoding
@@ -55,7 +56,7 @@ class ServiceTranslator:
         self._pause = pause
 
     def translate(
-        self, texts: Sequence[str], decoding: Decoding, progress: bool = True, label: str = "translating"
+        self, texts: Sequence[str], decoding: Decoding, progress: bool = True, label: str = ""
     ) -> list[list[str]]:
         """Translate texts.
 
@@ -108,10 +109,18 @@ class ServiceTranslator:
         )
         failed = Counter(result.reason for result in results.values() if result.reason)
         if failed:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in failed.most_common())
+            reasons = ", ".join(f"{_(reason)} {count}" for reason, count in failed.most_common())
             warnings.warn(
-                f"{PARAMETER}: {service.name} did not translate {failed.total()} of {len(results)} texts ({reasons}); "
-                f"the next run asks for these again",
+                _(
+                    "{parameter}: {service} did not translate {failed} of {count} texts ({reasons}); the next run "
+                    "asks for these again"
+                ).format(
+                    parameter=PARAMETER,
+                    service=service.name,
+                    failed=failed.total(),
+                    count=len(results),
+                    reasons=reasons,
+                ),
                 stacklevel=2,
             )
         return [list(results[text].texts) for text in texts]
@@ -150,7 +159,10 @@ def _deepl(service: Service, source: str, target: str) -> Callable[[str], str]:
             raise Failed("timeout" if "timed out" in str(error) else "no connection") from None
         except deepl.QuotaExceededException:
             raise InputError(
-                f"{PARAMETER}: deepl: the characters of the billing period are used up; wait, or take another service"
+                _(
+                    "{parameter}: deepl: the characters of the billing period are used up; wait, or take another "
+                    "service"
+                ).format(parameter=PARAMETER)
             ) from None
         except deepl.DeepLException as error:
             _explain("deepl", error.http_status_code or 400)
@@ -251,8 +263,8 @@ The latter raises the errors of `bgetune.augment.remote.Request`.
 KEYS = {
     "deepl": "DEEPL_AUTH_KEY",
     "libretranslate": "LIBRETRANSLATE_API_KEY",
-    "baidu": "BAIDU_APPID and BAIDU_APPKEY",
-    "tencent": "TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY",
+    "baidu": N_("BAIDU_APPID and BAIDU_APPKEY"),
+    "tencent": N_("TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY"),
     "google": "GOOGLE_API_KEY",
 }
 """Service -> environment variables that hold its keys."""
@@ -293,7 +305,10 @@ def _poster(service: Service, url: str, headers: dict[str, str] | None = None) -
 def _keys(name: str, *variables: str) -> list[str]:
     """The keys of a service, from environment variables."""
     where = f"{PARAMETER}: service {name}"
-    return [remote.secret(variable, where, f"put the key of your {name} account there") for variable in variables]
+    return [
+        remote.secret(variable, where, _("put the key of your {service} account there").format(service=name))
+        for variable in variables
+    ]
 
 
 def _library(name: str, module: str) -> Any:
@@ -303,7 +318,11 @@ def _library(name: str, module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise InputError(f"{PARAMETER}: service {name} needs: pip install 'bgetune[translate]'") from None
+        raise InputError(
+            _("{parameter}: service {service} needs: pip install 'bgetune[translate]'").format(
+                parameter=PARAMETER, service=name
+            )
+        ) from None
 
 
 def _explain(name: str, status: int, code: str = "", wait: float = 0.0) -> NoReturn:
@@ -312,7 +331,15 @@ def _explain(name: str, status: int, code: str = "", wait: float = 0.0) -> NoRet
         raise Failed("rate limit", wait)
     if status >= 500:
         raise Failed("server error")
-    where = f"{PARAMETER}: {name} answered {code or status}"
     if status in (401, 403):
-        raise InputError(f"{where}: it does not accept the key in {KEYS[name]}; export another")
-    raise InputError(f"{where}: it does not take the request; check text_code, pivot_code and base_url")
+        raise InputError(
+            _(
+                "{parameter}: {service} answered {status}: it does not accept the key in {variables}; export another"
+            ).format(parameter=PARAMETER, service=name, status=code or status, variables=_(KEYS[name]))
+        )
+    raise InputError(
+        _(
+            "{parameter}: {service} answered {status}: it does not take the request; check text_code, pivot_code and "
+            "base_url"
+        ).format(parameter=PARAMETER, service=name, status=code or status)
+    )

@@ -192,4 +192,4 @@ def write_generated() -> list[Path]:
 
 if __name__ == "__main__":
     for changed_file in write_generated():
-        print(f"wrote {changed_file.relative_to(ROOT)}")
+        print(_("wrote {file}").format(file=changed_file.relative_to(ROOT)))

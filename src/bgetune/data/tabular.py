@@ -31,7 +31,7 @@ def read_table(path: Path, name: str, wanted: Collection[str], encoding: str | N
     """
     format_ = places.FORMATS.get(places.suffix_of(path.name), "csv")
     if not path.is_file() or format_ not in ("csv", "tsv", "jsonl") or path.suffix in (".zip", ".bz2", ".zst", ".xz"):
-        table = _by_database(path, name)
+        table = read_source(str(path.absolute()), name=name)
     elif path.stat().st_size == 0:
         raise InputError(
             _("{name}: empty; the first line names the columns, for example: {columns}").format(
@@ -114,14 +114,22 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _by_database(path: Path, name: str) -> pd.DataFrame:
+def read_source(location: str, sql: str | None = None, *, name: str | None = None) -> pd.DataFrame:
+    """All rows and columns of what a source of a profile can be, as text ("" where there is nothing).
+
+    Args:
+        location: a file, folder, pattern or address; with `sql` a database.
+        sql: the query.
+        name: what messages call it; None: the location.
+
+    Raises:
+        InputError: if `bgetune[sources]` is not installed, or nothing can be read there.
+    """
     try:
         from bgetune.config.sources import Source
         from bgetune.data import opening
     except ModuleNotFoundError as error:
-        raise InputError(
-            _("{name}: needs {module}; pip install 'bgetune[sources]', or save it as csv").format(
-                name=name, module=error.name
-            )
-        ) from None
-    return opening.all_rows(Source(path=str(path.absolute()))).fillna("").astype(str)
+        message = _("{name}: needs {module}; pip install 'bgetune[sources]', or save it as csv")
+        raise InputError(message.format(name=name or location, module=error.name)) from None
+    source = Source(path=location) if sql is None else Source(url=location, query=sql)
+    return opening.all_rows(source).fillna("").astype(str)

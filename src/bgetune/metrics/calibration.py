@@ -216,7 +216,9 @@ def cross_validate(
     weights = prior_weights(labels, prior)
     folds = min(folds, *(len(np.unique(groups[labels == kind])) for kind in (0, 1)))
     if folds < 2:
-        raise InputError("calibration: the dev pairs come from one cluster; it needs pairs of more, add labelled pairs")
+        raise InputError(
+            _("calibration: the dev pairs come from one cluster; it needs pairs of more, add labelled pairs")
+        )
     splits = list(
         StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(similarities[:, None], labels, groups)
     )

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.metrics.statistics import prior_weights
 
 EDGE = 1e-6
@@ -47,7 +48,9 @@ class Calibrator:
         labels = np.asarray(labels, dtype=np.float64)
         if not 0 < labels.sum() < len(labels):
             raise InputError(
-                f"calibration needs pairs of both kinds; {labels.sum():.0f} of the {len(labels)} pairs are positive"
+                _("calibration needs pairs of both kinds; {positives:.0f} of the {pairs} pairs are positive").format(
+                    positives=labels.sum(), pairs=len(labels)
+                )
             )
         weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         self._fit(similarities, labels, weight)
@@ -94,7 +97,9 @@ class MinMax(Calibrator):
         low, high = np.quantile(similarities, self.quantiles) if self.bounds is None else self.bounds
         self.low_, self.high_ = float(low), float(high)
         if self.low_ == self.high_:
-            raise InputError(f"calibration: all similarities are {self.low_}; is the model the right one?")
+            raise InputError(
+                _("calibration: all similarities are {value}; is the model the right one?").format(value=self.low_)
+            )
 
     def _predict(self, similarities):
         return ((similarities - self.low_) / (self.high_ - self.low_)).clip(0, 1)
@@ -220,7 +225,9 @@ def from_dict(values: Mapping[str, Any]) -> Calibrator:
     """
     kind = METHODS.get(str(values.get("method")))
     if kind is None or any(key not in values for key in kind.fitted):
-        raise InputError(f"no calibration of this version: {sorted(values)}; run 05_calibrate again")
+        raise InputError(
+            _("no calibration of this version: {found}; run 05_calibrate again").format(found=sorted(values))
+        )
     calibrator = kind()
     for key in kind.fitted:
         setattr(calibrator, key, np.asarray(values[key]) if isinstance(values[key], list) else values[key])
@@ -305,6 +312,8 @@ def _logistic(features: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> 
 def _must_rise(slope: float) -> None:
     if slope <= 0:
         raise InputError(
-            "calibration: more similar pairs are not more often positives, so no threshold can work; the model has "
-            "learnt nothing of these labels, or the labels are swapped (1 = same meaning)"
+            _(
+                "calibration: more similar pairs are not more often positives, so no threshold can work; the "
+                "model has learnt nothing of these labels, or the labels are swapped (1 = same meaning)"
+            )
         )

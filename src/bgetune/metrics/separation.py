@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.metrics.statistics import bootstrap, interval
 
 if TYPE_CHECKING:
@@ -56,7 +57,11 @@ def separation(
     scores = np.asarray(similarities, dtype=np.float64)
     labels = np.asarray(labels).astype(bool)
     if labels.all() or not labels.any():
-        raise InputError(f"separation needs pairs of both kinds; there are {labels.sum()} positives of {len(labels)}")
+        raise InputError(
+            _("separation needs pairs of both kinds; there are {positives} positives of {pairs}").format(
+                positives=labels.sum(), pairs=len(labels)
+            )
+        )
     weights = np.ones((1, len(scores))) if weights is None else np.asarray(weights, dtype=np.float64)
 
     order = np.argsort(-scores, kind="stable")

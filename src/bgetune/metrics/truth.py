@@ -13,6 +13,7 @@ import pandas as pd
 
 from bgetune.data.text import Normalizer
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 
 def read_truth(file: str | Path, normalizer: Normalizer) -> dict[str, str]:
@@ -31,7 +32,11 @@ def read_truth(file: str | Path, normalizer: Normalizer) -> dict[str, str]:
     table = pd.read_csv(file, keep_default_na=False, dtype=str)
     for column in ("text", "meaning"):
         if column not in table:
-            raise InputError(f"truth: {file} has no column {column}; it has {', '.join(table.columns)}")
+            raise InputError(
+                _("truth: {file} has no column {column}; it has {columns}").format(
+                    file=file, column=column, columns=", ".join(table.columns)
+                )
+            )
     return dict(zip(table["text"].map(normalizer.text_id), table["meaning"], strict=True))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.models import hub, layout
 from bgetune.models.tokens import BLOCK, Tokens, shorten
 
@@ -88,7 +89,9 @@ class Bert:
             self._layers = [_Layer(weights, f"encoder.layer.{n}.") for n in range(config["num_hidden_layers"])]
         except (SafetensorError, KeyError) as error:
             raise InputError(
-                f"{folder / WEIGHTS}: the model cannot be loaded: no BERT, {error}; copy or download the model again"
+                _("{file}: the model cannot be loaded: no BERT, {error}; copy or download the model again").format(
+                    file=folder / WEIGHTS, error=error
+                )
             ) from None
 
     def tokenize(self, texts: list[str], max_length: int) -> Tokens:

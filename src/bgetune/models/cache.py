@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bgetune.locale import _
+
 KEY = np.dtype("S32")
 """Type of the keys: 128-bit hashes in hexadecimal."""
 
@@ -155,7 +157,10 @@ class RowCache:
         return self._rows[file]
 
     def _remove(self, file: Path) -> None:
-        warnings.warn(f"{file}: a damaged file of the cache was removed; its contents are computed again", stacklevel=2)
+        warnings.warn(
+            _("{file}: a damaged file of the cache was removed; its contents are computed again").format(file=file),
+            stacklevel=2,
+        )
         self._keys.pop(file, None)
         for part in (file, _rows_file(file)):
             part.unlink(missing_ok=True)

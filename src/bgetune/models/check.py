@@ -12,6 +12,7 @@ import numpy as np
 
 from bgetune.errors import InputError
 from bgetune.files import sha256
+from bgetune.locale import _
 from bgetune.models import hub
 from bgetune.models.cache import content_key
 from bgetune.paths import cache_root
@@ -64,7 +65,7 @@ def check_model(location: str | Path, parameter: str, role: Role, texts: Sequenc
     mark = cache_root() / FOLDER / passed
     if mark.is_file():
         return
-    for file, _ in stats:
+    for file, _stat in stats:
         if file.suffix == ".json":
             hub.read_json(file, parameter)
     _check_role(folder, parameter, role)
@@ -79,21 +80,29 @@ def _check_role(folder: Path, parameter: str, role: Role) -> None:
     config = hub.read_json(folder / "config.json", parameter)
     name = (config.get("architectures") or [""])[0]
     if name.endswith("ForSequenceClassification"):
-        found, label = "reranker", f"a classifier of pairs (cross-encoder, {name})"
+        found, kind = "reranker", _("a classifier of pairs (cross-encoder, {architecture})").format(architecture=name)
     elif name.endswith(("ForConditionalGeneration", "MTModel")):
-        found, label = "translator", f"a translator ({name})"
+        found, kind = "translator", _("a translator ({architecture})").format(architecture=name)
     else:
-        found, label = "encoder", f"an encoder of single texts ({name})"
+        found, kind = "encoder", _("an encoder of single texts ({architecture})").format(architecture=name)
     wanted = {
-        "encoder": "an encoder of sentences, such as BAAI/bge-small-zh-v1.5",
-        "reranker": "a cross-encoder with one output, such as BAAI/bge-reranker-base",
-        "translator": "a translator, such as Helsinki-NLP/opus-mt-zh-en",
+        "encoder": _("an encoder of sentences, such as BAAI/bge-small-zh-v1.5"),
+        "reranker": _("a cross-encoder with one output, such as BAAI/bge-reranker-base"),
+        "translator": _("a translator, such as Helsinki-NLP/opus-mt-zh-en"),
     }[role]
     if name and found != role:
-        raise InputError(f"{parameter}: {folder} is {label}; what is needed is {wanted}")
+        raise InputError(
+            _("{parameter}: {folder} is {kind}; what is needed is {wanted}").format(
+                parameter=parameter, folder=folder, kind=kind, wanted=wanted
+            )
+        )
     outputs = len(config.get("id2label") or ()) or config.get("num_labels", 2)
     if role == "reranker" and outputs > 2:
-        raise InputError(f"{parameter}: {folder} has {outputs} outputs; what is needed is {wanted}")
+        raise InputError(
+            _("{parameter}: {folder} has {outputs} outputs; what is needed is {wanted}").format(
+                parameter=parameter, folder=folder, outputs=outputs, wanted=wanted
+            )
+        )
 
 
 def _check_weights(folder: Path, parameter: str, role: Role) -> int:
@@ -114,22 +123,32 @@ def _check_weights(folder: Path, parameter: str, role: Role) -> int:
     missing = sorted(key for key in info["missing_keys"] if not set(unused) & set(key.split(".")))
     if missing:
         raise InputError(
-            f"{parameter}: {folder} lacks {len(missing)} weights of a "
-            f"{type(model).__name__} ({_shown(missing)}), which "
-            f"would be random numbers; copy or download the model again, or give one made for this role"
+            _(
+                "{parameter}: {folder} lacks {count} weights of a {model} ({names}), which would be random numbers; "
+                "copy or download the model again, or give one made for this role"
+            ).format(
+                parameter=parameter,
+                folder=folder,
+                count=len(missing),
+                model=type(model).__name__,
+                names=_shown(missing),
+            )
         )
     surplus = sorted(key for key in info["unexpected_keys"] if _LAYER.search(key))
     if surplus:
         raise InputError(
-            f"{parameter}: {folder} holds {len(surplus)} weights of layers ({_shown(surplus)}) that its "
-            "config.json does "
-            f"not know: config.json belongs to another model; copy or download the model again"
+            _(
+                "{parameter}: {folder} holds {count} weights of layers ({names}) that its config.json does not know: "
+                "config.json belongs to another model; copy or download the model again"
+            ).format(parameter=parameter, folder=folder, count=len(surplus), names=_shown(surplus))
         )
     wrong = sorted(name for name, weights in model.named_parameters() if not torch.isfinite(weights).all())
     if wrong:
         raise InputError(
-            f"{parameter}: {folder} has weights that are not finite ({_shown(wrong)}): its training has diverged, or "
-            f"the file is damaged; give another model"
+            _(
+                "{parameter}: {folder} has weights that are not finite ({names}): its training has diverged, or the "
+                "file is damaged; give another model"
+            ).format(parameter=parameter, folder=folder, names=_shown(wrong))
         )
     return model.get_input_embeddings().weight.shape[0]
 
@@ -155,14 +174,18 @@ def _check_tokenizer(folder: Path, parameter: str, rows: int, texts: list[str]) 
     names = [name for name in tokenizer.vocab_files_names.values() if not name.endswith("_config.json")]
     if names and not any((folder / name).is_file() for name in names):
         raise InputError(
-            f"{parameter}: {folder} has no tokenizer (none of {', '.join(sorted(names))}), without which it "
-            "cannot read a text; copy the tokenizer of the model that this one was made from"
+            _(
+                "{parameter}: {folder} has no tokenizer (none of {files}), without which it cannot read a text; copy "
+                "the tokenizer of the model that this one was made from"
+            ).format(parameter=parameter, folder=folder, files=", ".join(sorted(names)))
         )
     highest, size = max(tokenizer.get_vocab().values()), len(tokenizer)
     if highest >= rows or size < rows / 4:
         raise InputError(
-            f"{parameter}: {folder}: the tokenizer has {size} tokens, the weights {rows}: they belong to two models; "
-            f"copy or download the model again"
+            _(
+                "{parameter}: {folder}: the tokenizer has {size} tokens, the weights {rows}: they belong to two "
+                "models; copy or download the model again"
+            ).format(parameter=parameter, folder=folder, size=size, rows=rows)
         )
     if texts and tokenizer.unk_token_id is not None:
         rows_of_ids = tokenizer(texts, add_special_tokens=False, verbose=False)[
@@ -172,8 +195,10 @@ def _check_tokenizer(folder: Path, parameter: str, rows: int, texts: list[str]) 
         share = float(np.mean(ids == tokenizer.unk_token_id)) if len(ids) else 0.0
         if share > UNKNOWN:
             raise InputError(
-                f"{parameter}: {folder} does not know {share:.0%} of the tokens of your texts; choose a model of their "
-                f"language (BAAI/bge-small-zh-v1.5 for Chinese, BAAI/bge-m3 for many)"
+                _(
+                    "{parameter}: {folder} does not know {share:.0%} of the tokens of your texts; choose a model of "
+                    "their language (BAAI/bge-small-zh-v1.5 for Chinese, BAAI/bge-m3 for many)"
+                ).format(parameter=parameter, folder=folder, share=share)
             )
 
 

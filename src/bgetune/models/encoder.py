@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bgetune.files import remove
+from bgetune.locale import _
 from bgetune.models import bert, hub
 from bgetune.models.cache import CACHE_VERSION, RowCache, cached_rows, content_key, content_keys
 from bgetune.models.prompts import Prompts
@@ -141,8 +142,8 @@ class Encoder:
                 cache=self._cache,
                 keys=lambda some: content_keys(prompt, some),
                 block=SHARD,
-                label="encoding",
-                unit="text",
+                label=_("encoding"),
+                unit=_("text"),
                 progress=progress,
             )
 

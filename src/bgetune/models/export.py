@@ -23,6 +23,7 @@ import numpy as np
 
 from bgetune.errors import InputError
 from bgetune.files import sha256
+from bgetune.locale import _
 from bgetune.models import tokens
 from bgetune.models.cache import content_key
 from bgetune.models.tokens import CPU_TOKENS, Tokens, shorten, token_batches
@@ -69,7 +70,14 @@ def write(model: SentenceTransformer, folder: Path, kinds: Sequence[Kind], max_l
     if "float32" not in kinds:
         for file in folder.glob("float32.onnx*"):
             file.unlink()
-    (folder / "README.md").write_text(_README.format(kind=kinds[0], length=length), encoding="utf-8")
+    parts = (
+        "# " + _("The model as ONNX"),
+        _("Texts in, vectors of length 1 out: pooling and normalisation are part of the graph."),
+        _("After `pip install onnxruntime tokenizers`:"),
+        _CODE.format(kind=kinds[0], length=length),
+        _("A query that searches documents takes the instruction of the model's card in front."),
+    )
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def require(*packages: str) -> None:
@@ -80,7 +88,11 @@ def require(*packages: str) -> None:
     """
     missing = [name for name in packages or ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise InputError(f"ONNX needs packages that are missing ({', '.join(missing)}): pip install 'bgetune[onnx]'")
+        raise InputError(
+            _("ONNX needs packages that are missing ({missing}): pip install 'bgetune[onnx]'").format(
+                missing=", ".join(missing)
+            )
+        )
 
 
 def write_checksum(folder: Path) -> None:
@@ -221,8 +233,9 @@ def _write_tokenizer(model: SentenceTransformer, file: Path, length: int) -> Non
 
     if not getattr(model.tokenizer, "is_fast", False):
         raise InputError(
-            f"onnx: {type(model.tokenizer).__name__} has no tokenizer.json, which ONNX Runtime's users need; "
-            "leave onnx empty"
+            _("onnx: {tokenizer} has no tokenizer.json, which ONNX Runtime's users need; leave onnx empty").format(
+                tokenizer=type(model.tokenizer).__name__
+            )
         )
     tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     tokenizer.enable_truncation(length)
@@ -251,12 +264,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-_README = """# The model as ONNX
-
-Texts in, vectors of length 1 out: pooling and normalisation are part of the graph.
-After `pip install onnxruntime tokenizers`:
-
-```python
+_CODE = """```python
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
@@ -278,7 +286,4 @@ def embed(texts):
 
 left, right = embed(["..."]), embed(["..."])
 print(left @ right.T)  # similarities
-```
-
-A query that searches documents takes the instruction of the model's card in front.
-"""
+```"""

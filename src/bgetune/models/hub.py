@@ -12,6 +12,7 @@ from typing import Any
 
 from bgetune.errors import InputError
 from bgetune.files import sha256
+from bgetune.locale import _
 from bgetune.paths import is_hub_name, locate
 
 WEIGHTS = ".safetensors"
@@ -38,18 +39,25 @@ def fetch(location: str | Path, parameter: str = "model") -> Path:
     folder = _download(location, parameter) if is_hub_name(location) else locate(location)
     if not folder.is_dir():
         raise InputError(
-            f"{parameter}: there is no model at {location}; give a folder or a hub name such as {_example(parameter)}"
-            f"{_without(parameter)}"
+            _("{parameter}: there is no model at {location}; give a folder or a hub name such as {example}").format(
+                parameter=parameter, location=location, example=_example(parameter)
+            )
+            + _without(parameter)
         )
     if not (folder / "config.json").is_file():
         raise InputError(
-            f"{parameter}: {location} has no config.json, so it is no folder of a model; give the folder that holds it"
+            _(
+                "{parameter}: {location} has no config.json, so it is no folder of a model; give the folder that "
+                "holds it"
+            ).format(parameter=parameter, location=location)
         )
     if not any(folder.glob(f"*{WEIGHTS}")):
         raise InputError(
-            f"{parameter}: {location} has no *{WEIGHTS} weights, and pickled weights are not read because they can run "
-            f"code; convert them once with transformers: "
-            f"AutoModel.from_pretrained(...).save_pretrained(FOLDER), and give that folder"
+            _(
+                "{parameter}: {location} has no *{suffix} weights, and pickled weights are not read because they can "
+                "run code; convert them once with transformers: "
+                "AutoModel.from_pretrained(...).save_pretrained(FOLDER), and give that folder"
+            ).format(parameter=parameter, location=location, suffix=WEIGHTS)
         )
     for file in files(folder):
         if file.suffix == ".json" and file.stat().st_size < _SMALL:
@@ -66,14 +74,20 @@ def read_json(file: Path, parameter: str) -> Any:
     try:
         return json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        raise InputError(f"{parameter}: {file} is broken ({error}); copy or download the model again") from None
+        raise InputError(
+            _("{parameter}: {file} is broken ({error}); copy or download the model again").format(
+                parameter=parameter, file=file, error=error
+            )
+        ) from None
 
 
 def _refuse_code(file: Path, settings: Any, parameter: str) -> None:
     if isinstance(settings, dict) and settings.get("auto_map"):
         raise InputError(
-            f"{parameter}: {file} asks to run code that comes with the model (auto_map), which is never done; "
-            f"choose a model whose architecture transformers has built in, such as BAAI/bge-small-zh-v1.5"
+            _(
+                "{parameter}: {file} asks to run code that comes with the model (auto_map), which is never done; "
+                "choose a model whose architecture transformers has built in, such as BAAI/bge-small-zh-v1.5"
+            ).format(parameter=parameter, file=file)
         )
 
 
@@ -96,9 +110,19 @@ def _download(name: str, parameter: str) -> Path:
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
-            f"{parameter}: {name} could not be downloaded from {ENDPOINT} ({type(error).__name__}: {reason}); set "
-            f"HF_ENDPOINT to a mirror that you can reach, or download it elsewhere and give its folder, {parameter}: "
-            f"/path/to/{name.split('/')[-1]}{_without(parameter)}"
+            _(
+                "{parameter}: {model} could not be downloaded from {address} ({kind}: {reason}); set HF_ENDPOINT to "
+                "a mirror that you can reach, or download it elsewhere and give its folder, {parameter}: "
+                "/path/to/{folder}"
+            ).format(
+                parameter=parameter,
+                model=name,
+                address=ENDPOINT,
+                kind=type(error).__name__,
+                reason=reason,
+                folder=name.split("/")[-1],
+            )
+            + _without(parameter)
         ) from None
 
 
@@ -112,8 +136,8 @@ def _without(parameter: str) -> str:
     """How to run without the model, as the end of a message."""
     name = parameter.rsplit(".", 1)[-1]
     if name in ("to_pivot", "from_pivot"):
-        return ", or leave back-translation out (02_backtranslate: pivots: [])"
-    return f", or do without ({name}: null)" if name in ("reranker", "guide") else ""
+        return _(", or leave back-translation out (02_backtranslate: pivots: [])")
+    return _(", or do without ({parameter}: null)").format(parameter=name) if name in ("reranker", "guide") else ""
 
 
 def _converted(name: str) -> str | None:
@@ -180,10 +204,12 @@ def check_device(device: str, parameter: str = "device") -> None:
     if backend is not None and wanted.type != "meta" and backend.is_available():
         count = getattr(torch, wanted.type).device_count()
     if (wanted.index or 0) >= count:
-        has = [name for name in ("cuda", "mps") if torch_device() == name]
+        devices = _(" or ").join(["auto", *(name for name in ("cuda", "mps") if torch_device() == name), "cpu"])
         raise InputError(
-            f"{parameter}: there is no device {device} on this machine, as torch {torch.__version__} sees it; "
-            f"set {parameter} to auto or {' or '.join([*has, 'cpu'])}"
+            _(
+                "{parameter}: there is no device {device} on this machine, as torch {version} sees it; set "
+                "{parameter} to {devices}"
+            ).format(parameter=parameter, device=device, version=torch.__version__, devices=devices)
         )
 
 
@@ -235,5 +261,7 @@ def loading(folder: Path, parameter: str) -> Iterator[None]:
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         raise InputError(
-            f"{parameter}: {folder} cannot be loaded: {type(error).__name__}: {lines[0]}; copy or download it again"
+            _("{parameter}: {folder} cannot be loaded: {kind}: {reason}; copy or download it again").format(
+                parameter=parameter, folder=folder, kind=type(error).__name__, reason=lines[0]
+            )
         ) from error

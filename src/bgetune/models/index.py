@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 TRAINING_SAMPLE = 50_000
 """Maximum number of vectors that an index with centroids or codebooks is trained on."""
@@ -76,8 +77,10 @@ def build(corpus: np.ndarray, factory: str, *, memory_mb: int = 512, seed: int =
             index.train(np.ascontiguousarray(corpus[sample], dtype=np.float32))
     except RuntimeError as error:
         raise InputError(
-            f"index: FAISS cannot make {factory!r} over {len(corpus):,} vectors of {corpus.shape[1]} dimensions "
-            f"({_reason(error)}); Flat always works, and IVF wants about 40 vectors a list"
+            _(
+                "index: FAISS cannot make {factory!r} over {count:,} vectors of {dimensions} dimensions ({reason}); "
+                "Flat always works, and IVF wants about 40 vectors a list"
+            ).format(factory=factory, count=len(corpus), dimensions=corpus.shape[1], reason=_reason(error))
         ) from None
     for rows in _blocks(len(corpus), corpus.shape[1] * 8, memory_mb):
         index.add(np.ascontiguousarray(corpus[rows], dtype=np.float32))
@@ -90,24 +93,34 @@ def check(factory: str, search_params: dict[str, int] | None = None, dimension: 
     Raises:
         InputError: naming `index` or `search_params`, the reason and the remedy.
     """
-    remedy = "Flat always works; others are IVF4096,Flat, HNSW32 or IVF4096,PQ32"
+    remedy = _("Flat always works; others are IVF4096,Flat, HNSW32 or IVF4096,PQ32")
     if factory == "Flat":
         if search_params:
-            raise InputError(f"search_params: Flat has none, not {', '.join(search_params)}; leave them out")
+            raise InputError(
+                _("search_params: Flat has none, not {names}; leave them out").format(names=", ".join(search_params))
+            )
         return
     sizes = [int(size) for size in re.findall(r"\d+", factory)]
     if not factory or not all(0 < size < 2**24 for size in sizes):
-        raise InputError(f"index: FAISS cannot make {factory!r}: a size in it is too small or too large; {remedy}")
+        raise InputError(
+            _("index: FAISS cannot make {factory!r}: a size in it is too small or too large; {remedy}").format(
+                factory=factory, remedy=remedy
+            )
+        )
     faiss = _faiss()
     try:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
         if index.is_trained:
             index.add(np.eye(4, dimension, dtype=np.float32))
     except RuntimeError as error:
-        raise InputError(f"index: FAISS cannot make {factory!r} ({_reason(error)}); {remedy}") from None
+        raise InputError(
+            _("index: FAISS cannot make {factory!r} ({reason}); {remedy}").format(
+                factory=factory, reason=_reason(error), remedy=remedy
+            )
+        ) from None
     for name, value in (search_params or {}).items():
         if value < 1:
-            raise InputError(f"search_params: {name} is at least 1, not {value}")
+            raise InputError(_("search_params: {name} is at least 1, not {value}").format(name=name, value=value))
     _set(index, search_params or {})
 
 
@@ -164,8 +177,11 @@ def _set(index: Any, parameters: dict[str, int]) -> None:
         try:
             faiss.ParameterSpace().set_index_parameter(index, name, value)
         except RuntimeError:
-            known = "nprobe is that of IVF, efSearch that of HNSW"
-            raise InputError(f"search_params: {type(index).__name__} has no {name}; {known}") from None
+            raise InputError(
+                _("search_params: {index} has no {name}; nprobe is that of IVF, efSearch that of HNSW").format(
+                    index=type(index).__name__, name=name
+                )
+            ) from None
 
 
 def _blocks(count: int, row_bytes: int, memory_mb: int) -> list[slice]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 MODULES = "modules.json"
 POOLING = "1_Pooling/config.json"
@@ -63,8 +64,10 @@ def official_pooling(folder: Path) -> str:
     found = pooling(folder)
     if found not in OFFICIAL:
         raise InputError(
-            f"04_train.backend: flagembedding trains models with {', '.join(OFFICIAL)} pooling only, and that of "
-            f"{folder} is {found or 'made of several modules'}; set backend to sentence_transformers"
+            _(
+                "04_train.backend: flagembedding trains models with {known} pooling only, and that of {folder} is "
+                "{found}; set backend to sentence_transformers"
+            ).format(known=", ".join(OFFICIAL), folder=folder, found=found or _("made of several modules"))
         )
     return OFFICIAL[found]
 

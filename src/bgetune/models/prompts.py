@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 CONFIG = "config_sentence_transformers.json"
 
@@ -109,7 +110,11 @@ def _read(file: Path) -> tuple[dict[str, str], str | None]:
         named = {name: text or "" for name, text in (settings.get("prompts") or {}).items()}
         default = settings.get("default_prompt_name")
         if not all(isinstance(text, str) for text in named.values()) or (default is not None and default not in named):
-            raise ValueError("prompts must be texts, and default_prompt_name the name of one")
+            raise ValueError(_("prompts must be texts, and default_prompt_name the name of one"))
     except (ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{file}: the model's prompts cannot be read ({error}); copy or download it again") from None
+        raise InputError(
+            _("{file}: the model's prompts cannot be read ({error}); copy or download it again").format(
+                file=file, error=error
+            )
+        ) from None
     return named, None if default is None else named[default]

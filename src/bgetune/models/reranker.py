@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.models import hub
 from bgetune.models.cache import CACHE_VERSION, KEY, RowCache, cached_rows, content_key
 from bgetune.models.encoder import Precision
@@ -88,8 +89,8 @@ class Reranker:
                 cache=self._cache,
                 keys=lambda some: np.array([content_key(*pair) for pair in some], dtype=KEY),
                 block=BLOCK,
-                label="reranking",
-                unit="pair",
+                label=_("reranking"),
+                unit=_("pair"),
                 progress=progress,
             )
         return rows[:, 0]
@@ -107,7 +108,11 @@ class Reranker:
             )
         if model.config.num_labels > 2:
             count = model.config.num_labels
-            raise InputError(f"{self.location}: a reranker has one output or two, this one {count}; give another model")
+            raise InputError(
+                _("{model}: a reranker has one output or two, this one {count}; give another model").format(
+                    model=self.location, count=count
+                )
+            )
         return tokenizer, model.to(hub.torch_device(self.device)).eval()
 
     @cached_property

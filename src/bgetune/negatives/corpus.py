@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.models.prompts import NO_PROMPTS, Prompts
 
 
@@ -82,7 +83,9 @@ def _directed(texts: pd.DataFrame, edges: pd.DataFrame, number: pd.Series) -> pd
     best = edges.sort_values(["weight", "source"], ascending=[False, True]).drop_duplicates(["a_id", "b_id"])
     a, b = number.reindex(best["a_id"]).to_numpy(), number.reindex(best["b_id"]).to_numpy()
     if np.isnan(a.astype(float)).any() or np.isnan(b.astype(float)).any():
-        raise InputError("edges: an edge names a text_id that the table texts does not have; run again with --from 01")
+        raise InputError(
+            _("edges: an edge names a text_id that the table texts does not have; run again with --from 01")
+        )
     forth = pd.DataFrame(
         {"anchor": a, "positive": b, "weight": best["weight"].to_numpy(), "source": best["source"].to_numpy()}
     )

@@ -28,6 +28,7 @@ import pandas as pd
 
 from bgetune.data.draw import draw
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.negatives import risk
@@ -128,7 +129,9 @@ def mine(
         queries = queries.iloc[np.sort(np.argsort(order)[:sample])].reset_index(drop=True)
     if queries.empty:
         raise InputError(
-            f"no positives in the {split} split: give more sources to 01_positives, or lower its thresholds"
+            _("no positives in the {split} split: give more sources to 01_positives, or lower its thresholds").format(
+                split=split
+            )
         )
     vetoing = None if rules.veto_score is None else reranker
     corpus = _with_verdicts(corpus, verdicts or {})

@@ -53,13 +53,19 @@ def read_review(file: Path) -> pd.DataFrame:
     rows = []
     table = read_table(file, str(file), COLUMNS)
     if missing := [name for name in ("query", "candidate", "verdict") if name not in table]:
-        raise InputError(f"{file}, line 1: no column {missing[0]}; the review file has {', '.join(COLUMNS)}")
+        raise InputError(
+            _("{file}, line 1: no column {column}; the review file has {columns}").format(
+                file=file, column=missing[0], columns=", ".join(COLUMNS)
+            )
+        )
     for number, row in enumerate(table.to_dict("records")):
         word = row["verdict"].strip().lower()
         if word and word not in meaning:
             raise InputError(
-                f"{file}, line {number + 2}: verdict {row['verdict']!r} is neither same nor different "
-                f"(s and d will do; leave it empty if unsure)"
+                _(
+                    "{file}, line {line}: verdict {verdict!r} is neither same nor different (s and d will do; leave "
+                    "it empty if unsure)"
+                ).format(file=file, line=number + 2, verdict=row["verdict"])
             )
         row |= {
             "verdict": meaning.get(word, ""),
@@ -107,7 +113,9 @@ def verdicts(table: pd.DataFrame, normalizer: Normalizer = STANDARD) -> dict[tup
         pair = _pair(row.query, row.candidate, normalizer)
         if found.setdefault(pair, row.verdict) != row.verdict:
             raise InputError(
-                f"review: {row.query!r} and {row.candidate!r} are judged both same and different; keep one verdict"
+                _("review: {query!r} and {candidate!r} are judged both same and different; keep one verdict").format(
+                    query=row.query, candidate=row.candidate
+                )
             )
     return found
 

@@ -13,6 +13,8 @@ from bgetune.data import sources
 from bgetune.data.draw import draw
 from bgetune.data.tables import SOURCES
 from bgetune.errors import InputError
+from bgetune.locale import _
+from bgetune.locale.words import said
 from bgetune.positives.rows import EDGES, Columns, dropped_row, with_columns
 
 LabelledSource = PairSource | GradedSource | GroupSource | TripletSource | QrelsSource
@@ -77,8 +79,15 @@ def usable_pairs(
         }
     )[usable]
     if table.empty:
-        counts = "; ".join(f"{row.reason}: {row.rows} rows" for row in pd.concat(drops).itertuples())
-        raise InputError(f"{sources.label(source)}: no pair can be used ({counts}); correct the file, or the columns")
+        counts = "; ".join(
+            _("{reason}: {rows} rows").format(reason=said(row.reason), rows=row.rows)
+            for row in pd.concat(drops).itertuples()
+        )
+        raise InputError(
+            _("{source}: no pair can be used ({counts}); correct the file, or the columns").format(
+                source=sources.label(source), counts=counts
+            )
+        )
     return table, pd.concat(drops)
 
 
@@ -90,8 +99,10 @@ def _grade_range(label: pd.Series, source: GradedSource) -> tuple[float, float]:
         _warn_of_odd_grades(known, source)
     if not low < high:
         raise InputError(
-            f"{sources.label(source)}: column {source.label_column} only holds the grade {low:g}; give grade_range, "
-            f"the lowest and highest grade there could be"
+            _(
+                "{source}: column {column} only holds the grade {grade:g}; give grade_range, the lowest and "
+                "highest grade there could be"
+            ).format(source=sources.label(source), column=source.label_column, grade=low)
         )
     return float(low), float(high)
 
@@ -105,8 +116,12 @@ def _warn_of_odd_grades(grades: pd.Series, source: GradedSource) -> None:
     odd += [values[0]] if values[0] < 0 <= values[1] else []
     for value in odd:
         warnings.warn(
-            f"{sources.label(source)}: {source.label_column} {value:g} is far from the other grades ({values[0]:g} to "
-            f"{values[-1]:g}); if it means that nobody judged, set unknown_grades: [{value:g}], else grade_range",
+            _(
+                "{source}: {column} {value:g} is far from the other grades ({low:g} to {high:g}); if it means "
+                "that nobody judged, set unknown_grades: [{value:g}], else grade_range"
+            ).format(
+                source=sources.label(source), column=source.label_column, value=value, low=values[0], high=values[-1]
+            ),
             stacklevel=2,
         )
 

@@ -111,6 +111,7 @@ def write_index(run_dir: Path, run_name: str) -> None:
             headline=sections.headline(results),
             recalls=sections.recalls(results.get("recalls", ())),
             thresholds=sections.thresholds(results, calibrated.get("parameters", {}).get("confidence", 0.95)),
+            decisions=sections.decisions(results),
             search=sections.search(results),
             mistakes=sections.mistakes(run_dir, stages),
             funnel=sections.funnel(run_dir, stages),

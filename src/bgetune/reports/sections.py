@@ -119,6 +119,23 @@ def thresholds(results: Mapping[str, Any], confidence: float) -> Table | None:
     return tables.table(pd.DataFrame(rows).set_index("guaranteed precision")) if rows else None
 
 
+def decisions(results: Mapping[str, Any]) -> Table | None:
+    """Recall at each guaranteed precision by cosine, reranker and both, and their time."""
+    rows = [
+        {
+            N_("guaranteed precision"): numbers.share(row["precision"]),
+            N_("decided by"): _(row["decided by"]),
+            N_("threshold"): numbers.number(row["threshold"]),
+            N_("precision on test"): numbers.number(row["test_precision"]),
+            N_("recall on test"): numbers.number(row["test_recall"]),
+            N_("ms a pair"): numbers.number(row["ms a pair"], 1),
+            N_("ms a query"): numbers.number(row["ms a query"], 1),
+        }
+        for row in results.get("decisions", ())
+    ]
+    return tables.table(pd.DataFrame(rows).set_index("guaranteed precision")) if rows else None
+
+
 def search(results: Mapping[str, Any]) -> Table | None:
     """How good search results are before, after, and with the reranker."""
     ranking = results.get("retrieval", {})

@@ -23,6 +23,7 @@ SPOKEN = frozenset(
             "kind",
         ),
         *("truly the same", "measure", "promise", "guarantee", "test_interval", "label", "store", "compares"),
+        "decided by",
     }
 )
 """Columns whose values are words of ours, not of the data."""
@@ -61,6 +62,7 @@ COLUMNS = (
     *(N_("cosine"), N_("probability"), N_("lower_bound"), N_("test_precision"), N_("test_interval"), N_("test_recall")),
     *(N_("guarantee"), N_("threshold"), N_("coverage"), N_("side"), N_("gain"), N_("accepted"), N_("same")),
     *(N_("document"), N_("whole_sphere"), N_("dimension"), N_("slice")),
+    *(N_("decided by"), N_("ms a pair"), N_("ms a query")),
 )
 
 RULES = (
@@ -232,6 +234,10 @@ REASONS = (
     N_("{low} known positives among the nearest texts of the queries; {high} are needed"),
     N_("all near texts are known positives: there is nothing to choose from"),
     N_("all known positives are in {low} clusters; {high} are needed"),
+    N_(
+        "similarity hardly tells the known positives apart: {low}% of the most similar candidates are known, of all "
+        "{high}%"
+    ),
     N_("in different splits"),
     N_("people called texts of the two clusters different"),
     N_("neighbours of neighbours"),

@@ -11,17 +11,22 @@ import numpy as np
 import pandas as pd
 
 from bgetune.data import labels
-from bgetune.data.tabular import read_table
+from bgetune.data.tabular import read_source, read_table
 from bgetune.errors import InputError
+from bgetune.files import is_pattern
+from bgetune.locale import _
 
 
-def read_pairs(location: str, columns: str = "query,document", label: str | None = None) -> pd.DataFrame:
+def read_pairs(
+    location: str, columns: str = "query,document", label: str | None = None, sql: str | None = None
+) -> pd.DataFrame:
     """The pairs of a file, or of csv on stdin; encoding and delimiter are recognised.
 
     Args:
-        location: the file, or ``-``.
+        location: the file, or ``-``; with `bgetune[sources]` whatever a source of a profile can be.
         columns: names of the two text columns, separated by a comma.
         label: name of a column with 1 or 0, or words such as yes and no.
+        sql: the query, where the location is a database.
 
     Returns:
         All columns of the file as strings, the two texts as ``query`` and ``document``, and ``label`` as integers.
@@ -29,11 +34,13 @@ def read_pairs(location: str, columns: str = "query,document", label: str | None
     Raises:
         InputError: naming the file, and line or column.
     """
-    query, _, document = (part.strip() for part in columns.partition(","))
+    query, _comma, document = (part.strip() for part in columns.partition(","))
     wanted = {query: "query", document: "document"} | ({label: "label"} if label else {})
-    if location != "-":
-        if not Path(location).exists():
-            raise InputError(f"{location}: no such file; correct the path")
+    if sql is not None:
+        table = _read(Path(location), location, list(wanted), sql)
+    elif location != "-":
+        if "://" not in location and not is_pattern(location) and not Path(location).exists():
+            raise InputError(_("{location}: no such file; correct the path").format(location=location))
         table = _read(Path(location), location, list(wanted))
     else:
         with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +53,11 @@ def read_pairs(location: str, columns: str = "query,document", label: str | None
         wrong = table.index[~numbers.isin([0, 1])]
         if len(wrong):
             name, value = "stdin" if location == "-" else location, table["label"][wrong[0]]
-            raise InputError(f"{name}, row {wrong[0] + 1}: column {label!r} is 1 or 0, not {value!r}")
+            raise InputError(
+                _("{name}, row {row}: column {label!r} is 1 or 0, not {value!r}").format(
+                    name=name, row=wrong[0] + 1, label=label, value=value
+                )
+            )
         table["label"] = numbers.astype(int)
     return table
 
@@ -62,16 +73,27 @@ def without_text(pairs: pd.DataFrame, normal: Callable[[str], str]) -> np.ndarra
     if empty.any():
         first = pairs.index[empty.argmax()] + 1
         print(
-            f"{empty.sum()} of {len(pairs)} pairs have an empty text and get no score; the first: row {first}",
+            _("{empty} of {pairs} pairs have an empty text and get no score; the first: row {first}").format(
+                empty=empty.sum(), pairs=len(pairs), first=first
+            ),
             file=sys.stderr,
         )
     return empty
 
 
-def _read(file: Path, name: str, wanted: list[str]) -> pd.DataFrame:
-    table = read_table(file, name, wanted)
+def _read(file: Path, name: str, wanted: list[str], sql: str | None = None) -> pd.DataFrame:
+    elsewhere = "://" in name or (is_pattern(name) and not file.exists())
+    if sql is not None or elsewhere:
+        # as for files: relative patterns start at the working directory
+        table = read_source(name if "://" in name else str(file.absolute()), sql, name=name)
+    else:
+        table = read_table(file, name, wanted)
     for column in wanted:
         if column not in table:
             there = ", ".join(table.columns)
-            raise InputError(f"{name}: no column {column!r}; there are: {there}. Name the texts with --columns A,B")
+            raise InputError(
+                _("{name}: no column {column!r}; there are: {there}. Name the texts with --columns A,B").format(
+                    name=name, column=column, there=there
+                )
+            )
     return table

@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from bgetune.data.text import Normalizer
-from bgetune.errors import InputError
+from bgetune.errors import InputError, joined
+from bgetune.locale import _
+from bgetune.locale.words import said
 from bgetune.metrics import calibrators
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import Prompts
@@ -23,6 +25,9 @@ from bgetune.scoring.settings import read_settings
 
 if TYPE_CHECKING:
     from bgetune.models.reranker import Reranker
+
+SAME = 0.99
+"""Mean cosine of stored vectors with a model's own from which on they are its own, in whatever number format."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Hit:
         similarity: cosine with the query.
         probability: calibrated, of "the same meaning".
         reranker: the cross-encoder's score in [0, 1], where it was asked.
+        both: the score of both models together in [0, 1], where it was asked; it orders the hits.
     """
 
     text_id: str
@@ -41,6 +47,7 @@ class Hit:
     similarity: float
     probability: float
     reranker: float | None = None
+    both: float | None = None
 
 
 class Scorer:
@@ -62,8 +69,10 @@ class Scorer:
     def __init__(self, settings: dict[str, Any], encoder: Encoder, run_dir: Path):
         if encoder.fingerprint != settings["model"]["fingerprint"]:
             raise InputError(
-                f"{run_dir}: scoring.json was made for other weights than those in {encoder.folder}, and its "
-                f"thresholds would be wrong for them; run 05_calibrate again (./run_all.sh --from 05)"
+                _(
+                    "{run}: scoring.json was made for other weights than those in {model}, and its thresholds would "
+                    "be wrong for them; run 05_calibrate again (./run_all.sh --from 05)"
+                ).format(run=run_dir, model=encoder.folder)
             )
         self.settings = settings
         self.encoder = encoder
@@ -123,6 +132,7 @@ class Scorer:
         precision: float | None = 0.95,
         *,
         symmetric: bool | None = None,
+        rerank: bool = False,
     ) -> np.ndarray:
         """Which pairs to accept so that at least the given share of them is right.
 
@@ -130,34 +140,85 @@ class Scorer:
             precision: one of the profile's `precisions`; None takes the threshold with the best F1, which
                 guarantees no precision.
             symmetric: as for `similarity`.
+            rerank: decide by both models together (`together`), whose thresholds are their own; else by the cosine.
 
         Returns:
             (n,) bool.
 
         Raises:
-            InputError: if this precision is not guaranteed (says why, and which are), or something is no text.
+            InputError: if this precision is not guaranteed (says why, and which are), there is no reranker in the run,
+                or something is no text.
         """
-        return self.similarity(queries, documents, symmetric=symmetric) >= self.threshold(precision)
+        score = self.together if rerank else self.similarity
+        scores = score(queries, documents, symmetric=symmetric)
+        return scores >= self.threshold(precision, "both" if rerank else "cosine")
 
-    def threshold(self, precision: float | None = None) -> float:
-        """The similarity from which on a precision is guaranteed; None: that of the best F1 on the calibration pairs.
+    def threshold(self, precision: float | None = None, by: Literal["cosine", "reranker", "both"] = "cosine") -> float:
+        """The score from which on a precision is guaranteed; None: that of the best F1 on the calibration pairs.
+
+        Args:
+            by: the score that the threshold is of: `similarity`, `rerank` or `together`.
 
         Raises:
-            InputError: if it is not guaranteed.
+            InputError: if it is not guaranteed, or the run has no thresholds on this score.
         """
+        chosen = self.settings["thresholds"] if by == "cosine" else self._made_with.get("thresholds", {}).get(by)
+        if chosen is None:
+            message = _("{run}: scoring.json has no thresholds on the score {score!r}; run 05_calibrate again")
+            raise InputError(message.format(run=self.run_dir, score=by))
         if precision is None:
-            return self.settings["thresholds"]["best_f1"]["threshold"]
-        rows = self.settings["thresholds"]["precision"]
+            return chosen["best_f1"]["threshold"]
+        rows = chosen["precision"]
         for row in rows:
             if np.isclose(row["precision"], precision, rtol=0, atol=1e-9) and row["threshold"] is not None:
                 return row["threshold"]
         guaranteed = [f"{row['precision']:g}" for row in rows if row["threshold"] is not None]
         why = [row["note"] for row in rows if np.isclose(row["precision"], precision)]
-        raise InputError(
-            f"{self.run_dir}: precision {precision:g} is not guaranteed"
-            + (f" ({why[0]})" if why else "; name it in `precisions` of 05_calibrate")
-            + f"; guaranteed: {', '.join(guaranteed) or 'none'}"
+        words = (
+            _("{run}: precision {precision:g} is not guaranteed ({why})")
+            if why
+            else _("{run}: precision {precision:g} is not guaranteed; name it in `precisions` of 05_calibrate")
         )
+        raise InputError(
+            joined(
+                words.format(run=self.run_dir, precision=precision, why=said(why[0]) if why else ""),
+                _("guaranteed: {precisions}").format(precisions=", ".join(guaranteed) or _("none")),
+            )
+        )
+
+    def rerank(self, queries: str | Sequence[str], documents: str | Sequence[str]) -> np.ndarray:
+        """(n,) float64 scores in [0, 1] of pairs by the run's reranker alone.
+
+        Raises:
+            InputError: if there is no reranker in the run, or it is another one than at calibration; if something is
+                no text, or an empty one.
+        """
+        queries, documents = _paired(queries, documents)
+        pairs = zip(self._normal(queries, "queries"), self._normal(documents, "documents"), strict=True)
+        return self._reranker.score(list(pairs), progress=False).astype(np.float64)
+
+    def together(
+        self, queries: str | Sequence[str], documents: str | Sequence[str], *, symmetric: bool | None = None
+    ) -> np.ndarray:
+        """(n,) float64 scores in [0, 1] of pairs by both models together: what `rerank=True` decides and orders by.
+
+        Args:
+            symmetric: as for `similarity`.
+
+        Raises:
+            InputError: as `rerank` does.
+        """
+        reranked = self.rerank(queries, documents)
+        return self.combine(self.similarity(queries, documents, symmetric=symmetric), reranked)
+
+    def combine(self, similarities: np.ndarray, reranked: np.ndarray) -> np.ndarray:
+        """(n,) float64 scores of both together, from cosines and scores of the reranker that were computed elsewhere.
+
+        Raises:
+            InputError: if there is no reranker in the run.
+        """
+        combination = calibrators.Combination(**self._made_with["combination"])
+        return combination.predict(self.calibrate(similarities), reranked)
 
     def similarity(
         self, queries: str | Sequence[str], documents: str | Sequence[str], *, symmetric: bool | None = None
@@ -208,22 +269,53 @@ class Scorer:
             self._normal([texts] if isinstance(texts, str) else texts, "texts"), getattr(self.encoder.prompts, kind)
         )
 
-    def search(self, query: str, k: int = 10, *, rerank: bool = False) -> list[Hit]:
+    def check_vectors(
+        self, texts: Sequence[str], vectors: np.ndarray, *, kind: Literal["query", "document", "symmetric"] = "document"
+    ) -> None:
+        """Refuse stored vectors of another model: texts of an index are encoded again and compared.
+
+        Args:
+            texts: n texts, a sample of an index's.
+            vectors: (n, d) of these texts, as the index holds them; rows of any length.
+            kind: as for `embed`.
+
+        Raises:
+            InputError: if the mean cosine with the model's own vectors is below 0.99 (smaller differences come from
+                number formats), or the shape is another.
+        """
+        own = self.embed(texts, kind=kind)
+        stored = np.asarray(vectors, dtype=np.float32)
+        if stored.shape != own.shape:
+            message = _(
+                "the vectors have the shape {shape}, those of this run's model {wanted}; encode the index again"
+            )
+            raise InputError(message.format(shape=stored.shape, wanted=own.shape))
+        stored = stored / np.linalg.norm(stored, axis=1, keepdims=True).clip(min=1e-12)
+        if (alike := float(cosines(stored, own).mean())) < SAME:
+            message = _(
+                "the vectors are not of this run's model (their mean cosine with its own is {alike:.3f}), and its "
+                "thresholds mean nothing for them; encode the index again with {model}"
+            )
+            raise InputError(message.format(alike=alike, model=self.encoder.folder))
+
+    def search(self, query: str, k: int = 10, *, rerank: bool = False, precision: float | None = None) -> list[Hit]:
         """The texts of the run's corpus that are nearest to a query.
 
         Args:
             rerank: order the k texts by the bi-encoder and the cross-encoder together. Probabilities stay those of the
                 pair, so that thresholds keep their meaning.
+            precision: leave out hits below the threshold for this guaranteed precision, as `is_match` does; None: none.
 
         Returns:
             At most k hits, best first.
 
         Raises:
-            InputError: if there is no reranker in the run, or it is another one than at calibration; if the query is no
-                text, or an empty one.
+            InputError: if this precision is not guaranteed; if there is no reranker in the run, or it is another one
+                than at calibration; if the query is no text, or an empty one.
         """
         from bgetune.models.index import search
 
+        lowest = -np.inf if precision is None else self.threshold(precision, "both" if rerank else "cosine")
         (text,) = self._normal([query], "query")
         texts, vectors, prompt = self._searchable()
         similarities, positions = search(self._encode([text], prompt), vectors, min(k, len(texts)))
@@ -231,11 +323,11 @@ class Scorer:
         similar = similarities[0][: len(found)].astype(np.float64)
         probability = self.calibrate(similar)
         rows = texts.iloc[found]
-        reranked: np.ndarray | None = None
-        order = np.arange(len(found))
+        reranked = both = None
+        decides = similar
         if rerank and len(found):
             reranked = self._reranker.score([(text, candidate) for candidate in rows["text"]], progress=False)
-            order = np.argsort(-self._combination.predict(probability, reranked), kind="stable")
+            decides = both = self.combine(similar, reranked)
         return [
             Hit(
                 rows["text_id"].iloc[i],
@@ -243,8 +335,10 @@ class Scorer:
                 float(similar[i]),
                 float(probability[i]),
                 None if reranked is None else float(reranked[i]),
+                None if both is None else float(both[i]),
             )
-            for i in order
+            for i in np.argsort(-decides, kind="stable")
+            if decides[i] >= lowest
         ]
 
     def _searchable(self) -> tuple[pd.DataFrame, np.ndarray, str]:
@@ -263,19 +357,26 @@ class Scorer:
     def _reranker(self) -> Reranker:
         from bgetune.models.reranker import Reranker
 
-        made_with = self.settings["reranker"]
-        if made_with is None:
-            raise InputError(f"{self.run_dir}: the run has no reranker; name one in the profile, or search without")
+        made_with = self._made_with
         reranker = Reranker(
             made_with["location"], max_length=made_with["max_length"], device=self.encoder.device, cache_dir=None
         )
         if reranker.fingerprint != made_with["fingerprint"]:
-            raise InputError(f"{made_with['location']} is not the reranker of {self.run_dir}; run 05_calibrate again")
+            raise InputError(
+                _("{model} is not the reranker of {run}; run 05_calibrate again").format(
+                    model=made_with["location"], run=self.run_dir
+                )
+            )
         return reranker
 
-    @cached_property
-    def _combination(self) -> calibrators.Combination:
-        return calibrators.Combination(**self.settings["reranker"]["combination"])
+    @property
+    def _made_with(self) -> dict[str, Any]:
+        """What `scoring.json` says of the reranker."""
+        if self.settings["reranker"] is None:
+            raise InputError(
+                _("{run}: the run has no reranker; name one in the profile, or go without").format(run=self.run_dir)
+            )
+        return self.settings["reranker"]
 
     def normal(self, text: str) -> str:
         """A text in the form of the run's texts: normalised, personal data masked."""
@@ -293,10 +394,16 @@ class Scorer:
         normal = []
         for place, text in enumerate(texts):
             if not isinstance(text, str):
-                raise InputError(f"{name}[{place}] is {text!r:.80}, no text; give a str")
+                raise InputError(
+                    _("{name}[{place}] is {text!r:.80}, no text; give a str").format(name=name, place=place, text=text)
+                )
             normal.append(self.normal(text))
             if not normal[-1]:
-                raise InputError(f"{name}[{place}] is empty ({text!r:.80}): there is nothing to score; leave it out")
+                raise InputError(
+                    _("{name}[{place}] is empty ({text!r:.80}): there is nothing to score; leave it out").format(
+                        name=name, place=place, text=text
+                    )
+                )
         return normal
 
 
@@ -321,7 +428,9 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def _paired(queries: str | Sequence[str], documents: str | Sequence[str]) -> tuple[list[str], list[str]]:
     for name, texts in (("queries", queries), ("documents", documents)):
         if not isinstance(texts, Iterable):  # a text is one, too
-            raise InputError(f"{name} is {texts!r:.80}; give a text, or a list of texts")
+            raise InputError(
+                _("{name} is {texts!r:.80}; give a text, or a list of texts").format(name=name, texts=texts)
+            )
     left = [queries] if isinstance(queries, str) else list(queries)
     right = [documents] if isinstance(documents, str) else list(documents)
     if isinstance(queries, str):
@@ -329,5 +438,9 @@ def _paired(queries: str | Sequence[str], documents: str | Sequence[str]) -> tup
     elif isinstance(documents, str):
         right *= len(left)
     if len(left) != len(right):
-        raise InputError(f"{len(left)} queries and {len(right)} documents: pairs need as many of each")
+        raise InputError(
+            _("{queries} queries and {documents} documents: pairs need as many of each").format(
+                queries=len(left), documents=len(right)
+            )
+        )
     return left, right

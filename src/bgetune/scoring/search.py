@@ -159,19 +159,12 @@ def milliseconds(
     Returns:
         ``search`` and, with a reranker, ``rerank``.
     """
-    from bgetune.models.encoder import Encoder
     from bgetune.models.index import search
-    from bgetune.models.reranker import Reranker
 
     before_query, before_text = prompts_for(encoder.prompts, searched)
     texts = searched["text"].tolist()
     vectors = encoder.encode(texts, prompt=before_text)
-    device = encoder.device
-    encoder = Encoder(
-        encoder.folder, prompts=encoder.prompts, max_length=encoder.max_length, device=device, cache_dir=None
-    )
-    if reranker is not None:
-        reranker = Reranker(reranker.folder, max_length=reranker.max_length, device=device, cache_dir=None)
+    encoder, reranker = uncached(encoder, reranker)
     spent: dict[str, list[float]] = {"search": [], "rerank": []}
     for query in queries["text"].head(8):
         started = time.perf_counter()
@@ -182,3 +175,15 @@ def milliseconds(
             reranker.score([(query, texts[place]) for place in positions[0] if place >= 0], progress=False)
             spent["rerank"].append(time.perf_counter() - found)
     return {name: float(np.median(times[1:])) * 1000 for name, times in spent.items() if len(times) > 1}
+
+
+def uncached(encoder: Encoder, reranker: Reranker | None) -> tuple[Encoder, Reranker | None]:
+    """The same models without caches, on the encoder's device, to take their time."""
+    from bgetune.models.encoder import Encoder
+    from bgetune.models.reranker import Reranker
+
+    length, device = encoder.max_length, encoder.device
+    bare = Encoder(encoder.folder, prompts=encoder.prompts, max_length=length, device=device, cache_dir=None)
+    if reranker is None:
+        return bare, None
+    return bare, Reranker(reranker.folder, max_length=reranker.max_length, device=device, cache_dir=None)

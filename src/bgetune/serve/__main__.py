@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.scoring.scorer import Scorer
 
 
@@ -20,18 +21,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is answered. A second signal ends at once.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m bgetune.serve", description="Serve a finished run over HTTP. Needs bgetune[serve]."
+        prog="python -m bgetune.serve", description=_("Serve a finished run over HTTP. Needs bgetune[serve].")
     )
-    parser.add_argument("run", help="folder of a finished run, for example runs/demo")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda... (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=64, help="most texts encoded at once (default: %(default)s)")
+    parser.add_argument("run", help=_("folder of a finished run, for example runs/demo"))
     parser.add_argument(
-        "--waiting", type=int, default=4096, help="most texts that may wait; over it 503 (default: %(default)s)"
+        "--host", default="127.0.0.1", help=_("address to listen on; 0.0.0.0: all (default: %(default)s)")
+    )
+    parser.add_argument("--port", type=int, default=8000, help=_("default: %(default)s"))
+    parser.add_argument("--device", default="auto", help=_("auto, cpu, cuda... (default: %(default)s)"))
+    parser.add_argument("--batch", type=int, default=64, help=_("most texts encoded at once (default: %(default)s)"))
+    parser.add_argument(
+        "--waiting", type=int, default=4096, help=_("most texts that may wait; over it 503 (default: %(default)s)")
     )
     parser.add_argument(
-        "--drain", type=float, default=2.0, help="seconds to go on after the signal to end (default: %(default)s)"
+        "--drain", type=float, default=2.0, help=_("seconds to go on after the signal to end (default: %(default)s)")
     )
     options = parser.parse_args(arguments)
     try:
@@ -39,12 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         from bgetune.serve.app import make_app
     except ModuleNotFoundError as error:
-        print(f"error: {error.name} is missing; pip install 'bgetune[serve]'", file=sys.stderr)
+        missing = _("{package} is missing; pip install 'bgetune[serve]'").format(package=error.name)
+        print(_("error: {message}").format(message=missing), file=sys.stderr)
         return 2
     try:
         scorer = Scorer.load(options.run, device=options.device)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(_("error: {message}").format(message=error), file=sys.stderr)
         return 2
     app = make_app(scorer, batch=options.batch, waiting=options.waiting)
     config = uvicorn.Config(app, host=options.host, port=options.port, access_log=False, timeout_graceful_shutdown=60)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from bgetune import __version__
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.models.encoder import Encoder
 from bgetune.scoring.scorer import Scorer
 from bgetune.serve.batching import BatchingEncoder, Busy
@@ -53,12 +54,14 @@ class Pairs(Body):
 
 class Match(Pairs):
     precision: float | None = Field(0.95, gt=0, lt=1, description="A guaranteed precision; null: the best F1.")
+    rerank: bool = Field(False, description="Decide by the model and the reranker together; false: by the cosine.")
 
 
 class Search(Body):
     query: Text
     k: int = Field(10, ge=1, le=1000)
     rerank: bool = False
+    precision: float | None = Field(None, gt=0, lt=1, description="Leave out hits below this guaranteed precision.")
 
 
 class Embed(Body):
@@ -92,7 +95,7 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
     texts_read = Counter("bgetune_texts", "Texts encoded for requests", ["route"], registry=registry)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         import anyio.to_thread
 
         # requests wait in threads for their batch; the default of 40 would bound the batch
@@ -110,9 +113,14 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
         length = request.headers.get("content-length")
         response: Response
         if length is None and request.method == "POST":
-            response = _error(411, "the length of the body is not given; send Content-Length")
+            response = _error(411, _("the length of the body is not given; send Content-Length"))
         elif length is not None and int(length) > MOST_BYTES:
-            response = _error(413, f"the body has {length} bytes; at most {MOST_BYTES:,} are read; send less at a time")
+            response = _error(
+                413,
+                _("the body has {length} bytes; at most {most:,} are read; send less at a time").format(
+                    length=length, most=MOST_BYTES
+                ),
+            )
         else:
             response = await call_next(request)
         if app.state.draining:
@@ -123,18 +131,18 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
         return response
 
     @app.exception_handler(InputError)
-    async def bad_input(_: Request, error: InputError) -> JSONResponse:
+    async def bad_input(_request: Request, error: InputError) -> JSONResponse:
         return _error(422, str(error))
 
     @app.exception_handler(RequestValidationError)
-    async def bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def bad_request(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part not in ("body", "a text", "a list"))
         return _error(422, f"{place or 'body'}: {first['msg']}")
 
     @app.exception_handler(Busy)
-    async def busy(_: Request, error: Busy) -> JSONResponse:
-        return _error(503, "too many texts wait; send the request again later", {"Retry-After": "1"})
+    async def busy(_request: Request, error: Busy) -> JSONResponse:
+        return _error(503, _("too many texts wait; send the request again later"), {"Retry-After": "1"})
 
     @app.get("/health")
     def health() -> JSONResponse:
@@ -154,20 +162,26 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
 
     @app.post("/match")
     def match(body: Match) -> dict[str, Any]:
-        threshold = scorer.threshold(body.precision)
+        threshold = scorer.threshold(body.precision, "both" if body.rerank else "cosine")
         similarities = scorer.similarity(body.queries, body.documents, symmetric=body.symmetric)
         texts_read.labels("/match").inc(2 * len(similarities))
-        return {
-            "matches": (similarities >= threshold).tolist(),
+        answer = {
             "similarities": similarities.tolist(),
             "probabilities": scorer.calibrate(similarities).tolist(),
             "threshold": threshold,
         }
+        decides = similarities
+        if body.rerank:
+            reranked = scorer.rerank(body.queries, body.documents)
+            decides = scorer.combine(similarities, reranked)
+            answer |= {"reranker": reranked.tolist(), "both": decides.tolist()}
+        return {"matches": (decides >= threshold).tolist()} | answer
 
     @app.post("/search")
     def search(body: Search) -> dict[str, Any]:
         texts_read.labels("/search").inc()
-        return {"hits": [asdict(hit) for hit in scorer.search(body.query, body.k, rerank=body.rerank)]}
+        hits = scorer.search(body.query, body.k, rerank=body.rerank, precision=body.precision)
+        return {"hits": [asdict(hit) for hit in hits]}
 
     @app.post("/embed")
     def embed(body: Embed) -> dict[str, Any]:
@@ -180,7 +194,11 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
         vectors = scorer.embed(body.input, kind="symmetric")
         if body.dimensions is not None:
             if body.dimensions > vectors.shape[1]:
-                raise InputError(f"dimensions is {body.dimensions}, the model has {vectors.shape[1]}; give fewer")
+                raise InputError(
+                    _("dimensions is {dimensions}, the model has {most}; give fewer").format(
+                        dimensions=body.dimensions, most=vectors.shape[1]
+                    )
+                )
             vectors = vectors[:, : body.dimensions]
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
         texts_read.labels("/v1/embeddings").inc(len(vectors))

@@ -10,6 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from bgetune.locale import _
 from bgetune.training import evaluation
 
 if TYPE_CHECKING:
@@ -26,19 +27,23 @@ LARGEST_FACTOR = 32
 class Progress(TrainerCallback):
     """Shows a progress bar on stderr."""
 
-    def __init__(self, label: str = "training"):
-        self.label = label
+    def __init__(self, label: str | None = None):
+        self.label = _("training") if label is None else label
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
+    ) -> None:
         self.bar = tqdm(
             total=state.max_steps,
             initial=state.global_step,
             desc=self.label,
-            unit="step",
+            unit=_("step"),
             disable=not state.is_world_process_zero,
         )
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
+    ) -> None:
         self.bar.update(state.global_step - self.bar.n)
 
     def on_log(
@@ -47,12 +52,14 @@ class Progress(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: Mapping[str, float] | None = None,
-        **_: Any,
+        **_kwargs: Any,
     ) -> None:
         if logs and "loss" in logs:
             self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
+    ) -> None:
         self.bar.close()
 
 
@@ -62,7 +69,9 @@ class EpochSetter(TrainerCallback):
     def __init__(self, sampler: MixedBatchSampler):
         self.sampler = sampler
 
-    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
+    ) -> None:
         self.sampler.set_epoch(int(state.global_step * args.num_train_epochs // state.max_steps))
 
 
@@ -82,11 +91,15 @@ class EarlyStopping(TrainerCallback):
         self.patience = patience
         self.on_evaluation = on_evaluation
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
+    ) -> None:
         if state.global_step == state.max_steps:
             control.should_evaluate = True
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
+    ) -> None:
         control.should_training_stop |= self.is_over(state)
         if self.on_evaluation is not None and state.is_world_process_zero:
             self.on_evaluation(evaluation.training_log(self.before, state.log_history))
@@ -108,10 +121,14 @@ class DriftGuard(TrainerCallback):
         self.before = before
         self.weight = weight
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
+    ) -> None:
         self.on_evaluate(args, state, control)
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
+    ) -> None:
         entries = [entry for entry in state.log_history if "eval_choice" in entry]
         found = [{name.removeprefix("eval_"): value for name, value in entry.items()} for entry in entries]
         self.loss.orthogonality_weight = guarded_weight(found, self.before, self.weight)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 
 def prepare(root: str | Path, key: Iterable[str], gigabytes: float) -> Path:
@@ -37,8 +38,9 @@ def prepare(root: str | Path, key: Iterable[str], gigabytes: float) -> Path:
         probe.unlink()
     except OSError as error:
         raise InputError(
-            f"{folder}: training cannot write its checkpoints there ({error.strerror}); give another run_dir, or make "
-            f"room"
+            _(
+                "{folder}: training cannot write its checkpoints there ({reason}); give another run_dir, or make room"
+            ).format(folder=folder, reason=error.strerror)
         ) from None
     for other in root.iterdir():
         if other != folder:
@@ -47,8 +49,10 @@ def prepare(root: str | Path, key: Iterable[str], gigabytes: float) -> Path:
     taken = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e9
     if free + taken < gigabytes:
         raise InputError(
-            f"{folder}: the disk has {free:.1f} GB free, and the checkpoints of this training take {gigabytes:.1f} GB; "
-            f"make room, or give another run_dir"
+            _(
+                "{folder}: the disk has {free:.1f} GB free, and the checkpoints of this training take "
+                "{gigabytes:.1f} GB; make room, or give another run_dir"
+            ).format(folder=folder, free=free, gigabytes=gigabytes)
         )
     return folder
 

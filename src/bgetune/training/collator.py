@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bgetune.locale import _
 from bgetune.training.groups import Group, choose
 
 
@@ -87,7 +88,9 @@ class GroupCollator:
         """The first groups of a batch, for an error message."""
         n = len(self.groups)
         shown = ", ".join(f"{item % n + 1} ({self.groups[item % n].query[:20]!r})" for item in items[:3])
-        return f"epoch {items[0] // n + 1}, in a batch of {len(items)} groups: {shown}..."
+        return _("epoch {epoch}, in a batch of {count} groups: {shown}...").format(
+            epoch=items[0] // n + 1, count=len(items), shown=shown
+        )
 
     def batch(self, items: Sequence[int]) -> Batch:
         """The texts and labels of a batch, before tokenising."""

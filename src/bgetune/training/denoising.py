@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer.losses import DenoisingAutoEncoderLoss
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.models import hub
 from bgetune.models.tokens import preprocessor
 from bgetune.training import checkpoints, save
@@ -82,7 +83,7 @@ def warm_up(
         InputError: no texts, a model whose architecture has no decoder, a loss that is not finite, no room.
     """
     if not texts:
-        raise InputError("04_train: denoising_epochs: there is no text to warm up on; set it to 0")
+        raise InputError(_("04_train: denoising_epochs: there is no text to warm up on; set it to 0"))
     model = load(base, max_length=settings.max_length, device=settings.device)
     torch.manual_seed(settings.seed)  # of the decoder's cross-attention, which the model does not have
     try:
@@ -90,8 +91,10 @@ def warm_up(
             loss = DenoisingAutoEncoderLoss(model)
     except (ValueError, AssertionError) as error:
         raise InputError(
-            f"04_train: denoising_epochs: {base} cannot be its own decoder, as BERT and XLM-R can "
-            f"({str(error).strip().splitlines()[0]}); set it to 0"
+            _(
+                "04_train: denoising_epochs: {base} cannot be its own decoder, as BERT and XLM-R can "
+                "({reason}); set it to 0"
+            ).format(base=base, reason=str(error).strip().splitlines()[0])
         ) from None
     weights = sum(p.nelement() * p.element_size() for p in loss.parameters())
     folder = checkpoints.prepare(folder, _key(base, texts, settings, epochs), 3 * 3 * weights / 1e9)
@@ -110,7 +113,7 @@ def warm_up(
         train_dataset=items,
         loss=loss,
         data_collator=Collator(model, texts, settings.seed),
-        callbacks=[Progress("denoising")],
+        callbacks=[Progress(_("denoising"))],
     )
     with hub.quiet():
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
@@ -181,10 +184,10 @@ class Trainer(CheckedTrainer):
             return super().compute_loss(model, inputs, *args, **options)
 
     def divergence_message(self, loss: float, inputs: Mapping[str, Any]) -> str:
-        return (
-            f"04_train: denoising_epochs: the loss is {loss} in step {self.state.global_step + 1} of the warm-up, "
-            f"which has diverged; lower learning_rate, or set precision to float32"
-        )
+        return _(
+            "04_train: denoising_epochs: the loss is {loss} in step {step} of the warm-up, which has diverged; lower "
+            "learning_rate, or set precision to float32"
+        ).format(loss=loss, step=self.state.global_step + 1)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         super()._save(output_dir, state_dict)

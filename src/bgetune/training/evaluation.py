@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.metrics import retrieval
 from bgetune.metrics.separation import DRIFT_BAND
 from bgetune.models.prompts import NO_PROMPTS, Prompts
@@ -160,7 +161,7 @@ def _scores(
     texts = list(dict.fromkeys([*pairs["query"], *pairs["text"]]))
     rows = encode(texts)
     if not np.isfinite(rows).all():
-        raise InputError("the model gives vectors that are not finite: training has diverged; lower learning_rate")
+        raise InputError(_("the model gives vectors that are not finite: training has diverged; lower learning_rate"))
     number = {text: i for i, text in enumerate(texts)}
     query, text = (pairs[column].map(number).to_numpy() for column in ("query", "text"))
     return rows, (rows[query] * rows[text]).sum(axis=1), query, text
@@ -178,9 +179,11 @@ def _mrr(rows: np.ndarray, query: np.ndarray, positive: np.ndarray, corpus: np.n
 def require_metric(metric: str, measured: Mapping[str, float]) -> None:
     """Raise an `InputError` if the metric that chooses the checkpoint is not among the measured ones."""
     if metric not in measured:
+        known = [name for name in ("auc", "average_precision", "labelled_auc", "mrr@10") if name in measured]
         raise InputError(
-            f"04_train: metric: {metric} cannot be measured on the dev pairs there are; choose one of "
-            f"{', '.join(name for name in ('auc', 'average_precision', 'labelled_auc', 'mrr@10') if name in measured)}"
+            _("04_train: metric: {metric} cannot be measured on the dev pairs there are; choose one of {known}").format(
+                metric=metric, known=", ".join(known)
+            )
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.training import evaluation
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ def require() -> None:
     """Raise an `InputError` if the package is missing."""
     if find_spec("tensorboard") is None:
         raise InputError(
-            "04_train: tensorboard: true needs a package that is not installed: pip install tensorboard. Or leave it "
-            "false: the notebook shows the curves, and training_log.parquet holds them"
+            _(
+                "04_train: tensorboard: true needs a package that is not installed: pip install tensorboard. Or "
+                "leave it false: the notebook shows the curves, and training_log.parquet holds them"
+            )
         )
 
 

@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.models.tokens import shorten
@@ -82,7 +83,7 @@ def train(
     history = _state(states[max(states)])["log_history"]
     if any("loss" in entry and not math.isfinite(float(entry["loss"])) for entry in history):
         raise InputError(
-            "04_train: the loss of FlagEmbedding is not finite: training has diverged; lower learning_rate"
+            _("04_train: the loss of FlagEmbedding is not finite: training has diverged; lower learning_rate")
         )
     before: dict[str, float] = {"step": 0, "epoch": 0.0}
     evaluations: list[dict[str, float]] = []
@@ -212,7 +213,7 @@ def _run(command: list[str], log: Path, steps: int) -> None:
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process,
         log.open("ab") as file,
-        tqdm(total=steps, desc="training", unit="step") as bar,
+        tqdm(total=steps, desc=_("training"), unit=_("step")) as bar,
     ):
         output = process.stdout
         assert output is not None  # as it is a pipe
@@ -228,7 +229,11 @@ def _run(command: list[str], log: Path, steps: int) -> None:
     if process.returncode:
         end = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
         raise InputError(
-            f"04_train: FlagEmbedding stopped with status {process.returncode}; the end of {log}:\n" + "\n".join(end)
+            _("04_train: FlagEmbedding stopped with status {status}; the end of {file}:").format(
+                status=process.returncode, file=log
+            )
+            + "\n"
+            + "\n".join(end)
         )
 
 

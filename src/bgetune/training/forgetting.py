@@ -50,15 +50,17 @@ def read_general(
     Raises:
         InputError: if the source cannot be read, or all its pairs have one label.
     """
-    pairs, _ = sources.read_pairs(source)
+    pairs, _drops = sources.read_pairs(source)
     pairs = pairs.assign(a=pairs["a"].map(normalizer), b=pairs["b"].map(normalizer))
     pairs = pairs[pairs["a"].ne("") & pairs["b"].ne("")]
     if len(pairs) > most:
         pairs = pairs.sample(most, random_state=seed).sort_index()
     if pairs["label"].nunique() < 2:
         raise InputError(
-            f"04_train: general: {sources.label(source)}: all {len(pairs)} pairs have one label in "
-            f"{source.label_column}, so there is nothing to tell apart; give pairs that mean the same and others"
+            _(
+                "04_train: general: {source}: all {pairs} pairs have one label in {column}, so there is nothing "
+                "to tell apart; give pairs that mean the same and others"
+            ).format(source=sources.label(source), pairs=len(pairs), column=source.label_column)
         )
     return pairs.assign(a=prompt + pairs["a"], b=prompt + pairs["b"]).reset_index(drop=True)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 DEFAULT_QUERIES = 12_000
 """Number of queries, repetitions included, that a training reads where the profile gives no number of epochs."""
@@ -67,8 +68,10 @@ def read_groups(file: str | Path) -> list[Group]:
                 groups.append(_parse(line, f"{file}, line {number}"))
     if not groups:
         raise InputError(
-            f"{file} holds no training group: no query of the train split has a positive; give more data "
-            f"(01_positives: sources), or lower dev_fraction and test_fraction"
+            _(
+                "{file} holds no training group: no query of the train split has a positive; give more data "
+                "(01_positives: sources), or lower dev_fraction and test_fraction"
+            ).format(file=file)
         )
     return groups
 
@@ -77,17 +80,26 @@ def _parse(line: str, place: str) -> Group:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise InputError(f"{place}: not JSON ({error}); run again with --from 03") from None
+        raise InputError(
+            _("{place}: not JSON ({error}); run again with --from 03").format(place=place, error=error)
+        ) from None
     if not isinstance(row, dict):
-        raise InputError(f"{place}: a group is an object with query, pos and neg; run again with --from 03")
+        raise InputError(
+            _("{place}: a group is an object with query, pos and neg; run again with --from 03").format(place=place)
+        )
     for key, kind in (("query", str), ("pos", list), ("neg", list)):
         if not isinstance(row.get(key), kind):
-            raise InputError(
-                f"{place}: {key} must be a {'text' if kind is str else 'list of texts'}; run again with --from 03"
+            words = (
+                _("{place}: {key} must be a text; run again with --from 03")
+                if kind is str
+                else _("{place}: {key} must be a list of texts; run again with --from 03")
             )
+            raise InputError(words.format(place=place, key=key))
     texts = [row["query"], *row["pos"], *row["neg"]]
     if not row["pos"] or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise InputError(f"{place}: a group needs a query and at least one positive, and no text may be empty")
+        raise InputError(
+            _("{place}: a group needs a query and at least one positive, and no text may be empty").format(place=place)
+        )
     rest = (row.get(name) or "" for name in ("prompt", "source", "text_prompt"))
     return Group(row["query"], tuple(row["pos"]), tuple(row["neg"]), *rest)
 
@@ -160,7 +172,7 @@ def blocks(groups: Sequence[Group], cluster_of: Mapping[str, int]) -> np.ndarray
     )
     size = max(cluster_of.values()) + 1
     graph = coo_matrix((np.ones(len(pairs), dtype=np.int8), pairs.T), shape=(size, size))
-    _, component = connected_components(graph, directed=False)
+    _count, component = connected_components(graph, directed=False)
     return np.unique(component[[cluster_of[group.query] for group in groups]], return_inverse=True)[1]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from bgetune.locale import _
+
 logger = logging.getLogger(__name__)
 
 
@@ -76,9 +78,10 @@ class ClusterBatchSampler:
         full = -(-len(self.blocks) // batch_size)
         if largest > 2 * full:
             logger.warning(
-                "%d rows belong to one cluster and may not share a batch: batches shrink from %d rows to %d. "
-                "A smaller max_cluster_size in 01_positives helps.",
-                *(largest, batch_size, -(-len(self.blocks) // largest)),
+                _(
+                    "{rows} rows belong to one cluster and may not share a batch: batches shrink from {before} rows to "
+                    "{after}. A smaller max_cluster_size in 01_positives helps."
+                ).format(rows=largest, before=batch_size, after=-(-len(self.blocks) // largest))
             )
         wanted = -(-max(largest, full) // processes) * processes
         self.batches = min(wanted, len(self.blocks) // processes * processes)
@@ -134,7 +137,7 @@ class MixedBatchSampler:
     def __iter__(self) -> Iterator[list[int]]:
         batches = [iter(sampler) for sampler in self.samplers]
         for number in self._turns():
-            for _ in range(self.processes):
+            for _process in range(self.processes):
                 yield [row + self.offsets[number] for row in next(batches[number])]
 
     def _turns(self) -> list[int]:

@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.models import hub
 from bgetune.models.encoder import Encoder
 from bgetune.training import checkpoints, evaluation, events, lora
@@ -130,7 +131,7 @@ def train(
         model = lora.merge(model, load(base, max_length=settings.max_length, device=settings.device))
     if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
         raise InputError(
-            "04_train: the weights are not finite after the last step: training has diverged; lower learning_rate"
+            _("04_train: the weights are not finite after the last step: training has diverged; lower learning_rate")
         )
     log = evaluation.training_log(before, trainer.state.log_history)
     return Trained(model.eval(), log, int(best or trainer.state.global_step))

@@ -17,6 +17,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.utils.notebook import NotebookProgressCallback
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.models import hub
 from bgetune.models.encoder import Encoder
 from bgetune.models.tokens import preprocessor, shorten
@@ -170,14 +171,14 @@ class Trainer(CheckedTrainer):
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
     def divergence_message(self, loss: float, inputs: Mapping[str, Any]) -> str:
-        return (
-            f"04_train: the loss is {loss} in step {self.state.global_step + 1}, {self._describe(inputs)}. "
-            f"Training has diverged: lower learning_rate, or set precision to float32"
-        )
+        return _(
+            "04_train: the loss is {loss} in step {step}, {place}. Training has diverged: lower learning_rate, or set "
+            "precision to float32"
+        ).format(loss=loss, step=self.state.global_step + 1, place=self._describe(inputs))
 
     def _describe(self, inputs: Mapping[str, Any]) -> str:
         if "items" not in inputs:
-            return "in a batch of graded pairs"
+            return _("in a batch of graded pairs")
         return self.collator.groups.describe(inputs["items"].tolist())
 
 

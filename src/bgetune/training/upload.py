@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 
 TOKEN = "HF_TOKEN"
 """The environment variable of the token; it is no parameter, so that no notebook or profile contains it."""
@@ -20,8 +21,10 @@ def require_token() -> str:
     token = os.environ.get(TOKEN, "").strip()
     if not token:
         raise InputError(
-            f"04_train: push_to_hub needs a token that may write, in the environment variable {TOKEN}: "
-            f"export {TOKEN}=...; or leave push_to_hub null"
+            _(
+                "04_train: push_to_hub needs a token that may write, in the environment variable {variable}: "
+                "export {variable}=...; or leave push_to_hub null"
+            ).format(variable=TOKEN)
         )
     return token
 
@@ -50,8 +53,10 @@ def push(folder: Path, repository: str) -> str:
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"04_train: push_to_hub: {repository} could not be written at {ENDPOINT} ({type(error).__name__}: {reason})"
-            f". The model itself is in {folder}: check the token's rights and the network and run again, or set "
-            f"push_to_hub to null and upload that folder later"
+            _(
+                "04_train: push_to_hub: {repository} could not be written at {address} ({kind}: {reason}). The "
+                "model itself is in {folder}: check the token's rights and the network and run again, or set "
+                "push_to_hub to null and upload that folder later"
+            ).format(repository=repository, address=ENDPOINT, kind=type(error).__name__, reason=reason, folder=folder)
         ) from None
     return str(address)

@@ -1,0 +1,122 @@
+"""Cosine, reranker or both together: what each finds at a guaranteed precision, and what it costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bgetune.locale import N_
+from bgetune.metrics.calibrators import Calibrator, Combination
+from bgetune.scoring.search import uncached
+from bgetune.scoring.thresholds import Thresholds, choose, point
+
+if TYPE_CHECKING:
+    from bgetune.models.encoder import Encoder
+    from bgetune.models.reranker import Reranker
+
+TIMED = 8
+"""Pairs whose time is taken; the first is a warm-up and not counted."""
+
+SCORES = {"cosine": N_("cosine"), "reranker": N_("reranker"), "both": N_("cosine and reranker together")}
+"""What a decision can rest on, in words."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Thresholds on the reranker's score and on both scores together, beside those on the cosine.
+
+    Attributes:
+        thresholds: ``reranker`` and ``both`` -> their thresholds; without a reranker, or a combination, less.
+        table: ``decided by, precision, threshold, recall`` (dev), ``test_precision, test_recall``, ``ms a pair`` and
+            ``ms a query``, a row each precision and score; NaN where no threshold guarantees the precision.
+    """
+
+    thresholds: dict[str, Thresholds]
+    table: pd.DataFrame
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The table for a manifest, None for NaN."""
+        return self.table.astype(object).where(self.table.notna(), None).to_dict("records")
+
+
+def compare(
+    judged: pd.DataFrame,
+    texts: pd.DataFrame,
+    on_cosine: Thresholds,
+    encoder: Encoder,
+    calibrator: Calibrator,
+    reranker: Reranker | None,
+    combination: Combination | None,
+    spent: Mapping[str, float],
+    **wanted: Any,
+) -> Decisions:
+    """Choose thresholds on dev for the reranker's score and for both, as those on the cosine were; judge all on test.
+
+    Args:
+        judged: ``query_id, text_id, label, split, cluster_id, after``; `after` are the tuned model's cosines.
+        texts: ``text_id, text``.
+        on_cosine: thresholds on `after`, chosen on dev.
+        encoder: the tuned model; timed only.
+        calibrator, combination: of the run; the combination takes the calibrated probability and the reranker's score.
+        spent: `search.milliseconds`.
+        wanted: ``precisions, recalls, confidence, prior``, as `thresholds.choose` takes them.
+    """
+    by_id = texts.set_index("text_id")["text"]
+    pairs = list(zip(judged["query_id"].map(by_id), judged["text_id"].map(by_id), strict=True))
+    scores = {"cosine": judged["after"].to_numpy()}
+    if reranker is not None:
+        scores["reranker"] = reranker.score(pairs).astype(np.float64)
+        if combination is not None:
+            scores["both"] = combination.predict(calibrator.predict(scores["cosine"]), scores["reranker"])
+    dev, test = (judged["split"].to_numpy() == split for split in ("dev", "test"))
+    labels, clusters = judged["label"].to_numpy(), judged["cluster_id"].to_numpy()
+    chosen = {
+        name: choose(values[dev], labels[dev], clusters=clusters[dev], **wanted)
+        for name, values in scores.items()
+        if name != "cosine"
+    }
+    times = _milliseconds(encoder, reranker, [pair for pair, tested in zip(pairs, test, strict=True) if tested], spent)
+    rows = []
+    for place, precision in enumerate(wanted["precisions"]):
+        for name, made in ({"cosine": on_cosine} | chosen).items():
+            guarantee = made.precisions[place]
+            row = {"decided by": SCORES[name], "precision": precision} | dict.fromkeys(
+                ["threshold", "recall", "test_precision", "test_recall"], np.nan
+            )
+            if guarantee.threshold is not None:
+                seen = point(scores[name][test], labels[test], guarantee.threshold, wanted.get("prior"))
+                row |= {"threshold": guarantee.threshold, "recall": guarantee.recall}
+                row |= {"test_precision": seen["precision"], "test_recall": seen["recall"]}
+            rows.append(row | times[name])
+    return Decisions(chosen, pd.DataFrame(rows))
+
+
+def _milliseconds(
+    encoder: Encoder, reranker: Reranker | None, pairs: list[tuple[str, str]], spent: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Median time of one pair and of one query by each score, one at a time and without caches."""
+    encoder, reranker = uncached(encoder, reranker)
+    cosine = _median(lambda pair: encoder.encode(list(pair), progress=False), pairs)
+    found = spent.get("search", np.nan)
+    times = {"cosine": {"ms a pair": cosine, "ms a query": found}}
+    if reranker is not None:
+        alone = _median(lambda pair: reranker.score([pair], progress=False), pairs)
+        query = found + spent.get("rerank", np.nan)
+        times["reranker"] = {"ms a pair": alone, "ms a query": query}
+        times["both"] = {"ms a pair": cosine + alone, "ms a query": query}
+    return times
+
+
+def _median(compute: Callable[[tuple[str, str]], Any], pairs: list[tuple[str, str]]) -> float:
+    seconds = []
+    for pair in pairs[:TIMED]:
+        started = time.perf_counter()
+        compute(pair)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds[1:] or seconds)) * 1000

@@ -1,0 +1,95 @@
+"""Thresholds on the reranker's score and on both scores together."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+
+from bgetune.metrics.calibrators import Combination, Platt
+from bgetune.models.encoder import Encoder
+from bgetune.models.reranker import Reranker
+from bgetune.scoring import deciding, thresholds
+
+WANTED = {"precisions": [0.8, 0.9999], "recalls": [0.9], "confidence": 0.95, "prior": None}
+
+
+class Read(Reranker):
+    """A reranker whose scores are known."""
+
+    def __init__(self, folder, known):
+        super().__init__(folder, max_length=32, cache_dir=None)
+        self.known = known
+
+    def score(self, pairs, *, progress=True):
+        return np.array([self.known[pair] for pair in pairs], dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """Pairs that cosine and reranker each tell something of."""
+    rng = np.random.default_rng(0)
+    count = 1200
+    labels = rng.integers(0, 2, count)
+    frame = pd.DataFrame({"query_id": [f"q{i}" for i in range(count)], "text_id": [f"t{i}" for i in range(count)]})
+    frame["label"], frame["split"] = labels, np.where(np.arange(count) % 2, "dev", "test")
+    frame["cluster_id"] = frame["query_id"]
+    frame["after"] = 0.6 + 0.05 * (rng.normal(size=count) + 1.5 * labels)
+    frame["cross"] = 1 / (1 + np.exp(-2 * (rng.normal(size=count) + 2 * labels - 1)))
+    return frame
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, judged):
+    folder = tmp_path_factory.mktemp("deciding")
+    known = dict(zip(zip(judged["query_id"], judged["text_id"], strict=True), judged["cross"], strict=True))
+    encoder = Encoder(tiny.save_sentence_transformer(folder / "model"), cache_dir=None)
+    return encoder, Read(tiny.save_bert(folder / "reranker", seed=1, labels=1), known)
+
+
+@pytest.fixture(scope="module")
+def decisions(judged, models):
+    encoder, reranker = models
+    dev = judged[judged["split"] == "dev"]
+    platt = Platt().fit(dev["after"], dev["label"])
+    ids = pd.concat([judged["query_id"], judged["text_id"]])
+    texts = pd.DataFrame({"text_id": ids, "text": ids})
+    on_cosine = thresholds.choose(dev["after"], dev["label"], clusters=dev["cluster_id"], **WANTED)
+    combination = Combination.fit(platt.predict(dev["after"]), dev["cross"], dev["label"])
+    return deciding.compare(
+        judged, texts, on_cosine, encoder, platt, reranker, combination, {"search": 2.0, "rerank": 30.0}, **WANTED
+    )
+
+
+def test_each_score_gets_the_threshold_that_its_dev_pairs_guarantee(judged, decisions):
+    dev, test = (judged[judged["split"] == split] for split in ("dev", "test"))
+    table = decisions.table[decisions.table["precision"] == 0.8].set_index("decided by")
+    wanted = thresholds.precision_guarantee(dev["cross"].astype("float32"), dev["label"], 0.8)
+    row = table.loc["reranker"]
+    assert row["threshold"] == pytest.approx(wanted.threshold)
+    assert decisions.thresholds["reranker"].precisions[0].lower_bound >= 0.8
+    above = test["cross"] >= row["threshold"]
+    assert row["test_recall"] == pytest.approx(test["label"][above].sum() / test["label"].sum())
+    # both know more than either
+    both = table.loc["cosine and reranker together"]
+    assert both["recall"] > max(row["recall"], table.loc["cosine", "recall"])
+    assert both["test_precision"] >= 0.75
+
+
+def test_what_it_costs_and_what_is_missing(decisions):
+    table = decisions.table.set_index(["precision", "decided by"])
+    assert list(table.loc[0.8, "ms a query"]) == [2, 32, 32]
+    assert (table["ms a pair"] > 0).all()
+    assert table.loc[0.9999, "threshold"].isna().all()
+    assert [row["threshold"] for row in decisions.rows if row["precision"] == 0.9999] == [None] * 3
+    json.dumps(decisions.rows, allow_nan=False)
+
+
+def test_without_a_reranker_the_cosine_stands_alone(judged, models):
+    on_cosine = thresholds.choose(judged["after"], judged["label"], **WANTED)
+    texts = pd.DataFrame({"text_id": pd.concat([judged["query_id"], judged["text_id"]]), "text": "字"})
+    platt = Platt().fit(judged["after"], judged["label"])
+    made = deciding.compare(judged, texts, on_cosine, models[0], platt, None, None, {}, **WANTED)
+    assert made.thresholds == {}
+    assert list(made.table["decided by"]) == ["cosine", "cosine"]
