@@ -108,7 +108,7 @@ def test_monitoring_from_the_command_line(world, table, tmp_path, capsys):
     assert "20 pairs say nothing yet" in capsys.readouterr().out
 
 
-def test_monitoring_takes_what_a_source_can_be(world, table, tmp_path, capsys):
+def test_monitoring_takes_what_a_source_can_be(world, table, tmp_path, capsys, monkeypatch):
     """A folder of parts, a pattern, a packed workbook's kin and a database say what the csv file says."""
     (tmp_path / "parts").mkdir()
     table.head(400).to_parquet(tmp_path / "parts/a.parquet")
@@ -131,6 +131,9 @@ def test_monitoring_takes_what_a_source_can_be(world, table, tmp_path, capsys):
         said.append(json.loads(capsys.readouterr().out))
     assert said[0]["pairs"] == len(table)
     assert all(one == said[0] for one in said[1:])
+    monkeypatch.chdir(tmp_path)
+    assert monitor.main(["--run", str(world.run), "--json", "--pairs", "parts/*.parquet"]) == 0
+    assert json.loads(capsys.readouterr().out) == said[0]
     assert monitor.main(["--run", str(world.run), "--pairs", str(tmp_path / "*.orc")]) == 2
     assert "no file fits the pattern" in capsys.readouterr().err
 

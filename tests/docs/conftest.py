@@ -1,0 +1,1 @@
+from scoring.conftest import scorer, world  # noqa: F401 (fixtures)
