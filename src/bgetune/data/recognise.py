@@ -458,10 +458,8 @@ KINDS = (_groups, _triplets, _clicks, _labelled, _qa, _synonyms, _corpus)
 def language(texts: Sequence[str]) -> tuple[str, float]:
     """zh, en or other, and the share of letters that are of it (Chinese characters, or a to z)."""
     letters = "".join(LETTERS.findall("".join(texts)[:200_000]))
-    han, latin = (
-        _share(HAN.match(letter) is not None for letter in letters),
-        _share(letter.isascii() for letter in letters),
-    )
+    han = _share(HAN.match(letter) is not None for letter in letters)
+    latin = _share(letter.isascii() for letter in letters)
     if han >= 0.5:
         return "zh", han
     return ("en", latin) if latin >= 0.9 else ("other", 1 - han - latin)
