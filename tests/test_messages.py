@@ -92,17 +92,17 @@ def test_profiles_that_could_not_run(write, name):  # noqa: F811
     refuse(lambda: test_checks.check(write(test_checks.BAD[name][0])), "mine.yaml")
 
 
-@pytest.mark.parametrize(
-    ("stage", "arguments"),
-    [
-        ("01_positives", {"min_support": 0}),
-        ("01_positives", {"mask": ["name"]}),
-        ("01_positives", {"sources": {"qa": [{"path": "a", "url": "duckdb://"}]}}),
-        ("03_hard_negatives", {"sampling": "best"}),
-        ("04_train", {"loss": None, "epochs": "three"}),
-        ("05_calibrate", {"precisions": [0.9, 1.5]}),
-    ],
-)
+ARGUMENTS = [
+    ("01_positives", {"min_support": 0}),
+    ("01_positives", {"mask": ["name"]}),
+    ("01_positives", {"sources": {"qa": [{"path": "a", "url": "duckdb://"}]}}),
+    ("03_hard_negatives", {"sampling": "best"}),
+    ("04_train", {"loss": None, "epochs": "three"}),
+    ("05_calibrate", {"precisions": [0.9, 1.5]}),
+]
+
+
+@pytest.mark.parametrize(("stage", "arguments"), ARGUMENTS)
 def test_arguments_of_notebooks(stage, arguments):
     profile = Profile("x", Path("x.yaml"), {"model": "a/b"})
     refuse(lambda: resolve(stage, profile, arguments), stage)
