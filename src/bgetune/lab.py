@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bgetune import files, locale, runs
-from bgetune.config.profile import Profile, load_profile
+from bgetune.config.profile import Profile, language_of, load_profile
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, explain
 from bgetune.locale import _
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "profile", nargs="?", default="demo", metavar="PROFILE", help=_("as of ./run_all.sh; default: demo")
     )
     options, passed_on = parser.parse_known_args(arguments)
+    locale.use(language_of(options.profile))
     try:
         first = prepare(load_profile(options.profile))
     except (InputError, OSError) as error:

@@ -23,7 +23,7 @@ import yaml
 
 from bgetune import files, locale, runs
 from bgetune.checks import check, load
-from bgetune.config.profile import Profile, resolve
+from bgetune.config.profile import Profile, language_of, resolve
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, InternalError, explain
 from bgetune.locale import _
@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
+    locale.use(language_of(options.profiles[0]))
     try:
         profiles = load(options.profiles, options.set)
         locale.use(profiles[0].language)
