@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bgetune import files, locale, runs
-from bgetune.config.profile import Profile, load_profile
+from bgetune.config.profile import Profile, language_of, load_profile
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, explain
+from bgetune.locale import _
 from bgetune.paths import ROOT
 from bgetune.pipeline import ENVIRONMENT
 from bgetune.runs import manifest
@@ -34,18 +35,24 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: prepares the copies and becomes JupyterLab. Returns only when something is wrong."""
-    parser = argparse.ArgumentParser(prog="./run_all.sh lab", description=__doc__.partition(":")[0] + ".")
+    parser = argparse.ArgumentParser(
+        prog="./run_all.sh lab",
+        description=_(
+            "Prepare working copies of the notebooks for a profile, and open JupyterLab at the repository's root."
+        ),
+    )
     parser.add_argument(
-        "profile", nargs="?", default="demo", metavar="PROFILE", help="as of ./run_all.sh; default: demo"
+        "profile", nargs="?", default="demo", metavar="PROFILE", help=_("as of ./run_all.sh; default: demo")
     )
     options, passed_on = parser.parse_known_args(arguments)
+    locale.use(language_of(options.profile))
     try:
         first = prepare(load_profile(options.profile))
     except (InputError, OSError) as error:
         explained = (2, str(error)) if isinstance(error, InputError) else explain(error)
         if explained is None:
             raise
-        print(f"\nerror: {explained[1]}", file=sys.stderr)
+        print("\n" + _("error: {message}").format(message=explained[1]), file=sys.stderr)
         return explained[0]
     environment = ENVIRONMENT | os.environ
     opened = f"--LabApp.default_url=/lab/tree/{quote(str(first.relative_to(ROOT)))}"
@@ -73,9 +80,11 @@ def prepare(profile: Profile) -> Path:
         copy = ROOT / "work" / profile.name / f"{stage}.ipynb"
         placed.append(place(fresh, copy))
         if placed[-1] != copy:
-            print(f"kept your {copy.relative_to(ROOT)}; the notebook as released now is beside it: {placed[-1].name}")
-    print(f"notebooks: {placed[0].parent} (working copies, yours to edit)")
-    print(f"run:       {lab_dir} ({', '.join(copied) or 'no stage'} taken from {run_dir})", flush=True)
+            words = _("kept your {file}; the notebook as released now is beside it: {new}")
+            print(words.format(file=copy.relative_to(ROOT), new=placed[-1].name))
+    print(_("notebooks: {folder} (working copies, yours to edit)").format(folder=placed[0].parent))
+    words = _("run:       {folder} ({stages} taken from {batch})")
+    print(words.format(folder=lab_dir, stages=", ".join(copied) or _("no stage"), batch=run_dir), flush=True)
     return placed[0]
 
 
@@ -90,7 +99,11 @@ def start_from(run_dir: Path, lab_dir: Path) -> list[str]:
     """
     theirs, own = manifest.read_manifest(run_dir), manifest.read_manifest(lab_dir)
     if own["stages"] and "lab_of" not in own:
-        raise InputError(f"{lab_dir} is the run of another profile; rename that profile, {run_dir.name} explores there")
+        raise InputError(
+            _("{folder} is the run of another profile; rename that profile, {name} explores there").format(
+                folder=lab_dir, name=run_dir.name
+            )
+        )
     origin = os.path.relpath(run_dir, lab_dir)
     equal = []
     for stage in manifest.stages(run_dir):

@@ -23,7 +23,7 @@ import yaml
 
 from bgetune import files, locale, runs
 from bgetune.checks import check, load
-from bgetune.config.profile import Profile, resolve
+from bgetune.config.profile import Profile, language_of, resolve
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, InternalError, explain
 from bgetune.locale import _
@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
+    locale.use(language_of(options.profiles[0]))
     try:
         profiles = load(options.profiles, options.set)
         locale.use(profiles[0].language)
@@ -335,28 +336,34 @@ def require_judgeable(run_dir: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./run_all.sh",
-        description="Run the five notebooks for each profile and write runs/NAME/index.html. "
-        "What is unchanged since the last run is not run again. Several profiles, or a study, are compared on a page.",
-        epilog="Also: ./run_all.sh test (lint and tests), ./run_all.sh lab (JupyterLab), ./run_all.sh --help.",
+        description=_(
+            "Run the five notebooks for each profile and write runs/NAME/index.html. What is unchanged "
+            "since the last run is not run again. Several profiles, or a study, are compared on a page."
+        ),
+        epilog=_("Also: ./run_all.sh test (lint and tests), ./run_all.sh lab (JupyterLab), ./run_all.sh --help."),
     )
     parser.add_argument(
         "profiles",
         nargs="*",
         default=["params/demo.yaml"],
         metavar="PROFILE",
-        help="file, or NAME of params/NAME.yaml; default: demo",
+        help=_("file, or NAME of params/NAME.yaml; default: demo"),
     )
-    parser.add_argument("--from", dest="start", metavar="NN", help="run notebook NN and those after it in any case")
-    parser.add_argument("--until", metavar="NN", help="stop after notebook NN")
-    parser.add_argument("--check", action="store_true", help="check the profiles and say what would run, run nothing")
-    parser.add_argument("--force", action="store_true", help="run all notebooks in any case")
+    parser.add_argument("--from", dest="start", metavar="NN", help=_("run notebook NN and those after it in any case"))
+    parser.add_argument("--until", metavar="NN", help=_("stop after notebook NN"))
+    parser.add_argument(
+        "--check", action="store_true", help=_("check the profiles and say what would run, run nothing")
+    )
+    parser.add_argument("--force", action="store_true", help=_("run all notebooks in any case"))
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="SECTION.PARAMETER=VALUE",
-        help="replace a value of the profile, for example --set 04_train.epochs=2; may be repeated; a list such as "
-        "--set '04_train.scale=[10, 20, 50]' makes a run for each value and compares them",
+        help=_(
+            "replace a value of the profile, for example --set 04_train.epochs=2; may be repeated; a list "
+            "such as --set '04_train.scale=[10, 20, 50]' makes a run for each value and compares them"
+        ),
     )
     return parser
 

@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune_demo import cache
 from bgetune_demo.world import SMALL, STANDARD, World
 
@@ -64,11 +65,13 @@ def resolve(location: str, progress: bool = True) -> Path:
     Raises:
         InputError: for a world or an item that does not exist.
     """
-    name, _, item = location.removeprefix(SCHEME).partition("/")
+    name, _slash, item = location.removeprefix(SCHEME).partition("/")
     if not location.startswith(SCHEME) or name not in WORLDS or item not in {**DATA, **MODELS}:
         raise InputError(
-            f"There is no {location!r} in the demo world. Write {SCHEME}<world>/<item> with a world of "
-            f"{', '.join(WORLDS)} and an item of {', '.join([*DATA, *MODELS])}."
+            _(
+                "there is no {location!r} in the demo world; write demo://<world>/<item> with a world of {worlds} and "
+                "an item of {items}"
+            ).format(location=location, worlds=", ".join(WORLDS), items=", ".join([*DATA, *MODELS]))
         )
     world = WORLDS[name]
     if item in DATA:

@@ -40,7 +40,7 @@ def judge(model, job: Task, negatives: list[tuple[str, list[str]]]) -> tuple[dic
         "overlap": float(found["overlap"][0]),
         "squared_cosine": float(np.mean(scores["tuned", "random"] ** 2)),
         "relative_band": float(((scores["tuned", "test"] >= low) & (scores["tuned", "test"] <= high)).mean()),
-        "ece": float(calibration.calibration_error(fitted, labels["test"])),
+        "ece": calibration.calibration_error(fitted, labels["test"]).value,
         **_negatives(base, job, negatives),
     }
     return measures, {"scores": scores["tuned", "test"].round(6).tolist(), "labels": labels["test"].tolist()}

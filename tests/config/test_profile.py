@@ -37,69 +37,70 @@ def test_override_replaces_a_value_and_is_typed_as_yaml(tmp_path):
     assert values.reranker is None
 
 
-@pytest.mark.parametrize(
-    ("text", "overrides", "message"),
-    [
-        ("sede: 3\n", [], r"mine.yaml, line 1: unknown key sede; did you mean seed\?"),
-        ("seed: 3\nsample_fraction: 1\n", [], "line 2: unknown key sample_fraction; it belongs in the section 01_pos"),
-        ("\n01_positives:\n  sample_fracton: 1\n", [], "line 3: unknown key 01_positives.sample_fracton; did you mean"),
-        (
-            "01_positives:\n  sources:\n    qa:\n    - pth: a\n",
-            [],
-            r"line 4: unknown key .*qa.0.pth; did you mean path",
-        ),
-        ("seed: many\n", [], 'line 1: seed: Input should be a valid integer.*, not "many"'),
-        ("01_positives: {sample_fraction: 2}\n", [], "line 1: 01_positives.sample_fraction: .*less than or equal to 1"),
-        ("01_positives: 3\n", [], "line 1: 01_positives"),
-        ("seed: 1\nseed: 2\n", [], r"line 2: seed is given twice \(first in line 1\)"),
-        ("seed: [1\n", [], "line 2: not YAML"),
-        ("- seed\n", [], "a profile is a mapping"),
-        ("", [], "a profile is a mapping"),
-        ("name: ../up\n", [], "name must be a plain folder name"),
-        ("name: a//b\n", [], "name must be a plain folder name"),
-        (
-            "seed: 1\n",
-            ["base=params/demo.yaml"],
-            "--set base=params/demo.yaml: the base of a profile is given in its file",
-        ),
-        (
-            "02_backtranslate:\n  pivots:\n    - {language: en, to_pivot: a/b}\n",
-            [],
-            "line 3: 02_backtranslate.pivots.0: give either to_pivot and from_pivot .* or service",
-        ),
-        (
-            "02_backtranslate: {pivots: [{to_pivot: a/b, from_pivot: b/a, service: {name: deepl}}]}\n",
-            [],
-            "02_backtranslate.pivots.0: give either to_pivot and from_pivot .* or service",
-        ),
-        (
-            "02_backtranslate: {pivots: [{text_code: ZH, service: {name: deepl}}]}\n",
-            [],
-            "02_backtranslate.pivots.0: with service, give text_code and pivot_code",
-        ),
-        (
-            "02_backtranslate: {pivots: [{service: {name: openai, base_url: 'https://x/v1'}}]}\n",
-            [],
-            "02_backtranslate.pivots.0.service: openai needs base_url .* and model",
-        ),
-        (
-            "02_backtranslate: {pivots: [{service: {name: libretranslate}}]}\n",
-            [],
-            "02_backtranslate.pivots.0.service: libretranslate needs base_url",
-        ),
-        ("02_backtranslate: {pivots: [{service: {nam: deepl}}]}\n", [], "pivots.0.service.nam; did you mean name"),
-        (
-            "02_backtranslate: {pivots: [{service: {name: bing}}]}\n",
-            [],
-            "02_backtranslate.pivots.0.service.name: .*'deepl'.*not \"bing\"",
-        ),
-        ("seed: 1\n", ["seed"], "--set seed: write --set section.parameter=value"),
-        ("seed: 1\n", ["seed.x=1"], "--set seed.x=1: seed is not a section"),
-        ("seed: 1\n", ["sed=1"], "unknown key sed; did you mean seed"),
-        ("04_train:\n  epochs: 2\n", ["04_train.epochs=x"], '^--set: 04_train.epochs: .*not "x"'),
-        ("seed: 1\n", ["04_train.scale=[10, -1]"], "^--set: 04_train.scale: .*not -1"),
-    ],
-)
+BAD = [
+    ("sede: 3\n", [], r"mine.yaml, line 1: unknown key sede; did you mean seed\?"),
+    ("seed: 3\nsample_fraction: 1\n", [], "line 2: unknown key sample_fraction; it belongs in the section 01_pos"),
+    ("\n01_positives:\n  sample_fracton: 1\n", [], "line 3: unknown key 01_positives.sample_fracton; did you mean"),
+    (
+        "01_positives:\n  sources:\n    qa:\n    - pth: a\n",
+        [],
+        r"line 4: unknown key .*qa.0.pth; did you mean path",
+    ),
+    ("seed: many\n", [], 'line 1: seed: Input should be a valid integer.*, not "many"'),
+    ("01_positives: {sample_fraction: 2}\n", [], "line 1: 01_positives.sample_fraction: .*less than or equal to 1"),
+    ("01_positives: 3\n", [], "line 1: 01_positives"),
+    ("seed: 1\nseed: 2\n", [], r"line 2: seed is given twice \(first in line 1\)"),
+    ("seed: [1\n", [], "line 2: not YAML"),
+    ("- seed\n", [], "a profile is a mapping"),
+    ("", [], "a profile is a mapping"),
+    ("name: ../up\n", [], "name must be a plain folder name"),
+    ("name: a//b\n", [], "name must be a plain folder name"),
+    (
+        "seed: 1\n",
+        ["base=params/demo.yaml"],
+        "--set base=params/demo.yaml: the base of a profile is given in its file",
+    ),
+    (
+        "02_backtranslate:\n  pivots:\n    - {language: en, to_pivot: a/b}\n",
+        [],
+        "line 3: 02_backtranslate.pivots.0: give either to_pivot and from_pivot .* or service",
+    ),
+    (
+        "02_backtranslate: {pivots: [{to_pivot: a/b, from_pivot: b/a, service: {name: deepl}}]}\n",
+        [],
+        "02_backtranslate.pivots.0: give either to_pivot and from_pivot .* or service",
+    ),
+    (
+        "02_backtranslate: {pivots: [{text_code: ZH, service: {name: deepl}}]}\n",
+        [],
+        "02_backtranslate.pivots.0: with service, give text_code and pivot_code",
+    ),
+    (
+        "02_backtranslate: {pivots: [{service: {name: openai, base_url: 'https://x/v1'}}]}\n",
+        [],
+        "02_backtranslate.pivots.0.service: openai needs base_url .* and model",
+    ),
+    (
+        "02_backtranslate: {pivots: [{service: {name: libretranslate}}]}\n",
+        [],
+        "02_backtranslate.pivots.0.service: libretranslate needs base_url",
+    ),
+    ("02_backtranslate: {pivots: [{service: {nam: deepl}}]}\n", [], "pivots.0.service.nam; did you mean name"),
+    (
+        "02_backtranslate: {pivots: [{service: {name: bing}}]}\n",
+        [],
+        "02_backtranslate.pivots.0.service.name: .*'deepl'.*not \"bing\"",
+    ),
+    ("seed: 1\n", ["seed"], "--set seed: write --set section.parameter=value"),
+    ("seed: 1\n", ["seed.x=1"], "--set seed.x=1: seed is not a section"),
+    ("seed: 1\n", ["sed=1"], "unknown key sed; did you mean seed"),
+    ("04_train:\n  epochs: 2\n", ["04_train.epochs=x"], '^--set: 04_train.epochs: .*not "x"'),
+    ("seed: 1\n", ["04_train.scale=[10, -1]"], "^--set: 04_train.scale: .*not -1"),
+]
+"""Text of a profile, overrides, and a pattern of what is said."""
+
+
+@pytest.mark.parametrize(("text", "overrides", "message"), BAD)
 def test_bad_profile_is_one_message_with_line_and_remedy(tmp_path, text, overrides, message):
     with pytest.raises(InputError, match=message):
         load(tmp_path, text, *overrides)

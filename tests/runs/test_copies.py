@@ -28,13 +28,22 @@ def of_kind(notebook, kind):
     return [cell for cell in notebook.cells if cell.cell_type == kind]
 
 
+def without_words(code):
+    """The syntax tree, but for what `raise SystemExit(...)` says."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "SystemExit":
+            node.args = []
+    return ast.dump(tree)
+
+
 def test_a_copy_runs_the_same_code_in_every_language(translated):
     stored, copy = translated
     nbformat.validate(copy)
     for theirs, ours in zip(of_kind(stored, "code"), of_kind(copy, "code"), strict=True):
         if generate.is_parameters(theirs):
-            assert ours.source != theirs.source, "comments in the language"
-            assert ast.dump(ast.parse(ours.source)) == ast.dump(ast.parse(theirs.source))
+            assert ours.source != theirs.source, "comments, and what is said of a kernel without bgetune"
+            assert without_words(ours.source) == without_words(theirs.source)
         else:
             assert ours.source == theirs.source
     assert generate.checksum(copy) == generate.checksum(stored), "as released"

@@ -27,7 +27,7 @@ from bgetune.config.complaints import describe, shown
 from bgetune.config.reading import line_of, read_mapping, read_value
 from bgetune.config.stages import RENAMED, RENAMED_VALUES, STAGES, ProfileModel, Shared
 from bgetune.errors import InputError
-from bgetune.locale import _
+from bgetune.locale import LANGUAGES, _
 from bgetune.paths import ROOT
 
 MAX_RUNS = 1000
@@ -123,6 +123,16 @@ def load_profile(path: str | Path, overrides: typing.Sequence[str] = ()) -> Prof
             ).format(path=path, number=len(profiles), name=profiles[0].name)
         )
     return profiles[0]
+
+
+def language_of(path: str | Path) -> str | None:
+    """The language that a profile asks for, of one that cannot be used as well, so that its user can read why."""
+    try:
+        text = find_file(path).read_text(encoding="utf-8", errors="replace")
+    except (InputError, OSError):
+        return None
+    found = re.search(rf"^language:[ \t]*[\"']?({'|'.join(LANGUAGES)})\b", text, re.MULTILINE)
+    return found[1] if found else None
 
 
 def find_file(path: str | Path) -> Path:

@@ -19,15 +19,15 @@ MAX_DEPTH = 20
 """Of mappings and lists in one another."""
 _PROBLEMS = (
     *(N_("mapping values are not allowed here"), N_("found unhashable key"), N_("but found another document")),
-    *(N_("found unexpected end of stream"), N_("could not find expected ':'"), N_("found unexpected ':'")),
-    *(N_("found character '\\t' that cannot start any token"), N_("found unknown escape character")),
-    *(N_("found character '@' that cannot start any token"), N_("found character '`' that cannot start any token")),
-    *(N_("found character '%' that cannot start any token"), N_("expected <block end>, but found '-'")),
-    *(N_("expected <block end>, but found '<block mapping start>'"), N_("expected <block end>, but found '<scalar>'")),
-    *(N_("expected ',' or ']', but got '<stream end>'"), N_("expected ',' or '}', but got '<stream end>'")),
+    *(N_("found unexpected end of stream"), N_("could not find expected {value}"), N_("found unexpected {value}")),
+    *(N_("found character {value} that cannot start any token"), N_("found unknown escape character {value}")),
+    *(N_("expected <block end>, but found {value}"), N_("expected the node content, but found {value}")),
+    *(N_("expected ',' or ']', but got {value}"), N_("expected ',' or '}', but got {value}")),
     *(N_("sequence entries are not allowed here"), N_("block sequence entries are not allowed here")),
+    *(N_("could not determine a constructor for the tag {value}"), N_("found undefined alias {value}")),
+    *(N_("found duplicate anchor {value}"), N_("expected alphabetic or numeric character, but found {value}")),
 )
-"""What PyYAML says most often, for the catalogues."""
+"""What PyYAML says, for the catalogues; `{value}` stands for the last text in quotes."""
 DATE = "tag:yaml.org,2002:timestamp"
 
 
@@ -112,14 +112,27 @@ def _load(text: str, where: str) -> tuple[Any, yaml.Node | None]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = line_of(where, mark.line + 1) if mark else where
-        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+        problem = _problem(error)
         message = _("{place}: not YAML: {problem}; put texts with : # {{ [ in quotes")
         if "'\\t'" in problem:
             message = _("{place}: not YAML: {problem}; indent with blanks, not tabs")
-        raise InputError(message.format(place=place, problem=_(problem))) from None
+        raise InputError(message.format(place=place, problem=problem)) from None
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """What is wrong, in the language in use where PyYAML says it often."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return _("unacceptable character {code}").format(code=f"#x{error.character:04x}")
+    problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+    quoted = re.findall("'[^']*'", problem)
+    if not quoted:
+        return _(problem)
+    before, value, after = problem.rpartition(quoted[-1])
+    message = before + "{value}" + after
+    return _(message).replace("{value}", value)
 
 
 def _measure(root: yaml.Node, where: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from bgetune.locale import FOLDER, LANGUAGES, prose
 
 SOURCES = FOLDER.parent
+DEMO = SOURCES.with_name("bgetune_demo")
 REPOSITORY = SOURCES.parents[1]
 
 HEADER = """\
@@ -39,11 +40,12 @@ def messages() -> dict[str, list[str]]:
 
     found: dict[str, list[str]] = {}
     for suffix, method in {".py": "python", ".j2": "jinja2.ext:babel_extract"}.items():
-        for file in sorted(SOURCES.rglob(f"*{suffix}")):
+        for file in sorted([*SOURCES.rglob(f"*{suffix}"), *DEMO.rglob(f"*{suffix}")]):
+            place = file.relative_to(SOURCES if file.is_relative_to(SOURCES) else SOURCES.parent).as_posix()
             for _line, message, *_rest in extract_from_file(method, str(file), keywords={"_": None, "N_": None}):
                 if message:
                     assert isinstance(message, str), "no plural forms here: `_` and `N_` mark one text each"
-                    found.setdefault(message, []).append(file.relative_to(SOURCES).as_posix())
+                    found.setdefault(message, []).append(place)
     for file in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
         for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
             for message in _of_cell(cell["cell_type"], "".join(cell["source"])):

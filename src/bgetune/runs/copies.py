@@ -79,7 +79,9 @@ def _stored(notebook: str) -> dict:
     except (ValueError, KeyError, TypeError):
         complete = False
     if not complete:
-        raise InputError(f"{file} is no notebook with one parameters cell; `git checkout {file}` restores it")
+        raise InputError(
+            _("{file} is no notebook with one parameters cell; `git checkout {file}` restores it").format(file=file)
+        )
     return content
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bgetune.config.stages import STAGES
-from bgetune.errors import InputError, InternalError
+from bgetune.errors import InputError, InternalError, joined
 from bgetune.files import private_folder, remove, temporary_name
+from bgetune.locale import _
 from bgetune.paths import ROOT
 from bgetune.runs import manifest
 from bgetune.runs.copies import copy_notebook
@@ -71,7 +72,7 @@ def run_notebook(
     except (InputError, NotebookError) as error:
         if draft.exists():
             os.replace(draft, failed)
-            error.args = (f"{error}; executed copy: {failed}",)
+            error.args = (joined(str(error), _("executed copy: {file}").format(file=failed)),)
         raise
     else:
         os.replace(draft, executed)
@@ -118,21 +119,28 @@ def _execute(stage: str, notebook: NotebookNode, target: Path, descriptor: int |
             )
             return
         except PapermillExecutionError as error:
-            place = f"in notebook {stage}, cell {error.cell_index + 1} (In [{error.exec_count}])"
+            place = _("in notebook {stage}, cell {cell} (In [{number}])").format(
+                stage=stage, cell=error.cell_index + 1, number=error.exec_count
+            )
             if error.ename == InputError.__name__:
                 raise InputError(f"{error.evalue}\n  {place}") from None
             if error.ename == InternalError.__name__:
                 raise NotebookError(f"{error.evalue}\n  {place}") from None
             if "No space left on device" in error.evalue:
-                raise NotebookError(f"the disk is full; free some space and run again\n  {place}") from None
+                full = _("the disk is full; free some space and run again")
+                raise NotebookError(f"{full}\n  {place}") from None
             raise NotebookError(f"{_unexpected(error.ename, error.evalue)}\n  {place}") from None
         except CellTimeoutError:
-            raise NotebookError(f"the kernel of notebook {stage} does not answer; run the same command again") from None
+            raise NotebookError(
+                _("the kernel of notebook {stage} does not answer; run the same command again").format(stage=stage)
+            ) from None
         except DeadKernelError:
             raise NotebookError(_died(stage)) from None
         except RuntimeError as error:  # of nbclient: the kernel did not start
             if attempt == 2:
-                raise NotebookError(f"the kernel of notebook {stage} does not start: {error}") from None
+                raise NotebookError(
+                    _("the kernel of notebook {stage} does not start: {error}").format(stage=stage, error=error)
+                ) from None
 
 
 def _unexpected(name: str, message: str) -> str:
@@ -144,10 +152,10 @@ def _unexpected(name: str, message: str) -> str:
 def _died(stage: str) -> str:
     notebook = manifest.notebook_of(stage)
     lower = [name for name in MEMORY if name in STAGES[notebook].model_fields]
-    return (
-        f"the kernel of notebook {stage} was ended by the system, most probably because memory ran out; lower "
-        f"{' or '.join(lower)} in {notebook}, or close other programs"
-    )
+    return _(
+        "the kernel of notebook {stage} was ended by the system, most probably because memory ran out; lower "
+        "{parameters} in {notebook}, or close other programs"
+    ).format(stage=stage, parameters=_(" or ").join(lower), notebook=notebook)
 
 
 @cache

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bgetune.errors import InputError
 from bgetune.files import is_running, lock, remove_abandoned
+from bgetune.locale import _
 
 PATIENCE = 30
 """Seconds that the kernel of a killed run gets to notice that its run is gone; it looks once a second."""
@@ -33,11 +34,15 @@ def owned(run_dir: Path) -> Iterator[int]:
         owner = file.read_text(encoding="utf-8").strip()
         if owner.isdecimal() and is_running(int(owner)):
             raise InputError(
-                f"{run_dir} is being written by another ./run_all.sh (process {owner}); wait until it has ended, or "
-                f"give this run another name in its profile"
+                _(
+                    "{run} is being written by another ./run_all.sh (process {owner}); wait until it has ended, or "
+                    "give this run another name in its profile"
+                ).format(run=run_dir, owner=owner)
             )
         if time.monotonic() - begun > PATIENCE:
-            raise InputError(f"{run_dir} is still being written by a notebook of a run that was stopped; try again")
+            raise InputError(
+                _("{run} is still being written by a notebook of a run that was stopped; try again").format(run=run_dir)
+            )
         time.sleep(0.2)
     try:
         os.ftruncate(descriptor, 0)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 from bgetune.config.stages import ROUND, STAGES
 from bgetune.errors import InputError
 from bgetune.files import fingerprint, fitting, link, remove, sha256, write_atomic
+from bgetune.locale import _
 from bgetune.paths import ROOT, locate
 from bgetune.runs.code import code_hash
 
@@ -120,7 +121,11 @@ def verify(run_dir: str | Path, artifacts: Iterable[str] | None = None) -> None:
     for stage, record in written:
         file = run_dir / record["path"]
         if not file.exists() or sha256(file) != record.get("sha256"):
-            raise InputError(f"{file} is not as {stage} wrote it; run again with --from {stage[:2]}")
+            raise InputError(
+                _("{file} is not as {stage} wrote it; run again with --from {number}").format(
+                    file=file, stage=stage, number=stage[:2]
+                )
+            )
 
 
 def other_runs(run_dir: Path) -> list[Path]:
@@ -202,7 +207,9 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
         stages = {name: entry for name, entry in manifest.get("stages", {}).items() if _is_entry(entry)}
         order(manifest.get("rounds", 1))
     except (ValueError, AttributeError, TypeError):
-        raise InputError(f"{file} is damaged or of another program; move it away, then the run starts afresh") from None
+        raise InputError(
+            _("{file} is damaged or of another program; move it away, then the run starts afresh").format(file=file)
+        ) from None
     return manifest | {"stages": stages}
 
 
@@ -226,7 +233,9 @@ def artifact_path(run_dir: str | Path, artifact: str) -> Path:
 def _found(run_dir: Path, artifact: str) -> tuple[str, dict]:
     found = find(run_dir, artifact, before=None)
     if found is None:
-        raise InputError(f"{run_dir}: no {artifact} there; is it the folder of a finished run?")
+        raise InputError(
+            _("{run}: no {artifact} there; is it the folder of a finished run?").format(run=run_dir, artifact=artifact)
+        )
     return found
 
 

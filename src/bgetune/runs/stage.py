@@ -32,6 +32,7 @@ from bgetune import locale
 from bgetune.config.profile import Profile, load_profile, require_model, resolve
 from bgetune.errors import InputError
 from bgetune.files import describe, fingerprint, fitting, is_pattern, remove, sha256, temporary_name
+from bgetune.locale import _
 from bgetune.paths import ROOT, is_hub_name, locate
 from bgetune.runs.code import code_hash
 from bgetune.runs.manifest import find, is_lab, notebook_of, order, read_manifest, round_of, set_rounds, write_manifest
@@ -103,14 +104,20 @@ class Stage:
         found = find(self.run_dir, artifact, before=self.name)
         if found is None:
             raise InputError(
-                f"{self.name}: {artifact} is not in {self.run_dir}; run the notebooks before {self.name} first, "
-                f"or everything with ./run_all.sh"
+                _(
+                    "{stage}: {artifact} is not in {folder}; run the notebooks before {stage} first, or everything "
+                    "with ./run_all.sh"
+                ).format(stage=self.name, artifact=artifact, folder=self.run_dir)
             )
         stage, record = found
         file = self.run_dir / record["path"]
         known = {} if self.name == order()[-1] else record  # what the last stage makes is handed over: hashed anew
         if not file.exists() or fingerprint(file, known) != record.get("sha256"):
-            raise InputError(f"{file} is not as {stage} wrote it; run again with --from {stage[:2]}")
+            raise InputError(
+                _("{file} is not as {stage} wrote it; run again with --from {number}").format(
+                    file=file, stage=stage, number=stage[:2]
+                )
+            )
         self.inputs[artifact] = {"stage": stage, "sha256": record["sha256"]}
         return file
 
@@ -123,7 +130,11 @@ class Stage:
         record = self.outputs[artifact]
         file = self.run_dir / record["path"]
         if not file.exists() or sha256(file) != record["sha256"]:
-            raise InputError(f"{file} was changed after {self.name} wrote it; run again with --from {self.name[:2]}")
+            raise InputError(
+                _("{file} was changed after {stage} wrote it; run again with --from {number}").format(
+                    file=file, stage=self.name, number=self.name[:2]
+                )
+            )
         return file
 
     def read(self, artifact: str) -> pd.DataFrame:
@@ -216,7 +227,8 @@ def start(stage: str, arguments: dict[str, Any]) -> Stage:
     run_dir = run_folder(profile, arguments.get("run_dir"))
     set_rounds(run_dir, profile.rounds)
     if (batch := read_manifest(run_dir).get("lab_of")) is not None:
-        print(f"This notebook writes to {run_dir}. It starts from {(run_dir / batch).resolve()}, which stays as it is.")
+        words = _("This notebook writes to {folder}. It starts from {batch}, which stays as it is.")
+        print(words.format(folder=run_dir, batch=(run_dir / batch).resolve()))
     number = arguments.get("round_number", 1)
     return Stage(stage if number == 1 else f"{stage}.{number}", values, origins, run_dir)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bgetune.errors import InputError
 from bgetune.files import temporary_name
+from bgetune.locale import _
 
 BLOCK = 10_000
 """Pairs scored and written at a time."""
@@ -18,24 +19,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit status: 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(
         prog="python -m bgetune.scoring",
-        description="Adds similarity and calibrated probability (and match, with --precision) to pairs of texts.",
+        description=_("Adds similarity and calibrated probability (and match, with --precision) to pairs of texts."),
     )
-    parser.add_argument("pairs", nargs="?", default="-", help="csv, tsv or jsonl file; - (default) is csv on stdin")
-    parser.add_argument("--run", required=True, help="folder of a finished run, for example runs/demo")
-    parser.add_argument("--columns", default="query,document", help="the two text columns (default: %(default)s)")
-    parser.add_argument("--precision", type=float, help="also say which pairs match at this guaranteed precision")
+    parser.add_argument("pairs", nargs="?", default="-", help=_("csv, tsv or jsonl file; - (default) is csv on stdin"))
+    parser.add_argument("--run", required=True, help=_("folder of a finished run, for example runs/demo"))
+    parser.add_argument("--columns", default="query,document", help=_("the two text columns (default: %(default)s)"))
+    parser.add_argument("--precision", type=float, help=_("also say which pairs match at this guaranteed precision"))
     task = parser.add_mutually_exclusive_group()
     task.add_argument(
-        "--query-to-query", action="store_true", help="both texts are of one kind, two queries for example"
+        "--query-to-query", action="store_true", help=_("both texts are of one kind, two queries for example")
     )
-    task.add_argument("--query-to-document", action="store_true", help="queries that search documents")
-    parser.add_argument("--output", default="-", help="csv file to write; - (default) is stdout")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda... (default: %(default)s)")
+    task.add_argument("--query-to-document", action="store_true", help=_("queries that search documents"))
+    parser.add_argument("--output", default="-", help=_("csv file to write; - (default) is stdout"))
+    parser.add_argument("--device", default="auto", help=_("auto, cpu, cuda... (default: %(default)s)"))
     options = parser.parse_args(arguments)
     try:
         _score(options)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(_("error: {message}").format(message=error), file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()
@@ -54,7 +55,7 @@ def _score(options: argparse.Namespace) -> None:
     empty = without_text(pairs, scorer.normal)
     symmetric = True if options.query_to_query else False if options.query_to_document else None
     written = None if options.output == "-" else temporary_name(Path(options.output))
-    for start in tqdm(range(0, max(len(pairs), 1), BLOCK), desc="scoring", disable=len(pairs) <= BLOCK):
+    for start in tqdm(range(0, max(len(pairs), 1), BLOCK), desc=_("scoring"), disable=len(pairs) <= BLOCK):
         block = pairs.iloc[start : start + BLOCK].copy()
         scored = block[~empty[start : start + BLOCK]]
         similarities = scorer.similarity(scored["query"], scored["document"], symmetric=symmetric)

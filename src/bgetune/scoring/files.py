@@ -14,6 +14,7 @@ from bgetune.data import labels
 from bgetune.data.tabular import read_source, read_table
 from bgetune.errors import InputError
 from bgetune.files import is_pattern
+from bgetune.locale import _
 
 
 def read_pairs(
@@ -33,13 +34,13 @@ def read_pairs(
     Raises:
         InputError: naming the file, and line or column.
     """
-    query, _, document = (part.strip() for part in columns.partition(","))
+    query, _comma, document = (part.strip() for part in columns.partition(","))
     wanted = {query: "query", document: "document"} | ({label: "label"} if label else {})
     if sql is not None:
         table = _read(Path(location), location, list(wanted), sql)
     elif location != "-":
         if "://" not in location and not is_pattern(location) and not Path(location).exists():
-            raise InputError(f"{location}: no such file; correct the path")
+            raise InputError(_("{location}: no such file; correct the path").format(location=location))
         table = _read(Path(location), location, list(wanted))
     else:
         with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +53,11 @@ def read_pairs(
         wrong = table.index[~numbers.isin([0, 1])]
         if len(wrong):
             name, value = "stdin" if location == "-" else location, table["label"][wrong[0]]
-            raise InputError(f"{name}, row {wrong[0] + 1}: column {label!r} is 1 or 0, not {value!r}")
+            raise InputError(
+                _("{name}, row {row}: column {label!r} is 1 or 0, not {value!r}").format(
+                    name=name, row=wrong[0] + 1, label=label, value=value
+                )
+            )
         table["label"] = numbers.astype(int)
     return table
 
@@ -68,7 +73,9 @@ def without_text(pairs: pd.DataFrame, normal: Callable[[str], str]) -> np.ndarra
     if empty.any():
         first = pairs.index[empty.argmax()] + 1
         print(
-            f"{empty.sum()} of {len(pairs)} pairs have an empty text and get no score; the first: row {first}",
+            _("{empty} of {pairs} pairs have an empty text and get no score; the first: row {first}").format(
+                empty=empty.sum(), pairs=len(pairs), first=first
+            ),
             file=sys.stderr,
         )
     return empty
@@ -84,5 +91,9 @@ def _read(file: Path, name: str, wanted: list[str], sql: str | None = None) -> p
     for column in wanted:
         if column not in table:
             there = ", ".join(table.columns)
-            raise InputError(f"{name}: no column {column!r}; there are: {there}. Name the texts with --columns A,B")
+            raise InputError(
+                _("{name}: no column {column!r}; there are: {there}. Name the texts with --columns A,B").format(
+                    name=name, column=column, there=there
+                )
+            )
     return table

@@ -113,7 +113,7 @@ def compare(
     """
     new = np.sort(np.asarray(similarities, dtype=np.float64))
     if len(new) == 0:
-        raise InputError("there are no new pairs to compare; give a file with some")
+        raise InputError(_("there are no new pairs to compare; give a file with some"))
     kinds = [known["positive"], known["negative"]]
     sizes = np.array([kind["pairs"] for kind in kinds], dtype=float)
     balance = float(sizes[0] / sizes.sum())
@@ -182,33 +182,34 @@ def _with_labels(similarities: np.ndarray, labels: np.ndarray, probabilities: np
 
 def _verdict(facts: Mapping[str, Any], balance: float, known_auc: float | None) -> tuple[str, str]:
     if facts["pairs"] < FEWEST:
-        return "too few pairs", f"{facts['pairs']} pairs say nothing yet; collect at least {FEWEST}"
+        return "too few pairs", _("{pairs} pairs say nothing yet; collect at least {least}").format(
+            pairs=facts["pairs"], least=FEWEST
+        )
     if "auc" in facts:
         if known_auc is not None and facts["auc_interval"][1] < known_auc:
-            return "retrain", (
-                f"the model ranks these pairs worse than its test pairs (AUC {facts['auc']:.3f}, was {known_auc:.3f}): "
-                f"add them to the training data and tune again"
-            )
+            return "retrain", _(
+                "the model ranks these pairs worse than its test pairs (AUC {auc:.3f}, was {before:.3f}): add them to "
+                "the training data and tune again"
+            ).format(auc=facts["auc"], before=known_auc)
         if facts["ece_interval"][0] > TOLERABLE_ECE:
-            return "recalibrate", (
-                f"the ranking is as good as it was, the probabilities are off (calibration error {facts['ece']:.3f}): "
-                f"add these labelled pairs to the sources and run 05_calibrate again"
-            )
-        return "stable", "the labels agree with the scores: ranking and probabilities are as they were"
+            return "recalibrate", _(
+                "the ranking is as good as it was, the probabilities are off (calibration error {error:.3f}): add "
+                "these labelled pairs to the sources and run 05_calibrate again"
+            ).format(error=facts["ece"])
+        return "stable", _("the labels agree with the scores: ranking and probabilities are as they were")
     if _small(facts["psi"], facts["psi_band"]) and facts["ks"] <= max(facts["ks_band"], SMALL):
-        return "stable", "the scores are distributed as they were at calibration"
+        return "stable", _("the scores are distributed as they were at calibration")
     if _small(facts["psi_after_prior"], facts["psi_band"]) and facts["ks_after_prior"] <= max(facts["ks_band"], SMALL):
-        return "recalibrate", (
-            f"a change of the balance alone explains the move: {facts['prior']:.0%} of these pairs would be positive, "
-            f"{balance:.0%} at calibration; label a hundred to be sure, and run 05_calibrate with "
-            f"prior: {facts['prior']:.2f}"
-        )
+        return "recalibrate", _(
+            "a change of the balance alone explains the move: {share:.0%} of these pairs would be positive, "
+            "{before:.0%} at calibration; label a hundred to be sure, and run 05_calibrate with prior: {prior:.2f}"
+        ).format(share=facts["prior"], before=balance, prior=facts["prior"])
     if facts["psi_after_prior"] < LARGE:
-        return "recalibrate", (
+        return "recalibrate", _(
             "the scores moved in a way that no class balance explains, but not far: label a few hundred of these "
             "pairs, add them to the sources, and run 05_calibrate again"
         )
-    return "retrain", (
+    return "retrain", _(
         "the scores moved far, and no class balance explains it: these texts are unlike those the model was tuned on; "
         "label a sample, check the AUC with this command, and tune on such texts"
     )
@@ -225,30 +226,37 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m bgetune.scoring.monitor",
-        description=__doc__,
-        epilog="Exit status: 0 stable, or too few pairs to tell; 1 recalibrate or retrain; 2 unusable input.",
+        description=_("Has the distribution of scores moved since calibration, and what to do about it."),
+        epilog=_("Exit status: 0 stable, or too few pairs to tell; 1 recalibrate or retrain; 2 unusable input."),
     )
-    parser.add_argument("--run", required=True, help="folder of a finished run, for example runs/demo")
+    parser.add_argument("--run", required=True, help=_("folder of a finished run, for example runs/demo"))
     parser.add_argument(
         "--pairs",
         required=True,
-        help="new pairs, or a log of queries and titles: whatever a profile's source can be (file, folder, pattern, "
-        "address, database); - reads csv from stdin",
+        help=_(
+            "new pairs, or a log of queries and titles: whatever a profile's source can be (file, folder, "
+            "pattern, address, database); - reads csv from stdin"
+        ),
     )
-    parser.add_argument("--query", help="SQL query, where --pairs is a database (sqlite:///log.db, postgres://...)")
-    parser.add_argument("--reference", help="compare with these pairs (an earlier week) instead of the calibration's")
-    parser.add_argument("--columns", default="query,document", help="of the two texts (default: %(default)s)")
-    parser.add_argument("--label", help="column with 1 or 0, where people labelled the pairs")
+    parser.add_argument("--query", help=_("SQL query, where --pairs is a database (sqlite:///log.db, postgres://...)"))
     parser.add_argument(
-        "--limit", type=int, default=20_000, help="most pairs to score; a random sample of more (default: %(default)s)"
+        "--reference", help=_("compare with these pairs (an earlier week) instead of the calibration's")
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    parser.add_argument("--html", metavar="FILE", help="also write a page")
+    parser.add_argument("--columns", default="query,document", help=_("of the two texts (default: %(default)s)"))
+    parser.add_argument("--label", help=_("column with 1 or 0, where people labelled the pairs"))
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=20_000,
+        help=_("most pairs to score; a random sample of more (default: %(default)s)"),
+    )
+    parser.add_argument("--json", action="store_true", help=_("one JSON object instead of text"))
+    parser.add_argument("--html", metavar="FILE", help=_("also write a page"))
     options = parser.parse_args(arguments)
     try:
         found = _compared(options)
     except InputError as error:
-        print(_("error: {error}").format(error=error), file=sys.stderr)
+        print(_("error: {message}").format(message=error), file=sys.stderr)
         return 2
     if options.html:
         write_atomic(Path(options.html), page(found, options.run, options.pairs))
@@ -289,17 +297,30 @@ def _compared(options: argparse.Namespace) -> Comparison:
 def describe(found: Comparison) -> str:
     """A comparison in a few lines."""
     lines = [
-        f"{found.pairs} new pairs",
-        f"PSI {found.psi:.3f} (chance stays below {found.psi_band:.3f}; {SMALL} is called small, {LARGE} large)",
-        f"KS  {found.ks:.3f} (chance stays below {found.ks_band:.3f})",
-        f"with {found.prior:.0%} positives: PSI {found.psi_after_prior:.3f}, KS {found.ks_after_prior:.3f}",
+        _("{pairs} new pairs").format(pairs=found.pairs),
+        _("PSI {psi:.3f} (chance stays below {band:.3f}; {small} is called small, {large} large)").format(
+            psi=found.psi, band=found.psi_band, small=SMALL, large=LARGE
+        ),
+        _("KS  {ks:.3f} (chance stays below {band:.3f})").format(ks=found.ks, band=found.ks_band),
+        _("with {prior:.0%} positives: PSI {psi:.3f}, KS {ks:.3f}").format(
+            prior=found.prior, psi=found.psi_after_prior, ks=found.ks_after_prior
+        ),
     ]
     if found.auc_interval is not None and found.ece_interval is not None:
         lines.append(
-            f"labels: AUC {found.auc:.3f} [{found.auc_interval[0]:.3f}, {found.auc_interval[1]:.3f}], "
-            f"calibration error {found.ece:.3f} [{found.ece_interval[0]:.3f}, {found.ece_interval[1]:.3f}]"
+            _(
+                "labels: AUC {auc:.3f} [{auc_low:.3f}, {auc_high:.3f}], calibration error {error:.3f} "
+                "[{error_low:.3f}, {error_high:.3f}]"
+            ).format(
+                auc=found.auc,
+                auc_low=found.auc_interval[0],
+                auc_high=found.auc_interval[1],
+                error=found.ece,
+                error_low=found.ece_interval[0],
+                error_high=found.ece_interval[1],
+            )
         )
-    return "\n".join([*lines, f"{found.verdict}: {found.advice}"])
+    return "\n".join([*lines, _("{name}: {value}").format(name=_(found.verdict), value=found.advice)])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bgetune.data.tables import SOURCES
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.scoring.scorer import cosines
 
 if TYPE_CHECKING:
@@ -45,13 +46,18 @@ def evaluation_pairs(
     if _fewest(mined) < 2:
         counts = mined.groupby(["split", "label"]).size()
         there = "; ".join(
-            f"{split}: {counts.get((split, 1), 0)} positive, {counts.get((split, 0), 0)} negative"
+            _("{split}: {positives} positive, {negatives} negative").format(
+                split=split, positives=counts.get((split, 1), 0), negatives=counts.get((split, 0), 0)
+            )
             for split in ("dev", "test")
         )
         raise InputError(
-            f"05_calibrate: dev and test each need two positive and two negative pairs, or min_labelled "
-            f"({min_labelled}) labelled ones of each; held out are {there}. Give labelled pairs (01_positives: "
-            f"sources: pairs), more data to mine them from, or larger dev_fraction and test_fraction"
+            _(
+                "05_calibrate: dev and test each need two positive and two negative pairs, or min_labelled "
+                "({min_labelled}) labelled ones of each; held out are {there}. Give labelled pairs "
+                "(01_positives: sources: pairs), more data to mine them from, or larger dev_fraction and "
+                "test_fraction"
+            ).format(min_labelled=min_labelled, there=there)
         )
     return _ordered(mined), "held out"
 
@@ -78,7 +84,9 @@ def similarities(encoder: Encoder, pairs: pd.DataFrame, texts: pd.DataFrame) -> 
     by_id = texts.set_index("text_id")
     missing = set(pairs["query_id"]).union(pairs["text_id"]) - set(by_id.index)
     if missing:
-        raise InputError(f"pairs name texts that are not in the table texts, for example {min(missing)}")
+        raise InputError(
+            _("pairs name texts that are not in the table texts, for example {text}").format(text=min(missing))
+        )
     left, right = by_id.loc[pairs["query_id"]], by_id.loc[pairs["text_id"]]
     return cosines(_encode(encoder, left, right), _encode(encoder, right, left))
 

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from bgetune.data.text import Normalizer
-from bgetune.errors import InputError
+from bgetune.errors import InputError, joined
 from bgetune.locale import _
+from bgetune.locale.words import said
 from bgetune.metrics import calibrators
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import Prompts
@@ -68,8 +69,10 @@ class Scorer:
     def __init__(self, settings: dict[str, Any], encoder: Encoder, run_dir: Path):
         if encoder.fingerprint != settings["model"]["fingerprint"]:
             raise InputError(
-                f"{run_dir}: scoring.json was made for other weights than those in {encoder.folder}, and its "
-                f"thresholds would be wrong for them; run 05_calibrate again (./run_all.sh --from 05)"
+                _(
+                    "{run}: scoring.json was made for other weights than those in {model}, and its thresholds would "
+                    "be wrong for them; run 05_calibrate again (./run_all.sh --from 05)"
+                ).format(run=run_dir, model=encoder.folder)
             )
         self.settings = settings
         self.encoder = encoder
@@ -171,10 +174,16 @@ class Scorer:
                 return row["threshold"]
         guaranteed = [f"{row['precision']:g}" for row in rows if row["threshold"] is not None]
         why = [row["note"] for row in rows if np.isclose(row["precision"], precision)]
+        words = (
+            _("{run}: precision {precision:g} is not guaranteed ({why})")
+            if why
+            else _("{run}: precision {precision:g} is not guaranteed; name it in `precisions` of 05_calibrate")
+        )
         raise InputError(
-            f"{self.run_dir}: precision {precision:g} is not guaranteed"
-            + (f" ({why[0]})" if why else "; name it in `precisions` of 05_calibrate")
-            + f"; guaranteed: {', '.join(guaranteed) or 'none'}"
+            joined(
+                words.format(run=self.run_dir, precision=precision, why=said(why[0]) if why else ""),
+                _("guaranteed: {precisions}").format(precisions=", ".join(guaranteed) or _("none")),
+            )
         )
 
     def rerank(self, queries: str | Sequence[str], documents: str | Sequence[str]) -> np.ndarray:
@@ -353,7 +362,11 @@ class Scorer:
             made_with["location"], max_length=made_with["max_length"], device=self.encoder.device, cache_dir=None
         )
         if reranker.fingerprint != made_with["fingerprint"]:
-            raise InputError(f"{made_with['location']} is not the reranker of {self.run_dir}; run 05_calibrate again")
+            raise InputError(
+                _("{model} is not the reranker of {run}; run 05_calibrate again").format(
+                    model=made_with["location"], run=self.run_dir
+                )
+            )
         return reranker
 
     @property
@@ -381,10 +394,16 @@ class Scorer:
         normal = []
         for place, text in enumerate(texts):
             if not isinstance(text, str):
-                raise InputError(f"{name}[{place}] is {text!r:.80}, no text; give a str")
+                raise InputError(
+                    _("{name}[{place}] is {text!r:.80}, no text; give a str").format(name=name, place=place, text=text)
+                )
             normal.append(self.normal(text))
             if not normal[-1]:
-                raise InputError(f"{name}[{place}] is empty ({text!r:.80}): there is nothing to score; leave it out")
+                raise InputError(
+                    _("{name}[{place}] is empty ({text!r:.80}): there is nothing to score; leave it out").format(
+                        name=name, place=place, text=text
+                    )
+                )
         return normal
 
 
@@ -409,7 +428,9 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def _paired(queries: str | Sequence[str], documents: str | Sequence[str]) -> tuple[list[str], list[str]]:
     for name, texts in (("queries", queries), ("documents", documents)):
         if not isinstance(texts, Iterable):  # a text is one, too
-            raise InputError(f"{name} is {texts!r:.80}; give a text, or a list of texts")
+            raise InputError(
+                _("{name} is {texts!r:.80}; give a text, or a list of texts").format(name=name, texts=texts)
+            )
     left = [queries] if isinstance(queries, str) else list(queries)
     right = [documents] if isinstance(documents, str) else list(documents)
     if isinstance(queries, str):
@@ -417,5 +438,9 @@ def _paired(queries: str | Sequence[str], documents: str | Sequence[str]) -> tup
     elif isinstance(documents, str):
         right *= len(left)
     if len(left) != len(right):
-        raise InputError(f"{len(left)} queries and {len(right)} documents: pairs need as many of each")
+        raise InputError(
+            _("{queries} queries and {documents} documents: pairs need as many of each").format(
+                queries=len(left), documents=len(right)
+            )
+        )
     return left, right

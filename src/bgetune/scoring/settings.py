@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.scoring import reference, stores
 
 if TYPE_CHECKING:
@@ -87,22 +88,32 @@ def read_settings(file: Path) -> dict[str, Any]:
     """
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
+        raise ValueError(_("{constant} is no number").format(constant=constant))
 
     try:
         settings = json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)
         version = settings["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{file} is damaged ({type(error).__name__}: {reason}); run 05_calibrate again") from None
+        raise InputError(
+            _("{file} is damaged ({kind}: {reason}); run 05_calibrate again").format(
+                file=file, kind=type(error).__name__, reason=reason
+            )
+        ) from None
     if version != VERSION:
         raise InputError(
-            f"{file} is of another version of bgetune (its form is {version!r}, this one reads {VERSION}); "
-            f"run 05_calibrate again"
+            _(
+                "{file} is of another version of bgetune (its form is {version!r}, this one reads {reads}); run "
+                "05_calibrate again"
+            ).format(file=file, version=version, reads=VERSION)
         )
     missing = {"model", "normalization", "calibration", "thresholds", "reranker"} - settings.keys()
     if missing:
-        raise InputError(f"{file} is damaged (no {', '.join(sorted(missing))}); run 05_calibrate again")
+        raise InputError(
+            _("{file} is damaged (no {missing}); run 05_calibrate again").format(
+                file=file, missing=", ".join(sorted(missing))
+            )
+        )
     return settings
 
 
