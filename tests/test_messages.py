@@ -403,6 +403,8 @@ def unmarked(node: ast.AST) -> str:
     """The sentences in an expression that no `_(...)` encloses."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "_":
         return ""
+    if isinstance(node, ast.Name) and node.id == "__doc__":
+        return node.id
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) and re.search(r"[a-z]{2}", node.value) else ""
     if isinstance(node, ast.Subscript) or (isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".format")):
