@@ -12,6 +12,7 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from bgetune import files
 from bgetune.config import generate
 from bgetune.config.profile import check_name
 from bgetune.config.sources import Sources
-from bgetune.data import recognise
+from bgetune.data import recognise, ubi
 from bgetune.data.recognise import Guess
 from bgetune.data.text import mask_personal_data
 from bgetune.errors import InputError
@@ -97,7 +98,21 @@ def look(locations: Sequence[str], folder: Path) -> list[Guess]:
             problems.append(str(error))
     if problems:
         raise InputError("\n".join(problems))
-    return guesses
+    return _with_ubi(guesses)
+
+
+def _with_ubi(guesses: list[Guess]) -> list[Guess]:
+    """The tables, with a file of UBI's queries and one of its events as one click log."""
+    found = [
+        next((g for g in guesses if "path" in g.place and ubi.is_part([c.name for c in g.columns], wanted)), None)
+        for wanted in (ubi.QUERIES, ubi.EVENTS)
+    ]
+    queries, events = found
+    if queries is None or events is None:
+        return guesses
+    place = {"url": "duckdb://", "query": ubi.select(queries.place["path"], events.place["path"])}
+    log = replace(queries, place=place, kind="clicks", parameters=ubi.COLUMNS)
+    return [log, *(guess for guess in guesses if guess is not queries and guess is not events)]
 
 
 # --- the profile --------------------------------------------------------------------------------------------------

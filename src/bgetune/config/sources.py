@@ -103,6 +103,12 @@ class ClickSource(Source):
     )
     rank_column: str | None = Field(None, description="Column with the position of the clicked result; 1 is the top.")
     dwell_column: str | None = Field(None, description="Column with the seconds spent on the clicked page.")
+    clicked_column: str | None = Field(
+        None,
+        description="Column that says whether a result shown was clicked: 1 or 0, click or impression. With "
+        "rank_column, results passed over above a click become evidence against a pair. Null: every row with a "
+        "document is a click.",
+    )
 
     @model_validator(mode="after")
     def _something_clicked(self) -> ClickSource:
@@ -279,6 +285,10 @@ SOURCE_EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
             "url": "postgres://reader:${PGPASSWORD}@db.example.com/search",
             "query": "SELECT * FROM searches WHERE day >= '2026-01-01'",
             **{"time_column": "searched_at", "title_column": "clicked_title", "url_column": "clicked_url"},
+        },
+        N_("results shown, a row each, clicked or not: what users pass over keeps texts apart"): {
+            **{"path": "data/impressions.parquet", "url_column": "doc_id", "title_column": "doc_title"},
+            **{"rank_column": "position", "clicked_column": "clicked"},
         },
     },
     "qa": {

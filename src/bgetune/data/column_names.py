@@ -14,6 +14,7 @@ NAMES = {
     "点击时间 时间戳 创建时间",
     "rank": "rank position pos clickrank clickposition 排名 位置 名次 点击位置",
     "dwell": "dwell dwelltime dwellseconds duration staytime stayseconds 停留 停留时间 停留时长",
+    "clicked": "clicked isclicked click isclick clickflag action actionname event eventtype 是否点击 点击 行为 行为类型",
     "question": "question questions query ask questiontext standardquestion 问题 问 提问 问句 用户问题 标准问 标准问题 客户问题",
     "answer": "answer answers response reply answertext solution 答案 回答 答 回复 答复 标准答案 解答",
     "a": "texta text1 sentence1 sentencea s1 left query1 question1 q1 source 句子1 句子a 文本1 文本a 问题1 句1 query question",

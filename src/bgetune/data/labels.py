@@ -15,6 +15,10 @@ NO = (
     *("否", "不是", "错", "不同", "不相同", "不相似", "不匹配", "不一致", "错误", "负例", "×"),
 )
 
+CLICKED = ("click", "clicked", "点击")
+SHOWN = ("impression", "view", "viewed", "show", "shown", "exposure", "skip", "skipped", "曝光", "展示", "未点击")
+"""Further words for whether a result was clicked."""
+
 COLUMNS = (
     *("label", "labels", "score", "grade", "similarity", "similar", "same", "target", "y", "gold", "relevance"),
     *("is_duplicate", "is_same", "is_similar", "is_match", "is_paraphrase", "duplicate"),
@@ -33,6 +37,21 @@ def label_sql(value: str) -> str:
         f"CASE WHEN list_contains({_list(YES)}, {words}) THEN 1.0 WHEN list_contains({_list(NO)}, {words}) THEN 0.0 "
         f"ELSE try_cast({text} AS DOUBLE) END::DOUBLE"
     )
+
+
+def clicked_sql(value: str) -> str:
+    """Whether a text of DuckDB says that a result was clicked: a missing one says no; null for neither yes nor no."""
+    word = f"lower(trim({value}))"
+    return (
+        f"CASE WHEN {value} IS NULL OR list_contains({_list(SHOWN)}, {word}) THEN false "
+        f"WHEN list_contains({_list(CLICKED)}, {word}) THEN true ELSE {label_sql(value)} > 0 END"
+    )
+
+
+def say_clicked(values: Iterable[str]) -> bool:
+    """Whether all values say that a result was clicked, or that it was not."""
+    words = {value.strip().lower() for value in values}
+    return words <= {*CLICKED, *SHOWN, *YES, *NO, "0", "1", "0.0", "1.0"}
 
 
 def number(text: str) -> float | None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bgetune.config.secrets import mask_secrets
 from bgetune.config.sources import Source, Sources
-from bgetune.data import opening, workbooks
+from bgetune.data import labels, opening, ubi, workbooks
 from bgetune.data.column_names import NAMES
 from bgetune.data.databases import label
 from bgetune.data.places import FORMATS, suffix_of
@@ -31,10 +31,8 @@ TEXTS = (
     *("anchor_column", "positive_column", "negative_column"),
 )
 """Parameters of sources that name columns of texts."""
-MOST_TITLE_ROWS = 5
-"""Rows that a title above the header line takes, at most."""
-NO_DELIMITER = "\x1f"
-"""Reads a line as one column: no text holds it."""
+MOST_TITLE_ROWS = 5  # that a title above the header line takes
+NO_DELIMITER = "\x1f"  # reads a line as one column: no text holds it
 YES_NO = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no", "是", "否", "相同", "不同", "相似", "不相似"}
 MISSING = {"", "nan", "none", "null", "\\n", "-", "n/a", "<na>", "无"}
 OWN_SCHEMAS = (None, "", "public", "main")
@@ -194,7 +192,8 @@ def recognise(place: Mapping[str, Any]) -> Guess:
         columns, rows = read({**place, "delimiter": delimiter})
     found = found or next(filter(None, (kind(columns) for kind in KINDS)), None)
     texts = tuple(value for column in columns if column.kind == "text" for value in column.values[:ROWS])
-    if found is None or found[0] not in Sources.model_fields:
+    half = ubi.is_part([column.name for column in columns])  # `new` joins the two
+    if half or found is None or found[0] not in Sources.model_fields:
         return Guess(place, None, texts=texts, rows=rows, columns=tuple(columns))
     kind, values, why, choices = found
     return Guess(place, kind, values, why, choices, texts, rows, tuple(columns))
@@ -340,6 +339,8 @@ def _clicks(columns: Sequence[Column]) -> Found | None:
         roles.values["url_column"] = None
     roles.take_named("rank_column", "rank", ("number",))
     roles.take_named("dwell_column", "dwell", ("number",))
+    if (clicked := roles.named("clicked")) and labels.say_clicked(clicked.distinct):
+        roles.take("clicked_column", clicked, "by its name")
     who_or_when = [roles.values.get(name) for name in ("time_column", "user_column")]
     if who_or_when == [None, None] and "session_column" not in roles.values:
         return None
@@ -457,8 +458,8 @@ KINDS = (_groups, _triplets, _clicks, _labelled, _qa, _synonyms, _corpus)
 def language(texts: Sequence[str]) -> tuple[str, float]:
     """zh, en or other, and the share of letters that are of it (Chinese characters, or a to z)."""
     letters = "".join(LETTERS.findall("".join(texts)[:200_000]))
-    han = len(HAN.findall(letters)) / max(len(letters), 1)
-    latin = sum(letter.isascii() for letter in letters) / max(len(letters), 1)
+    han = _share(HAN.match(letter) is not None for letter in letters)
+    latin = _share(letter.isascii() for letter in letters)
     if han >= 0.5:
         return "zh", han
     return ("en", latin) if latin >= 0.9 else ("other", 1 - han - latin)
@@ -476,8 +477,7 @@ def _apart(one: str, other: str) -> int:
 
 
 def _share(tests: Iterable[bool]) -> float:
-    passed = list(tests)
-    return sum(passed) / max(len(passed), 1)
+    return sum(passed := list(tests)) / max(len(passed), 1)
 
 
 def _is_list(value: str) -> bool:
@@ -495,6 +495,5 @@ def _is_number(value: str) -> bool:
 
 def _has_words(value: str) -> bool:
     """Chinese, or words with blanks between; a single word of a language counts, an id with digits does not."""
-    if HAN.search(value):
-        return True
-    return bool(LETTERS.search(value)) and (" " in value.strip() or not re.search(r"[\d_]", value))
+    one_word = " " not in value.strip()
+    return bool(HAN.search(value) or (LETTERS.search(value) and not (one_word and re.search(r"[\d_]", value))))

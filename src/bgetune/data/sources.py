@@ -47,7 +47,8 @@ def read_clicks(source: ClickSource) -> tuple[ibis.Table, pd.DataFrame]:
         An Ibis table in the database of `connect()`, its rows in no promised order, with the columns time (timestamp
         in UTC; times of day lie on 1970-01-01; null without a time column), user_id (string), session_id (string,
         nullable), query (string, as typed, without SogouQ's brackets), url (string, null in a search without a click),
-        title (string, nullable), rank (int64, nullable), dwell (float64, seconds, nullable). And the table `dropped`.
+        title (string, nullable), rank (int64, nullable), dwell (float64, seconds, nullable), and clicked (bool) where
+        the source has clicked_column. And the table `dropped`.
 
     Raises:
         InputError: naming the file and the line or column, and the remedy.
@@ -61,6 +62,7 @@ def read_clicks(source: ClickSource) -> tuple[ibis.Table, pd.DataFrame]:
         "title": source.title_column,
         "rank": source.rank_column,
         "dwell": source.dwell_column,
+        "clicked": source.clicked_column,
     }
     raw = opening.view(source, columns, ids=IDS, parsed=PARSED)
     values = {
@@ -73,11 +75,15 @@ def read_clicks(source: ClickSource) -> tuple[ibis.Table, pd.DataFrame]:
         "rank": "try_cast(regexp_extract(rank, '^[0-9]+') AS BIGINT)",
         "dwell": "try_cast(dwell AS DOUBLE)",
     }
+    if source.clicked_column:
+        values["clicked"] = labels.clicked_sql("clicked")
     rules = {"no query": "query IS NULL"}
     if source.user_column:
         rules["no user"] = "user_id IS NULL"
     if source.time_column:
         rules["time not readable"] = "time IS NULL"
+    if source.clicked_column:
+        rules["clicked is neither yes nor no"] = "clicked IS NULL"
     return _select(raw, values, rules)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,9 @@ import pyarrow.compute as pc
 
 from bgetune.data import text
 from bgetune.data.text import STANDARD, Normalizer
+from bgetune.positives import impressions
+
+SKIPS = ("query", "document", "users")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Counts:
             (probability that users looked at these results, by their ranks: mean of 1 / log2(1 + rank), 1 if unknown).
         rewrites: query, rewrite (numbers), users (distinct users who clicked nothing for the query and then something
             for the rewrite, in one session).
+        skips: query, document (numbers), users (distinct users who saw the document above one that they clicked, and
+            did not click it); empty where the log holds clicks alone.
         dropped: reason, rows, example.
         masked: kind of personal data -> how often it was masked, in distinct texts.
         searches: number of rows of the log that were used.
@@ -54,6 +59,7 @@ class Counts:
     abandoned: int = 0
     users: int = 0
     days: tuple[pd.Timestamp, pd.Timestamp] | None = None
+    skips: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({n: [] for n in SKIPS}, dtype="int64"))
 
     def used_texts(self) -> pd.DataFrame:
         """The texts of rows that were used (not those of robots only)."""
@@ -67,6 +73,8 @@ class Counts:
         facts["searches without a click"] = f"{self.abandoned:,}"
         facts["query and document pairs"] = f"{len(self.clicks):,}"
         facts["rewrites (query, other query)"] = f"{len(self.rewrites):,}"
+        if len(self.skips):
+            facts["results seen above a click and passed over (query, document)"] = f"{len(self.skips):,}"
         if not self.searches:
             facts = {"click log": "none, or no usable row"}
         elif not self.abandoned:
@@ -92,7 +100,9 @@ LOG = {
 
 
 def union(logs: Sequence[ibis.Table]) -> ibis.Table:
-    """Several logs as one table; an empty table for no log."""
+    """Several logs as one table; an empty table for no log. Where one of them says what was clicked, all do."""
+    if any("clicked" in log.columns for log in logs):
+        logs = [log if "clicked" in log.columns else log.mutate(clicked=ibis.literal(True)) for log in logs]
     if logs:
         return ibis.union(*logs) if len(logs) > 1 else logs[0]
     return ibis.memtable(pd.DataFrame(columns=list(LOG)), schema=LOG)
@@ -114,7 +124,8 @@ def count(
 
     Args:
         log: time (timestamp or null), user_id, session_id (nullable), query, url, title, rank, dwell (nullable);
-            a row with neither url nor title is a search without a click.
+            a row with neither url nor title is a search without a click. With a column clicked (bool), a row is a
+            result shown; one without a click makes its document one that was seen, where a later result was clicked.
         session_gap_minutes: pause of a user that ends a session, where the log has no session ids.
         rewrite_window_seconds: maximum time between a search without a click and its rewrite.
         robot_searches_per_day: maximum number of rows of a user on one day; all rows of other users are dropped.
@@ -128,13 +139,15 @@ def count(
     backend = log._find_backend(use_default=True)
     with ExitStack() as stack:
         with (
-            _stored(backend, _rows(log, strings)) as rows,
+            _stored(backend, _rows(log, strings)) as shown,
+            _stored(backend, impressions.searches(shown)) if "clicked" in log.columns else nullcontext(shown) as rows,
             _stored(backend, _robots(rows, robot_searches_per_day)) as robots,
         ):
+            skips = {"skips": impressions.skips(shown, robots).to_pandas()} if rows is not shown else {}
             dropped = _drops(rows, robots, examples, robot_searches_per_day, min_dwell_seconds)
             usable = _usable(rows, robots, min_dwell_seconds, session_gap_minutes)
             usable = stack.enter_context(_stored(backend, usable))  # outlives the rows: the memory they take is needed
-        return Counts(dropped=dropped, masked=masked, **_aggregates(usable, kept, rewrite_window_seconds))
+        return Counts(dropped=dropped, masked=masked, **skips, **_aggregates(usable, kept, rewrite_window_seconds))
 
 
 @contextmanager
@@ -248,6 +261,7 @@ def _rows(log: ibis.Table, strings: ibis.Table) -> ibis.Table:
         document=ibis.coalesce(joined.number, url),
         rank=joined["rank"],
         dwell=joined.dwell,
+        **({"clicked": joined.clicked} if "clicked" in log.columns else {}),
     )
 
 

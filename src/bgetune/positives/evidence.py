@@ -27,6 +27,10 @@ SIGNIFICANCE = 0.02
 EACH_WAY = 0.05
 """The same for evidence that must hold in both directions."""
 
+SEEN = 0.3
+"""Minimum probability that users who see a result that answers their query click it; the least that studies of click
+models assume (informational searches: 0.4)."""
+
 SUBJECT_CHANGE = 0.5
 """Maximum share of rewrites that are about another subject than the query."""
 
@@ -50,11 +54,13 @@ class Mined:
             in (0, 1].
         weak: the same columns: pairs with too few users, which a reranker may confirm; the most probable first.
         dropped: reason, rows (number of pairs), example.
+        different: a, b, support (distinct users who passed the document over): see `_different`.
     """
 
     edges: pd.DataFrame
     weak: pd.DataFrame
     dropped: pd.DataFrame
+    different: pd.DataFrame
 
 
 def mine(
@@ -122,7 +128,62 @@ def mine(
     dropped = pd.DataFrame(
         [(reason, rows, "") for reason, rows in found if rows], columns=["reason", "rows", "example"]
     )
-    return Mined(edges, weak, dropped)
+    different = _different(counts, clicks.groupby("document")["family"].first(), home)
+    return Mined(edges, weak, dropped, different)
+
+
+def _different(counts: Counts, family: pd.Series, home: np.ndarray) -> pd.DataFrame:
+    """Queries and titles that users saw above what they clicked, so often without a click that they do not belong.
+
+    Of n users who saw a result that answers their query, k or fewer click it with probability P(K <= k | n, `SEEN`).
+    One title of one query is seldom seen by many, so the users are added up: those of the query who saw documents of
+    the title's family, and those of all queries of a family who saw documents of another.
+
+    Args:
+        family: document -> its family.
+        home: (queries,) family of each query or -1.
+
+    Returns:
+        a < b (rows of `Counts.texts`), support (distinct users who passed the title over).
+    """
+    if counts.skips.empty:
+        return pd.DataFrame({"a": [], "b": [], "support": []}, dtype="int64")
+    shown = counts.skips.merge(counts.clicks[["query", "document", "users"]], "outer", ["query", "document"]).fillna(0)
+    shown = shown.astype("int64").set_axis(["query", "document", "passed", "clicked"], axis=1)
+    own = shown["document"].map(family)
+    alone = own.isna()  # never clicked, or clicked after everything
+    shown = shown.assign(family=own.where(~alone, -1 - pd.factorize(shown["document"])[0]), home=home[shown["query"]])
+    different = _seldom(shown, ["query", "family"])
+    away = (shown["home"] >= 0) & (shown["home"] != shown["family"])
+    different |= away & _seldom(shown, ["home", "family"])
+    shown = shown[different & (shown["passed"] > 0) & (shown["document"] >= 0)]
+    used = counts.texts["count"].to_numpy() > 0
+    a, b = np.sort(shown[["query", "document"]].to_numpy(), axis=1).T
+    pairs = pd.DataFrame({"a": a, "b": b, "support": shown["passed"].to_numpy()})
+    return pairs[(a != b) & used[a] & used[b]].drop_duplicates(["a", "b"], ignore_index=True)
+
+
+def _seldom(shown: pd.DataFrame, keys: list[str]) -> pd.Series:
+    """Whether results were clicked too seldom for ones that answer the query, all with equal keys together."""
+    users = shown.groupby(keys)[["passed", "clicked"]].transform("sum")
+    chance = betainc(np.maximum(users["passed"], 1), users["clicked"] + 1, 1 - SEEN)  # P(K <= clicked | both, SEEN)
+    return pd.Series((chance <= SIGNIFICANCE) & (users["passed"] > 0), shown.index)
+
+
+def kept_apart(counts: Counts, mined: Mined, people: pd.DataFrame, different: pd.DataFrame) -> pd.DataFrame:
+    """a_id < b_id of pairs that must not be joined: what people called different, and what users passed over.
+
+    People's word counts more: a pair that is one of their edges is not kept apart for what users did.
+
+    Args:
+        people: a_id, b_id of the edges of other sources than the log.
+        different: a_id, b_id of what people called different.
+    """
+    ids = counts.texts["text_id"].to_numpy()
+    a, b = ids[mined.different["a"]], ids[mined.different["b"]]
+    passed = pd.DataFrame({"a_id": np.minimum(a, b), "b_id": np.maximum(a, b)}, dtype=str)
+    joined = pd.MultiIndex.from_frame(passed).isin(pd.MultiIndex.from_frame(people[["a_id", "b_id"]]))
+    return pd.concat([different[["a_id", "b_id"]], passed[~joined]], ignore_index=True)
 
 
 def _frame(a: ArrayLike, b: ArrayLike, support: ArrayLike, confidence: ArrayLike, *, source: str) -> pd.DataFrame:
