@@ -15,7 +15,6 @@ from transformers import MarianConfig, MarianMTModel
 from bgetune.models import layout
 from bgetune.paths import ROOT
 
-
 FETCH = """
 import sys
 from bgetune.errors import InputError
