@@ -17,7 +17,7 @@ FLOORS = [
     {"models", "metrics", "reports"},
     {"graph"},
     STAGES,
-    {"checks", "new", "estimate", "opened", "serve", "compare_traffic"},
+    {"checks", "new", "estimate", "opened", "serve", "compare_traffic", "mlflow"},
     {"pipeline"},
     {"lab"},
 ]

@@ -92,6 +92,10 @@ def test_card_says_what_was_done_and_where_the_thresholds_are(result, saved):
     front = yaml.safe_load(card.split("---")[1])
     assert front["base_model"] == "BAAI/bge-small-zh-v1.5"
     assert front["library_name"] == "sentence-transformers"
+    assert "license" not in front  # the base's card is not here to name one
+    (index,) = front["model-index"]
+    measured = {one["type"]: one["value"] for one in index["results"][0]["metrics"]}
+    assert measured["general_auc"] == 0.85
     assert "# BAAI/bge-small-zh-v1.5, fine-tuned" in card
     assert "| groups | 3 |" in card
     assert "| merge_weight | 0.5 |" in card
@@ -102,6 +106,19 @@ def test_card_says_what_was_done_and_where_the_thresholds_are(result, saved):
     assert 'Scorer.load("runs/shop")' in card
     assert "truncate_dim=64" in card
     assert "请问" in card
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [("---\nlicense: mit\n---\ntext", "mit"), ("no front", None), ("---\n[1\n---\n", None), ("---\na\n---\n", None)],
+)
+def test_card_has_the_licence_of_its_base(result, saved, tmp_path, card, licence):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/README.md").write_text(card, "utf-8")
+    made = model_card(
+        saved(Prompts("")), str(tmp_path / "base"), parameters={}, counts={}, result=result, run_name="shop"
+    )
+    assert yaml.safe_load(made.split("---")[1]).get("license") == licence
 
 
 def test_card_is_in_the_language_in_use_and_takes_thresholds_in_any(result, saved):

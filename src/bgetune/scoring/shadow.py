@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bgetune.metrics import retrieval
+from bgetune.errors import InputError
+from bgetune.locale import _
 from bgetune.runs.manifest import artifact_path, find
-from bgetune.scoring import pairs as judged_pairs, search
 from bgetune.scoring.adapter import Adapter
 from bgetune.scoring.scorer import Scorer, corpus, prompts_for
 
@@ -105,7 +105,16 @@ def indexes(old: Scorer, new: Scorer, *, k: int = 10, seed: int = 42) -> tuple[d
         method -> adapter, and a table: ``recall`` and ``mrr`` at k, by what the index holds: ``rebuilt`` (the new
         model's vectors), the adapters, ``old`` (the old model's vectors as they are, where they have the dimension of
         the new), ``old model`` (the old model's vectors for its own queries). Empty if there are no test queries.
+
+    Raises:
+        InputError: if `bgetune[notebooks]` is not installed, which the measures need.
     """
+    try:
+        from bgetune.metrics import retrieval
+        from bgetune.scoring import pairs as judged_pairs, search
+    except ModuleNotFoundError as error:
+        message = _("an adapter is measured with {module}; pip install 'bgetune[notebooks]'")
+        raise InputError(message.format(module=error.name)) from None
     tables = {name: pd.read_parquet(artifact_path(new.run_dir, name)) for name in ("texts", "clusters")}
     graded = None
     if find(new.run_dir, "graded", before=None) is not None:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from bgetune.locale import N_, _
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import NO_PROMPTS, Prompts
-from bgetune.paths import is_hub_name
+from bgetune.paths import is_hub_name, locate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +111,6 @@ def model_card(
     """
     base = base_model if is_hub_name(base_model) or "://" in base_model else Path(base_model).name
     shown = {name: value for name, value in parameters.items() if name not in PRIVATE}
-    origin = f"\nbase_model: {base}" if is_hub_name(base_model) else ""
     run = _escape(f"runs/{run_name}")
     measures = ((name, *(f"{value:.4f}" for value in row)) for name, *row in result.itertuples())
     prompts, pooling = Prompts.of(folder), layout.pooling(folder)
@@ -136,10 +136,7 @@ def model_card(
         (_("On held-out pairs (dev)"), _table((N_("measure"), *result.columns), measures)),
     ]
     return f"""---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags: [sentence-transformers, sentence-similarity, feature-extraction, bgetune]{origin}
----
+{_front(base_model, run_name, result)}---
 
 # {title}
 
@@ -155,6 +152,45 @@ model = SentenceTransformer("path/to/this/folder")
 {_other_loaders(pooling, prompts, length)}
 {_prompts(prompts)}{_lengths(matryoshka)}
 {chr(10).join(_section(*titled) for titled in sections)}"""
+
+
+def _front(base_model: str, run_name: str, result: pd.DataFrame) -> str:
+    """The card's metadata, as a model hub reads them (YAML).
+
+    The licence is the one that the base model's own card names; of a base without a card beside it, none is claimed.
+    """
+    tags = ["sentence-transformers", "sentence-similarity", "feature-extraction", "bgetune"]
+    front: dict[str, Any] = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
+    front["tags"] = tags
+    if is_hub_name(base_model):
+        front["base_model"] = base_model
+    elif "://" not in base_model and (licence := _licence(locate(base_model) / "README.md")):
+        front["license"] = licence
+    measured = [
+        {"type": str(measure), "value": round(float(value), 4)}
+        for measure, value in result.iloc[:, -1].items()
+        if np.isfinite(value)
+    ]
+    if measured:
+        found = {
+            "task": {"type": "sentence-similarity"},
+            "dataset": {"name": "held-out pairs (dev)", "type": "private"},
+            "metrics": measured,
+        }
+        front["model-index"] = [{"name": _escape(run_name), "results": [found]}]
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+
+
+def _licence(card: Path) -> str | None:
+    """The licence that a model card names, None where it names none or is none."""
+    if not card.is_file():
+        return None
+    try:
+        _before, front, _text = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
+        named = yaml.safe_load(front).get("license")
+    except (ValueError, AttributeError, yaml.YAMLError):
+        return None
+    return named if isinstance(named, str) else None
 
 
 def _section(title: str, text: str) -> str:
