@@ -379,7 +379,7 @@ def test_every_message_says_the_remedy(place, message):
         assert re.search(REMEDY, text) or text.endswith("{}"), f"{place} does not say what to do: {text}"
 
 
-SAYING = {"InputError", "InternalError", "NotebookError", "print", "warnings.warn"}
+SAYING = {"InputError", "InternalError", "NotebookError", "print", "warnings.warn", "found.error", "found.warn"}
 """Calls whose first argument a user reads."""
 HELP = {"description", "epilog", "help"}
 """Arguments of `argparse` that a user reads."""
@@ -392,7 +392,7 @@ def said() -> list[tuple[str, ast.expr]]:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Call):
                 name, place = ast.unparse(node.func), f"{file.relative_to(ROOT)}:{node.lineno}"
-                if name in SAYING and node.args:
+                if node.args and (name in SAYING or (name == "ValueError" and "config" in file.parts)):
                     found.append((place, node.args[0]))
                 if name.endswith(("ArgumentParser", "add_argument")):
                     found += [(place, given.value) for given in node.keywords if given.arg in HELP]
@@ -403,6 +403,8 @@ def unmarked(node: ast.AST) -> str:
     """The sentences in an expression that no `_(...)` encloses."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "_":
         return ""
+    if isinstance(node, ast.Name) and node.id == "__doc__":
+        return node.id
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) and re.search(r"[a-z]{2}", node.value) else ""
     if isinstance(node, ast.Subscript) or (isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".format")):

@@ -1,12 +1,14 @@
 """The same bad inputs as in `test_messages`, read in Chinese: no sentence stays English, and nothing is lost."""
 
 import re
+import shutil
 
 import pytest
 import test_checks
 import test_messages
 from config import test_profile, test_reading, test_secrets
 from test_checks import made, write  # noqa: F401 (fixtures)
+from test_messages import bert  # noqa: F401 (fixture)
 
 from bgetune import new
 from bgetune.checks import check
@@ -15,18 +17,11 @@ from bgetune.config.sources import PairSource
 from bgetune.data import sources
 from bgetune.errors import InputError, InternalError, explain
 from bgetune.locale import using
+from bgetune.models.check import check_model
 
 SAID_BY_OTHERS = re.compile(r"（[^（）]*）|'[^']*'|\"[^\"]*\"|[^\s：；，（）]*/[^\s：；，（）]*")
 """What is not ours to translate: values, paths, and what a database or a library says."""
 ENGLISH = re.compile(r"[A-Za-z']+(?: [A-Za-z']+){3}")
-
-NOT_YET = ("FAISS", "device", "no model", "no reranker", "role of", "language of", "token of", "no verdict")
-OURS = [name for name in test_checks.BAD if not name.startswith(NOT_YET)]
-FILES = [
-    name
-    for name in test_messages.FILES
-    if not name.startswith(("review", "groups_", "scored", "run", "scorer", "no run", "damaged"))
-]
 
 
 def both(action) -> tuple[str, str]:
@@ -71,7 +66,7 @@ def test_overrides(tmp_path, override):
     assert_chinese(*both(lambda: load_profile(file, [override])))
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", test_checks.BAD)
 def test_profiles_that_could_not_run(write, name):  # noqa: F811
     assert_chinese(*both(lambda: test_checks.check(write(test_checks.BAD[name][0]))))
 
@@ -110,10 +105,18 @@ def test_arguments_of_notebooks(stage, arguments, tmp_path):
     assert_chinese(*both(lambda: resolve(stage, profile, arguments)))
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", test_messages.FILES)
 def test_files(tmp_path, name):
     test_messages.make_files(tmp_path)
     assert_chinese(*both(lambda: test_messages.FILES[name](tmp_path)))
+
+
+@pytest.mark.parametrize("name", test_messages.MODELS)
+def test_models(bert, tmp_path, monkeypatch, name):  # noqa: F811
+    monkeypatch.setenv("BGETUNE_CACHE", str(tmp_path / "cache"))
+    folder = shutil.copytree(bert, tmp_path / "bert")
+    test_messages.MODELS[name](folder)
+    assert_chinese(*both(lambda: check_model(folder, "model", "encoder")))
 
 
 def test_reasons_of_rows_that_are_not_used(tmp_path):

@@ -23,22 +23,32 @@ from bgetune.scoring.scorer import Scorer
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit status: 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m bgetune.compare_traffic", description=__doc__.splitlines()[0])
-    parser.add_argument("old", help="folder of the run in production")
-    parser.add_argument("new", help="folder of the run that is to replace it")
-    parser.add_argument("log", help="pairs of new traffic: whatever a profile's source can be; - reads csv from stdin")
-    parser.add_argument("--columns", default="query,document", help="of the two texts (default: %(default)s)")
-    parser.add_argument("--query", help="SQL query, where LOG is a database")
+    parser = argparse.ArgumentParser(
+        prog="python -m bgetune.compare_traffic",
+        description=_("Compare two runs on new traffic, before the new model replaces the old one."),
+    )
+    parser.add_argument("old", help=_("folder of the run in production"))
+    parser.add_argument("new", help=_("folder of the run that is to replace it"))
     parser.add_argument(
-        "--limit", type=int, default=20_000, help="most pairs to score; a random sample of more (default: %(default)s)"
+        "log", help=_("pairs of new traffic: whatever a profile's source can be; - reads csv from stdin")
+    )
+    parser.add_argument("--columns", default="query,document", help=_("of the two texts (default: %(default)s)"))
+    parser.add_argument("--query", help=_("SQL query, where LOG is a database"))
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=20_000,
+        help=_("most pairs to score; a random sample of more (default: %(default)s)"),
     )
     parser.add_argument(
         "--adapter",
         metavar="FILE",
-        help="also fit a linear map from vectors of the old model to the new one, for an index that cannot be rebuilt "
-        "at once; measure what it loses, and write the better of two to FILE (safetensors)",
+        help=_(
+            "also fit a linear map from vectors of the old model to the new one, for an index that cannot "
+            "be rebuilt at once; measure what it loses, and write the better of two to FILE (safetensors)"
+        ),
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("--json", action="store_true", help=_("one JSON object instead of text"))
     options = parser.parse_args(arguments)
     try:
         old, new = Scorer.load(options.old), Scorer.load(options.new)
@@ -54,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             best = max(adapters, key=lambda name: measured["recall"].get(name, 0.0))
             adapters[best].save(Path(options.adapter))
     except InputError as error:
-        print(_("error: {error}").format(error=error), file=sys.stderr)
+        print(_("error: {message}").format(message=error), file=sys.stderr)
         return 2
     if options.json:
         print(json.dumps(shadow.as_json(found, measured), ensure_ascii=False))

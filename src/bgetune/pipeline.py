@@ -27,9 +27,9 @@ from bgetune.config.profile import Profile, language_of, resolve
 from bgetune.config.stages import STAGES
 from bgetune.errors import InputError, InternalError, explain
 from bgetune.locale import _
+from bgetune.locale.words import said
 from bgetune.paths import cache_root, work_root
 from bgetune.reports import comparison, pages
-from bgetune.reports.words import said
 from bgetune.runs import manifest
 from bgetune.runs.copies import edits
 from bgetune.runs.execute import NotebookError, run_notebook

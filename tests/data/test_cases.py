@@ -507,3 +507,14 @@ def test_all_sheets_of_a_workbook(tmp_path):
     path = str(tmp_path / "b.xlsx")
     assert texts(PairSource(path=path, **QA)) == [("一", "答")]
     assert texts(PairSource(path=path, table="*", **QA)) == [("一", "答"), ("二", "答")]
+
+
+def test_ids_that_excel_rounded_are_said(tmp_path):
+    rows = [f"2026-03-02 08:00:0{n},1.2345{n}E+18,怎么退款,{url}" for n, url in enumerate(["a", "b", "1E+3"])]
+    path = write(tmp_path / "log.csv", "time,user_id,query,url\n" + "\n".join(rows) + "\n")
+    log, dropped = read_clicks(ClickSource(path=path))
+    assert log.count().execute() == 3
+    (told,) = dropped.itertuples()
+    assert (told.rows, told.example) == (3, "1.23450e+18")
+    assert told.reason.startswith("user_id rounded by Excel")
+    assert "format the column as text" in told.reason

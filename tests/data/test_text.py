@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from bgetune.data.text import MASKS, Normalizer, junk_reason, mask_personal_data, normalize, text_id
+from bgetune.data.text import ENTITIES, MASKS, Normalizer, junk_reason, mask_personal_data, normalize, text_id
 from bgetune.errors import InputError
 
 # texts in which the troublesome characters are common
@@ -204,3 +204,33 @@ def test_a_run_keeps_its_form(tmp_path):
     assert form.masked("１３８００００００１１")[1] == {"phone": 1}
     assert form.text_id("ＡＰＰ") == text_id("app")
     assert form(form("Ａ 13800000001")) == form("Ａ 13800000001")
+
+
+@pytest.mark.parametrize(
+    ("raw", "form"),
+    [
+        ("it&#39;s R&amp;D", "it's r&d"),
+        ("支付&nbsp;密码&#x5417;", "支付密码吗"),
+        ("a &amp;lt; b", "a < b"),
+        ("&ａｍｐ；ok", "&ok"),
+        ("AT&T; Q&A", "at&t; q&a"),
+        ("R&D", "r&d"),
+    ],
+)
+def test_html_entities_are_written_out_and_counted(raw, form):
+    found, counted = Normalizer().masked(raw)
+    assert found == form
+    assert (counted[ENTITIES] > 0) == (";" in raw.replace("；", ";").replace("AT&T;", ""))
+    assert Normalizer()(found) == found
+
+
+def test_markup_is_left_out_on_request_and_the_choice_is_kept(tmp_path):
+    raw = "<p>如何<b>修改</b>密码？</p><script>alert(1 < 2)</script><br/>打<电话> 3 < 5"
+    assert Normalizer()(raw).startswith("<p>如何<b>")
+    strips = Normalizer(strip_markup=True)
+    assert strips(raw) == "如何修改密码?打<电话> 3 < 5"
+    assert strips("&lt;b&gt;粗&lt;/b&gt;") == "粗"
+    assert strips(strips(raw)) == strips(raw)
+    strips.write(tmp_path / "normalizer.json")
+    assert Normalizer.read(tmp_path / "normalizer.json") == strips
+    assert Normalizer.of({"mask": [], "opencc": None}) == Normalizer(())  # of a run before there was the choice

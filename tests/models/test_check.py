@@ -9,7 +9,7 @@ from augment.conftest import make_m2m100, make_marian
 
 from bgetune.errors import InputError
 from bgetune.models import hub
-from bgetune.models.check import check_model
+from bgetune.models.check import check_model, unknown_tokens
 
 TEXTS = ["支付密码忘记了怎么办", "登录密码", "转账"]
 
@@ -216,3 +216,8 @@ def test_one_gpu_is_number_zero(monkeypatch):
     hub.check_device("cuda:0")
     with pytest.raises(InputError, match=r"device: there is no device cuda:1 .* auto or cuda or cpu"):
         hub.check_device("cuda:1")
+
+
+def test_the_texts_that_a_model_cannot_read_are_counted(models):
+    said = unknown_tokens(models["bge"], ["支付密码", "ሰላም", "支付密码ሰ"])
+    assert said.startswith("2 of 3 texts hold tokens that the model does not know")

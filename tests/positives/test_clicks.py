@@ -417,3 +417,14 @@ def test_mining_does_not_import_torch():
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "False"
+
+
+def test_a_log_of_one_day_says_so_even_where_all_are_robots():
+    rows = [(second, "u1", f"问题{second}", "标题") for second in range(120)]
+    counts = count(rows)
+    assert counts.searches == 0
+    assert "one: 2026-03-02; users with a few rows" in counts.summary().loc["days"].iloc[0]
+    of_day = make_log(rows[:5]).mutate(time=ibis.timestamp("1970-01-01 08:00:00"))
+    assert "times of day without dates" in clicks.count(of_day, **SETTINGS).summary().loc["days"].iloc[0]
+    several = count([*rows[:5], (86_400, "u1", "别的问题", "标题")])
+    assert "days" not in several.summary().index

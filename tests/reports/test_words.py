@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from bgetune import locale
+from bgetune.locale.words import said
 from bgetune.reports import tables
-from bgetune.reports.words import said
 
 
 @pytest.fixture(autouse=True)

@@ -123,7 +123,7 @@ def places(location: str, folder: Path) -> list[dict[str, Any]]:
     """
     if "://" in location:
         return [{"url": location, "table": table} for table in _tables(location)]
-    known = ", ".join(FORMATS)
+    known = ", ".join(ending for ending, format_ in FORMATS.items() if format_)
     path = folder / Path(location).expanduser()
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and _format(file) and file.name[0] != ".")

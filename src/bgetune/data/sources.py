@@ -33,6 +33,9 @@ from bgetune.locale.words import said
 
 IDS = ("user_id", "session_id", "url", "title")
 """Columns of a click log that are no texts: what is missing in them is spelled in many ways, and counted."""
+ROUNDED = "rounded by Excel, so that different ones are one: format the column as text before saving"
+"""Said of ids such as 1.23457E+18."""
+ROUNDED_FORM = r"[0-9]([.][0-9]+)?E[+][0-9]{2}"
 PARSED = ("time", "rank", "dwell")
 """Those of which only what can be read as a time or number counts."""
 
@@ -272,6 +275,11 @@ def _select(
         f", count({column}_raw) - count({column}_id), min(CASE WHEN {column}_id IS NULL THEN {column}_raw END)"
         for column in raw.ids
     )
+    told += "".join(
+        f", count(*) FILTER ({rounded}), min(CASE WHEN {rounded} THEN {column}_raw END)"
+        for column in raw.ids
+        for rounded in (f"{column}_raw LIKE '%E+__' AND regexp_full_match({column}_raw, {literal(ROUNDED_FORM)})",)
+    )
     view, used = f"{raw.view}_rows", f"{raw.view}_used"
     with reading(name):
         connection.raw_sql(
@@ -287,6 +295,9 @@ def _select(
     for number, column in enumerate(raw.ids):
         spelled = [row[3 + 2 * number : 5 + 2 * number] for row in counts if row[0] is None]
         dropped += [(name, f"{column} read as missing (the row is used)", rows, value) for rows, value in spelled]
+        at = 3 + 2 * (len(raw.ids) + number)
+        rounded = [row[at : at + 2] for row in counts if row[0] is None]
+        dropped += [(name, f"{column} {ROUNDED} (the row is used)", rows, value) for rows, value in rounded]
     table = dropped_rows(dropped)
     table.attrs["rows"] = {name: sum(row[1] for row in counts) + sum(rows for *_, rows, _ in raw.lost)}
     if all(why for why, *_ in counts):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from bgetune.errors import InputError
 from bgetune.locale import _
@@ -82,6 +83,22 @@ def _converter(configuration: str) -> Callable[[str], str]:
         ) from None
 
 
+_ENTITY = re.compile(r"&(?:[a-zA-Z][a-zA-Z0-9]{1,31}|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
+_TAG = re.compile(r"<(?:/?[a-zA-Z][^<>]*|!--.*?--|![a-zA-Z][^<>]*)>", re.DOTALL)
+_UNSEEN = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+
+
+def _written_out(text: str) -> tuple[str, int]:
+    """A text with the characters that HTML's entities stand for (&amp; &#39; &nbsp;), and how many there were."""
+    found = 0
+    while matches := len(_ENTITY.findall(text)):
+        clear = html.unescape(text)
+        if clear == text:  # &word; that is no entity
+            break
+        text, found = clear, found + matches  # an entity may be escaped itself: &amp;lt;
+    return text, found
+
+
 def text_id(normalized: str) -> str:
     """The id of a normalised text: the first 16 hex digits of the SHA-256 of its UTF-8 bytes."""
     return hashlib.sha256(normalized.encode()).hexdigest()[:16]
@@ -146,6 +163,10 @@ def mask_personal_data(text: str, kinds: Collection[str] = tuple(MASKS)) -> tupl
     return text, found
 
 
+ENTITIES = "HTML entity"
+"""What `Normalizer.masked` counts beside the kinds of personal data: &amp; and the like, written out."""
+
+
 @dataclass(frozen=True)
 class Normalizer:
     """The one form that a run brings its texts into, chosen by 01_positives and kept with its artifacts.
@@ -153,32 +174,53 @@ class Normalizer:
     Attributes:
         mask: kinds of personal data that are masked (`MASKS`).
         opencc: see `normalize`.
+        strip_markup: whether HTML's tags are left out.
     """
 
     mask: tuple[str, ...] = tuple(MASKS)
     opencc: str | None = None
+    strip_markup: bool = False
 
     def __call__(self, text: str) -> str:
         """The text in that form. Idempotent (without `opencc`)."""
         return self.masked(text)[0]
 
     def masked(self, text: str) -> tuple[str, Counter[str]]:
-        """The text in that form, and how often each kind of personal data was masked."""
-        return mask_personal_data(normalize(text, self.opencc), self.mask)
+        """The text in that form, and how often each kind of personal data was masked.
+
+        HTML's entities are written out, always: counted as `ENTITIES`.
+        """
+        form, entities = normalize(text, self.opencc), 0
+        while "&" in form:  # again, since what is written out may be full-width
+            clear, found = _written_out(form)
+            if not found:
+                break
+            form, entities = normalize(clear, self.opencc), entities + found
+        if self.strip_markup and "<" in form:
+            form = normalize(_TAG.sub(" ", _UNSEEN.sub(" ", form)), self.opencc)
+        form, masked = mask_personal_data(form, self.mask)
+        if entities:
+            masked[ENTITIES] += entities
+        return form, masked
 
     def text_id(self, text: str) -> str:
         """The id of the text in that form."""
         return text_id(self(text))
 
     def write(self, file: Path) -> None:
-        """Write the two choices as JSON."""
+        """Write the choices as JSON."""
         file.write_text(json.dumps(asdict(self), ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, file: Path) -> Self:
         """What `write` wrote."""
         chosen = json.loads(file.read_text(encoding="utf-8"))
-        return cls(tuple(chosen["mask"]), chosen["opencc"])
+        return cls.of(chosen)
+
+    @classmethod
+    def of(cls, chosen: Mapping[str, Any]) -> Self:
+        """The normaliser of what `asdict` made of one, now or before there was `strip_markup`."""
+        return cls(tuple(chosen["mask"]), chosen["opencc"], chosen.get("strip_markup", False))
 
 
 STANDARD = Normalizer()

@@ -80,7 +80,7 @@ def of_sources(parameters: str) -> Counts:
     options = Positives.model_validate_json(parameters)
     size = sum(locate(file).stat().st_size for file in external_files(options.sources) if locate(file).is_file())
     share = min(1.0, WHOLE / max(size, 1))
-    normalizer = Normalizer(tuple(options.mask), options.opencc)
+    normalizer = Normalizer(tuple(options.mask), options.opencc, options.strip_markup)
     fraction = options.sample_fraction * share
     written = pairs.collect(
         options.sources,

@@ -188,11 +188,7 @@ def _check_tokenizer(folder: Path, parameter: str, rows: int, texts: list[str]) 
             ).format(parameter=parameter, folder=folder, size=size, rows=rows)
         )
     if texts and tokenizer.unk_token_id is not None:
-        rows_of_ids = tokenizer(texts, add_special_tokens=False, verbose=False)[
-            "input_ids"
-        ]  # without warnings of long texts
-        ids = np.concatenate([np.array(row, int) for row in rows_of_ids])
-        share = float(np.mean(ids == tokenizer.unk_token_id)) if len(ids) else 0.0
+        share = _unknown(tokenizer, texts)[1]
         if share > UNKNOWN:
             raise InputError(
                 _(
@@ -200,6 +196,32 @@ def _check_tokenizer(folder: Path, parameter: str, rows: int, texts: list[str]) 
                     "their language (BAAI/bge-small-zh-v1.5 for Chinese, BAAI/bge-m3 for many)"
                 ).format(parameter=parameter, folder=folder, share=share)
             )
+
+
+def _unknown(tokenizer: Any, texts: list[str]) -> tuple[int, float]:
+    """How many texts have a token that a tokenizer does not know, and the share of such tokens."""
+    read = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]  # without warnings of long texts
+    unknown = [np.array(row, int) == tokenizer.unk_token_id for row in read]
+    every = np.concatenate(unknown) if unknown else np.zeros(0)
+    return sum(bool(row.any()) for row in unknown), float(every.mean()) if len(every) else 0.0
+
+
+def unknown_tokens(folder: str | Path, texts: Sequence[str]) -> str:
+    """A sentence: how many texts a model cannot read whole, since tokens of theirs are unknown to it.
+
+    Raises:
+        InputError: where the model has no tokenizer that can be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    folder = hub.fetch(folder, "model")
+    with hub.loading(folder, "model"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    known = tokenizer.unk_token_id is None
+    number, share = (0, 0.0) if known else _unknown(tokenizer, list(texts))
+    return _(
+        "{number:,} of {count:,} texts hold tokens that the model does not know ({share:.2%} of the tokens)"
+    ).format(number=number, count=len(texts), share=share)
 
 
 def _shown(names: list[str]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.locale import _
+from bgetune.locale.words import said
 from bgetune.metrics.truth import same_meaning
 from bgetune.models.encoder import Encoder
 from bgetune.models.index import recall
@@ -17,7 +18,6 @@ from bgetune.negatives.corpus import Corpus
 from bgetune.negatives.mining import Mined, mine, score_pairs
 from bgetune.negatives.risk import Risk
 from bgetune.negatives.rules import REASONS, Rules, Search
-from bgetune.reports.words import said
 
 EXPECTED = ("expected_false_negatives", "expected_false_negatives_low", "expected_false_negatives_high")
 

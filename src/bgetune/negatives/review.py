@@ -18,8 +18,8 @@ from bgetune.data.text import STANDARD, Normalizer
 from bgetune.errors import InputError
 from bgetune.files import temporary_name
 from bgetune.locale import _
+from bgetune.locale.words import said
 from bgetune.metrics import statistics
-from bgetune.reports.words import said
 
 if TYPE_CHECKING:
     from ipywidgets import Widget

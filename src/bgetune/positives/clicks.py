@@ -48,6 +48,7 @@ class Counts:
         abandoned: number of them that are searches without a click.
         users: number of distinct users.
         days: (first, last) time of the log; None if it has no times.
+        one_day: the only day of all rows, robots included; None where there are several, or no times.
     """
 
     texts: pd.DataFrame
@@ -59,6 +60,7 @@ class Counts:
     abandoned: int = 0
     users: int = 0
     days: tuple[pd.Timestamp, pd.Timestamp] | None = None
+    one_day: pd.Timestamp | None = None
     skips: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({n: [] for n in SKIPS}, dtype="int64"))
 
     def used_texts(self) -> pd.DataFrame:
@@ -81,6 +83,12 @@ class Counts:
             facts["rewrites (query, other query)"] = "cannot be mined: the log holds no search without a click"
         elif not self.days:
             facts["rewrites (query, other query)"] = "cannot be mined: the log has no times (time_column)"
+        if self.one_day is not None:
+            of_day = self.one_day == pd.Timestamp(0)
+            facts["days"] = (
+                "times of day without dates: all rows are one day" if of_day else f"one: {self.one_day:%Y-%m-%d}"
+            )
+            facts["days"] += "; users with a few rows a day may look like robots (raise robot_searches_per_day)"
         return pd.DataFrame(facts.items(), columns=["click log", ""]).set_index("click log")
 
 
@@ -144,10 +152,17 @@ def count(
             _stored(backend, _robots(rows, robot_searches_per_day)) as robots,
         ):
             skips = {"skips": impressions.skips(shown, robots).to_pandas()} if rows is not shown else {}
+            one_day = _one_day(rows)
             dropped = _drops(rows, robots, examples, robot_searches_per_day, min_dwell_seconds)
             usable = _usable(rows, robots, min_dwell_seconds, session_gap_minutes)
             usable = stack.enter_context(_stored(backend, usable))  # outlives the rows: the memory they take is needed
-        return Counts(dropped=dropped, masked=masked, **skips, **_aggregates(usable, kept, rewrite_window_seconds))
+        return Counts(
+            dropped=dropped,
+            masked=masked,
+            one_day=one_day,
+            **skips,
+            **_aggregates(usable, kept, rewrite_window_seconds),
+        )
 
 
 @contextmanager
@@ -268,6 +283,14 @@ def _rows(log: ibis.Table, strings: ibis.Table) -> ibis.Table:
 def _day(rows: ibis.Table) -> ibis.Value:
     """The date of each row; one date for all rows without a time."""
     return ibis.coalesce(rows.time.cast("date"), ibis.date("1970-01-01"))
+
+
+def _one_day(rows: ibis.Table) -> pd.Timestamp | None:
+    """The only day of all rows with a time."""
+    ends = rows.agg(first=rows.time.min(), last=rows.time.max()).to_pandas().iloc[0]
+    if pd.isna(ends["first"]) or ends["first"].date() != ends["last"].date():
+        return None
+    return pd.Timestamp(ends["first"]).normalize()
 
 
 def _robots(rows: ibis.Table, limit: int) -> ibis.Table:

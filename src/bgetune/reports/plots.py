@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bgetune.locale import N_, _
+from bgetune.locale.words import said
 from bgetune.reports import figures, tables
 from bgetune.reports.figures import COLORS, says, subplots
 from bgetune.reports.numbers import count, share
-from bgetune.reports.words import said
 
 if TYPE_CHECKING:
     import numpy as np

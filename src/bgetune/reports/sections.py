@@ -11,9 +11,9 @@ import pandas as pd
 
 from bgetune.config.stages import STAGES
 from bgetune.locale import N_, _
+from bgetune.locale.words import said
 from bgetune.reports import numbers, tables, verdict
 from bgetune.reports.tables import Table
-from bgetune.reports.words import said
 from bgetune.runs import manifest
 
 Stages = Mapping[str, Mapping[str, Any]]

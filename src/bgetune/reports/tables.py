@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bgetune.locale import N_, _
-from bgetune.reports.words import SPOKEN, said
+from bgetune.locale.words import said
+from bgetune.reports.words import SPOKEN
 
 if TYPE_CHECKING:
     import pandas as pd

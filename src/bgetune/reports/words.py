@@ -4,7 +4,6 @@
 """
 
 from bgetune.locale import N_
-from bgetune.locale.words import said as said
 
 SPOKEN = frozenset(
     {

@@ -79,7 +79,7 @@ class Scorer:
         self.run_dir = run_dir
         self._calibrator = calibrators.from_dict(settings["calibration"])
         form = settings["normalization"]
-        self._normalizer = Normalizer(tuple(form["mask"]), form["opencc"])
+        self._normalizer = Normalizer.of(form)
         self._corpus: tuple[pd.DataFrame, np.ndarray, str] | None = None
         self._lock = threading.Lock()
 

@@ -31,6 +31,10 @@ class Positives(Reranks, Embeds, Seeded):
         None,
         description="OpenCC configuration applied to all texts, such as t2s (to simplified characters). Null: none.",
     )
+    strip_markup: bool = Field(
+        False,
+        description="Whether to leave HTML tags out of all texts; entities such as &amp; always become characters.",
+    )
     synonym_lexicon: bool = Field(
         False, description="Whether to join texts that become equal when synonyms in them are replaced."
     )
