@@ -62,6 +62,13 @@ def test_verdicts_without_labels(known, new, verdict):
     assert monitor.compare(known, new[0]).verdict == verdict
 
 
+def test_a_move_that_is_certain_and_small_is_no_alarm(known):
+    """With many pairs chance explains next to nothing: then the usual limit decides, not the band."""
+    found = monitor.compare(known, traffic(60_000, seed=5, shift=-0.02)[0])
+    assert found.psi_band < found.psi < monitor.SMALL
+    assert found.verdict == "stable"
+
+
 def test_a_moved_balance_is_recognised(known):
     found = monitor.compare(known, traffic(2000, seed=7, share=0.15)[0])
     assert found.prior == pytest.approx(0.15, abs=0.03)

@@ -30,7 +30,7 @@ def test_a_store_accepts_what_the_threshold_accepts(name, threshold):
         "faiss_inner_product": lambda c: c,
         "faiss_l2": lambda c: 2 - 2 * c,
     }[name]
-    cosines = np.r_[np.linspace(-1, 1, 4001), threshold + np.array([-1e-3, -3e-6, 3e-6, 1e-3])]
+    cosines = np.r_[np.linspace(-1, 1, 4001), threshold + np.array([-1e-3, -3e-6, -3e-7, -1e-9, 3e-6, 1e-3])]
     compared, bound = formula(cosines), store.bound(threshold)
     accepted = compared >= bound if store.rises else compared <= bound
     assert not (accepted & (cosines < threshold - 1e-12)).any()

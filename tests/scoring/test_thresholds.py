@@ -134,6 +134,19 @@ def test_design_effect_of_copied_pairs_is_the_number_of_copies():
     np.testing.assert_allclose(alone, 1)
 
 
+def test_design_effect_is_never_below_one():
+    rng = np.random.default_rng(3)
+    scores = np.sort(rng.random(400))[::-1]
+    labels = (rng.random(400) < scores).astype(int)
+    effect = thresholds.design_effect(scores, labels, rng.integers(0, 150, 400))
+    assert (effect >= 1).all()
+    # no error among the nearest pairs says nothing yet: the clusters err together further down
+    together = np.repeat(rng.random(40) < np.linspace(1, 0, 40), 10).astype(int)
+    together[:50] = 1
+    effect = thresholds.design_effect(scores, together, np.repeat(np.arange(40), 10))
+    assert effect[49] > 2
+
+
 def test_a_prior_asks_for_the_precision_of_production():
     rng = np.random.default_rng(0)
     kept = plain = 0
