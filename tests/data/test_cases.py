@@ -518,3 +518,32 @@ def test_ids_that_excel_rounded_are_said(tmp_path):
     assert (told.rows, told.example) == (3, "1.23450e+18")
     assert told.reason.startswith("user_id rounded by Excel")
     assert "format the column as text" in told.reason
+
+
+def test_a_sheet_of_libreoffice(tmp_path):
+    office = "urn:oasis:names:tc:opendocument:xmlns"
+    rows = [
+        ("question", "answer", "day"),
+        ("怎么退款", "点申请退款", "2026-03-02"),
+        ("怎么开发票", "点开发票", "2026-03-03"),
+    ]
+    cells = [
+        "".join(f'<t:table-cell o:value-type="string"><x:p>{cell}</x:p></t:table-cell>' for cell in row) for row in rows
+    ]
+    table = "".join(f"<t:table-row>{row}</t:table-row>" for row in cells)
+    content = (
+        f'<o:document-content xmlns:o="{office}:office:1.0" xmlns:t="{office}:table:1.0" xmlns:x="{office}:text:1.0" '
+        f'o:version="1.2"><o:body><o:spreadsheet><t:table t:name="faq">{table}</t:table></o:spreadsheet></o:body>'
+        "</o:document-content>"
+    )
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    manifest = f'<m:manifest xmlns:m="{office}:manifest:1.0"><m:file-entry m:full-path="/" m:media-type="{kind}"/></m:manifest>'
+    with zipfile.ZipFile(tmp_path / "faq.ods", "w") as file:
+        for name, text in (("mimetype", kind), ("META-INF/manifest.xml", manifest), ("content.xml", content)):
+            file.writestr(name, text)
+    source = PairSource(path=str(tmp_path / "faq.ods"), a_column="question", b_column="answer")
+    table, dropped = read_pairs(source)
+    assert table[["a", "b"]].to_numpy().tolist() == [["怎么退款", "点申请退款"], ["怎么开发票", "点开发票"]]
+    assert dropped.empty
+    with pytest.raises(InputError, match="no sheet none; it has faq"):
+        read_pairs(source.model_copy(update={"table": "none"}))
