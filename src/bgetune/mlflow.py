@@ -112,19 +112,21 @@ def _name(text: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit status: 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m bgetune.mlflow", description="Log finished runs to MLflow. Needs bgetune[mlflow]."
+        prog="python -m bgetune.mlflow", description=_("Log finished runs to MLflow. Needs bgetune[mlflow].")
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a finished run, for example runs/demo")
-    parser.add_argument("--uri", default=os.environ.get("MLFLOW_TRACKING_URI"), help="of the tracking server or store")
-    parser.add_argument("--experiment", default="bgetune", help="default: %(default)s")
-    parser.add_argument("--model", action="store_true", help="also upload the tuned model")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=_("folder of a finished run, for example runs/demo"))
+    parser.add_argument(
+        "--uri", default=os.environ.get("MLFLOW_TRACKING_URI"), help=_("of the tracking server or store")
+    )
+    parser.add_argument("--experiment", default="bgetune", help=_("default: %(default)s"))
+    parser.add_argument("--model", action="store_true", help=_("also upload the tuned model"))
     options = parser.parse_args(arguments)
     try:
         for run in options.runs:
             number = log(Path(run), uri=options.uri, experiment=options.experiment, model=options.model)
             print(_("{run}: logged as MLflow run {number}").format(run=run, number=number))
     except InputError as error:
-        print(_("error: {error}").format(error=error), file=sys.stderr)
+        print(_("error: {message}").format(message=error), file=sys.stderr)
         return 2
     return 0
 

@@ -263,12 +263,18 @@ def test_missed_positives_join_the_graph(toy, rules):
 
 
 def test_one_direction_is_not_enough(toy, rules):
-    a, b = "meaning 0 text 0", "meaning 1 text 0"
     reranker = toy.reranker
+    rules = replace(rules, margin=None, rank_max=55)
+    mined = mining.mine(toy.corpus, toy.encoder, reranker, rules)
+    nearest = mined.candidates[mined.candidates["reranker"] < 0.5].sort_values("rank").iloc[0]
+    a, b = (toy.corpus.text[i] for i in (mined.queries["anchor"][nearest["query"]], nearest["candidate"]))
+    assert toy.meaning[a] != toy.meaning[b]
     reranker.scores = {(a, b): 0.99}
-    corpus = toy.corpus
-    mined = mining.mine(corpus, toy.encoder, reranker, replace(rules, margin=None, rank_max=55))
-    missed = promotion.missed_positives(corpus, mined)
+    reranker.asked.clear()
+    mined = mining.mine(toy.corpus, toy.encoder, reranker, rules)
+    assert (b, a) in reranker.asked
+    missed = promotion.missed_positives(toy.corpus, mined)
+    assert len(missed) > 0
     assert tuple(sorted((text_id(a), text_id(b)))) not in set(zip(missed["a_id"], missed["b_id"], strict=True))
 
 
