@@ -522,22 +522,18 @@ def test_ids_that_excel_rounded_are_said(tmp_path):
 
 def test_a_sheet_of_libreoffice(tmp_path):
     office = "urn:oasis:names:tc:opendocument:xmlns"
-    rows = [
-        ("question", "answer", "day"),
-        ("怎么退款", "点申请退款", "2026-03-02"),
-        ("怎么开发票", "点开发票", "2026-03-03"),
-    ]
-    cells = [
-        "".join(f'<t:table-cell o:value-type="string"><x:p>{cell}</x:p></t:table-cell>' for cell in row) for row in rows
-    ]
-    table = "".join(f"<t:table-row>{row}</t:table-row>" for row in cells)
+    rows = [("question", "answer"), ("怎么退款", "点申请退款"), ("怎么开发票", "点开发票")]
+    cell = '<table:table-cell office:value-type="string"><text:p>{}</text:p></table:table-cell>'
+    lines = "".join(f"<table:table-row>{''.join(map(cell.format, row))}</table:table-row>" for row in rows)
+    names = " ".join(f'xmlns:{name}="{office}:{name}:1.0"' for name in ("office", "table", "text"))
     content = (
-        f'<o:document-content xmlns:o="{office}:office:1.0" xmlns:t="{office}:table:1.0" xmlns:x="{office}:text:1.0" '
-        f'o:version="1.2"><o:body><o:spreadsheet><t:table t:name="faq">{table}</t:table></o:spreadsheet></o:body>'
-        "</o:document-content>"
+        f'<office:document-content {names} office:version="1.2"><office:body><office:spreadsheet>'
+        f'<table:table table:name="faq">{lines}</table:table>'
+        "</office:spreadsheet></office:body></office:document-content>"
     )
     kind = "application/vnd.oasis.opendocument.spreadsheet"
-    manifest = f'<m:manifest xmlns:m="{office}:manifest:1.0"><m:file-entry m:full-path="/" m:media-type="{kind}"/></m:manifest>'
+    entry = f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{kind}"/>'
+    manifest = f'<manifest:manifest xmlns:manifest="{office}:manifest:1.0">{entry}</manifest:manifest>'
     with zipfile.ZipFile(tmp_path / "faq.ods", "w") as file:
         for name, text in (("mimetype", kind), ("META-INF/manifest.xml", manifest), ("content.xml", content)):
             file.writestr(name, text)
