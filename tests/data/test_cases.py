@@ -518,3 +518,28 @@ def test_ids_that_excel_rounded_are_said(tmp_path):
     assert (told.rows, told.example) == (3, "1.23450e+18")
     assert told.reason.startswith("user_id rounded by Excel")
     assert "format the column as text" in told.reason
+
+
+def test_a_sheet_of_libreoffice(tmp_path):
+    office = "urn:oasis:names:tc:opendocument:xmlns"
+    rows = [("question", "answer"), ("怎么退款", "点申请退款"), ("怎么开发票", "点开发票")]
+    cell = '<table:table-cell office:value-type="string"><text:p>{}</text:p></table:table-cell>'
+    lines = "".join(f"<table:table-row>{''.join(map(cell.format, row))}</table:table-row>" for row in rows)
+    names = " ".join(f'xmlns:{name}="{office}:{name}:1.0"' for name in ("office", "table", "text"))
+    content = (
+        f'<office:document-content {names} office:version="1.2"><office:body><office:spreadsheet>'
+        f'<table:table table:name="faq">{lines}</table:table>'
+        "</office:spreadsheet></office:body></office:document-content>"
+    )
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    entry = f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{kind}"/>'
+    manifest = f'<manifest:manifest xmlns:manifest="{office}:manifest:1.0">{entry}</manifest:manifest>'
+    with zipfile.ZipFile(tmp_path / "faq.ods", "w") as file:
+        for name, text in (("mimetype", kind), ("META-INF/manifest.xml", manifest), ("content.xml", content)):
+            file.writestr(name, text)
+    source = PairSource(path=str(tmp_path / "faq.ods"), a_column="question", b_column="answer")
+    table, dropped = read_pairs(source)
+    assert table[["a", "b"]].to_numpy().tolist() == [["怎么退款", "点申请退款"], ["怎么开发票", "点开发票"]]
+    assert dropped.empty
+    with pytest.raises(InputError, match="no sheet none; it has faq"):
+        read_pairs(source.model_copy(update={"table": "none"}))
