@@ -64,7 +64,10 @@ async def load(url: str, texts: list[str], clients: int, seconds: float) -> tupl
             while time.monotonic() < end:
                 begun = time.perf_counter()
                 try:
-                    (await session.post(url, json={"texts": [texts[step % len(texts)]]})).raise_for_status()
+                    answer = await session.post(url, json={"texts": [texts[step % len(texts)]]})
+                    answer.raise_for_status()
+                    if answer.headers.get("connection") == "close":  # it ends: as a load balancer, ask elsewhere
+                        return
                 except httpx.ConnectError:
                     return
                 except httpx.HTTPError:
