@@ -30,7 +30,7 @@ HOSTILE = (
 )
 TAGS = {
     *("table", "caption", "thead", "tbody", "tr", "th", "td", "style"),
-    *("strong", "span", "details", "summary", "p", "b", "br", "img", "div", "em", "code", "pre", "hr"),
+    *("strong", "span", "details", "summary", "p", "b", "br", "img", "div", "em", "code", "pre", "hr", "wbr"),
 }
 ATTRIBUTES = {"class", "style", "scope", "colspan", "data-label", "alt", "src", "width"}
 

@@ -85,10 +85,8 @@ class Counts:
             facts["rewrites (query, other query)"] = "cannot be mined: the log has no times (time_column)"
         if self.one_day is not None:
             of_day = self.one_day == pd.Timestamp(0)
-            facts["days"] = (
-                "times of day without dates: all rows are one day" if of_day else f"one: {self.one_day:%Y-%m-%d}"
-            )
-            facts["days"] += "; users with a few rows a day may look like robots (raise robot_searches_per_day)"
+            day = "times of day without dates: all rows are one day" if of_day else f"one: {self.one_day:%Y-%m-%d}"
+            facts["days"] = f"{day}; users with a few rows a day may look like robots (raise robot_searches_per_day)"
         return pd.DataFrame(facts.items(), columns=["click log", ""]).set_index("click log")
 
 

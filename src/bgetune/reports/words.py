@@ -102,6 +102,13 @@ ROWS = (
     N_("several users' rewrite"),
     N_("confirmed"),
     N_("vetoed"),
+    N_("results seen above a click and passed over (query, document)"),
+    N_("days"),
+    N_(
+        "times of day without dates: all rows are one day; users with a few rows a day may look like robots (raise "
+        "robot_searches_per_day)"
+    ),
+    N_("one: {low}-{middle}-{high}; users with a few rows a day may look like robots (raise robot_searches_per_day)"),
     N_("raw log"),
     N_("mined from the log"),
     N_("log and reranker"),
@@ -174,6 +181,7 @@ REASONS = (
     N_("rewrite: a change of subject"),
     N_("a single user's pair that the reranker did not confirm"),
     N_("a pair that only the log speaks for, and the reranker vetoes"),
+    N_("clicked is neither yes nor no"),
     N_("no query"),
     N_("no user"),
     N_("time not readable"),
