@@ -299,7 +299,7 @@ def run_profile(profile: Profile, course: Course = Course(), *, others: Sequence
                 if not forecast.costs:
                     print(*forecast.of(left), sep="\n", flush=True)
                 running = [_("running ({reason})").format(reason=reason), *forecast.about(stage)]
-                print(label, ", ".join(running), flush=True)
+                print(label, _(", ").join(running), flush=True)
                 begun = time.monotonic()
                 run_notebook(stage, resolved, run_dir, descriptor, label=label, expected=forecast.seconds(stage))
                 took = time.monotonic() - begun

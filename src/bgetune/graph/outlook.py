@@ -64,7 +64,7 @@ def count_pairs(
     labelled = bool((people >= min_labelled).all(axis=None))
     if not labelled and (table[["clusters", "positive pairs"]] < FEWEST).any(axis=None):
         part = _("{split} holds {pairs} positive pairs of {clusters} clusters")
-        held = "; ".join(
+        held = _("; ").join(
             part.format(split=split, pairs=row["positive pairs"], clusters=row["clusters"])
             for split, row in table.iterrows()
         )
