@@ -9,6 +9,7 @@ from bgetune.data import labels, opening, times
 from bgetune.data.databases import label
 from bgetune.data.text import Normalizer
 from bgetune.locale import N_, _
+from bgetune.locale.words import said
 from bgetune.reports import tables
 from bgetune.reports.tables import Table
 
@@ -45,7 +46,7 @@ def _look(source: Source, normalizer: Normalizer) -> tuple[pd.DataFrame, str]:
     roles = {name: roles[name] for name in roles if f"{name}_column" in type(source).model_fields}
     rows = pd.DataFrame(
         {
-            f"{role} ({column})" if role != column else role: [
+            f"{said(role)} ({column})" if role != column else role: [
                 _value(role, text, source, normalizer) for text in first[column]
             ]
             for role, column in roles.items()
@@ -55,9 +56,9 @@ def _look(source: Source, normalizer: Normalizer) -> tuple[pd.DataFrame, str]:
     facts = dict(opened.parts[0].facts)
     if isinstance(source, ClickSource) and source.time_column:
         facts["timezone"] = str(times.zone_of(source.timezone))
-    said = [f"{_(FACTS[name])}: {_fact(source, name, value)}" for name, value in facts.items()]
+    shown = [f"{_(FACTS[name])}: {_fact(source, name, value)}" for name, value in facts.items()]
     parts = [_("{number} parts").format(number=len(opened.parts))] if len(opened.parts) > 1 else []
-    return rows, "; ".join([label(source), *parts, *said])
+    return rows, "; ".join([label(source), *parts, *shown])
 
 
 def _fact(source: Source, name: str, value: str) -> str:
