@@ -8,6 +8,7 @@ from bgetune.config.sources import ClickSource, QrelsSource, Source, Sources
 from bgetune.data import labels, opening, times
 from bgetune.data.databases import label
 from bgetune.data.text import Normalizer
+from bgetune.errors import joined
 from bgetune.locale import N_, _
 from bgetune.locale.words import said
 from bgetune.reports import tables
@@ -56,9 +57,12 @@ def _look(source: Source, normalizer: Normalizer) -> tuple[pd.DataFrame, str]:
     facts = dict(opened.parts[0].facts)
     if isinstance(source, ClickSource) and source.time_column:
         facts["timezone"] = str(times.zone_of(source.timezone))
-    shown = [f"{_(FACTS[name])}: {_fact(source, name, value)}" for name, value in facts.items()]
+    shown = [
+        _("{name}: {value}").format(name=_(FACTS[name]), value=_fact(source, name, value))
+        for name, value in facts.items()
+    ]
     parts = [_("{number} parts").format(number=len(opened.parts))] if len(opened.parts) > 1 else []
-    return rows, "; ".join([label(source), *parts, *shown])
+    return rows, joined(label(source), *parts, *shown)
 
 
 def _fact(source: Source, name: str, value: str) -> str:
@@ -67,7 +71,7 @@ def _fact(source: Source, name: str, value: str) -> str:
     if getattr(source, name, None) is not None or name == "sheets":
         return value
     how = _("this machine's; set timezone where it is another") if name == "timezone" else _("recognised")
-    return f"{value} ({how})"
+    return _("{value} ({how})").format(value=value, how=how)
 
 
 def _value(role: str, text: str | None, source: Source, normalizer: Normalizer) -> str | None:
