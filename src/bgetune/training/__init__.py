@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bgetune.training.settings import TrainingSettings
+from bgetune.training.settings import RerankerSettings, TrainingSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bgetune.training.groups import Group
     from bgetune.training.sentence_transformers import Trained
 
-__all__ = ["TrainingSettings", "train"]
+__all__ = ["RerankerSettings", "TrainingSettings", "train"]
 
 
 def train(
