@@ -46,7 +46,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 ModelLocation = Annotated[str, "model"]
-"""A model's folder, hub name, modelscope:// or demo:// location: the pipeline checks them all before the first notebook."""
+"""A model's folder, hub name, modelscope:// or demo:// location: the pipeline checks all before the first notebook."""
 
 Truth = Annotated[
     str | None,
