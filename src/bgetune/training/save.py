@@ -16,7 +16,7 @@ from bgetune.locale import N_, _
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import NO_PROMPTS, Prompts
-from bgetune.paths import is_hub_name, locate
+from bgetune.paths import MODELSCOPE, is_hub_name, locate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,7 +173,7 @@ def front(
     """
     head: dict[str, Any] = {"library_name": "sentence-transformers", "pipeline_tag": task, "tags": list(tags)}
     if is_hub_name(base_model):
-        head["base_model"] = base_model
+        head["base_model"] = base_model.removeprefix(MODELSCOPE)  # both hubs name a model OWNER/NAME
     elif "://" not in base_model and (licence := _licence(locate(base_model) / "README.md")):
         head["license"] = licence
     measured = [
