@@ -80,10 +80,7 @@ def test_an_untuned_reranker_is_shown_beside_the_tuned_one_that_the_combination_
     table = search.evaluate_orders({"after": (dev, "similarity"), **orders}, relevance, 10, count=100)
     one = search.evaluate_orders(of_one, relevance, 10, count=100)
     assert table.loc["after, untuned reranker", "auc"] == 0.5
-    assert (
-        table.loc["after, reranker", "auc"]
-        == one.loc["after, reranker", "auc"]
-    )
+    assert table.loc["after, reranker", "auc"] == one.loc["after, reranker", "auc"]
 
 
 def test_no_reranker_and_nothing_to_learn_from(calibrator):

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.models.reranker import Reranker
-from bgetune.training import reranking, reranking_save
+from bgetune.training import reranking, reranking_flagembedding, reranking_save
 from bgetune.training.groups import Group, blocks
 from bgetune.training.reranking_batches import RANDOM, RerankerCollator
 from bgetune.training.sampler import ClusterBatchSampler
@@ -170,6 +170,37 @@ def test_loss_that_is_not_finite_names_the_batch(reranker, groups, cluster_of, t
     chosen = options(reranker, learning_rate=1.0, weight_decay=1e30)
     with pytest.raises(InputError, match=r"reranker's loss is nan in step \d+, epoch \d, in a batch of \d+ groups"):
         reranking.train(reranker, groups, cluster_of, chosen, tmp_path)
+
+
+# --- FlagEmbedding's trainer ------------------------------------------------------------------------------------------
+
+
+def test_the_official_command_takes_its_values_from_the_parameters(reranker, tmp_path):
+    chosen = options(reranker, backend="flagembedding", max_length=33, negatives=5)
+    line = reranking_flagembedding.command(tmp_path, tmp_path / "t.jsonl", tmp_path, chosen, steps=10)
+    given = dict(zip(line[3::2], line[4::2], strict=True))
+    assert given["--train_group_size"] == "6"
+    assert int(given["--query_max_len"]) + int(given["--passage_max_len"]) == 33
+    assert given["--learning_rate"] == "0.001"
+    assert given["--num_train_epochs"] == "2"
+
+
+def test_the_official_trainer_leaves_a_reranker_for_every_reader(
+    reranker, groups, cluster_of, dev_pairs, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    short = [Group(g.query, g.positives, g.negatives[: i % 3]) for i, g in enumerate(groups[:64])]
+    chosen = parameters(reranker, backend="flagembedding", epochs=2, batch_size=32)
+    settings = RerankerSettings.of(chosen)
+    tuned = reranking.train(reranker, short, cluster_of, settings, tmp_path / "c", pairs=dev_pairs)
+    log = tuned.log.set_index("step")
+    assert log.index.max() == 4  # 64 groups in batches of 32, twice
+    assert tuned.best_step == log["average_precision"].iloc[1:].idxmax()
+    tuned.write(tmp_path / "model", chosen, counts={}, run_name="shop")
+    ours = Reranker(tmp_path / "model", max_length=24, device="cpu", cache_dir=None).score(PAIRS)
+    np.testing.assert_allclose(1 / (1 + np.exp(-reranking.logits(tuned.model, PAIRS))), ours, atol=1e-6)
+    base = Reranker(reranker, max_length=24, device="cpu", cache_dir=None).score(PAIRS)
+    assert np.abs(ours - base).max() > 1e-4
 
 
 # --- what is saved ------------------------------------------------------------------------------------------------
