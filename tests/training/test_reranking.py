@@ -65,11 +65,6 @@ def test_settings_are_the_reranker_s_own_where_there_are_some(reranker):
     assert chosen.batch_size == 16  # not the encoder's 64
 
 
-def test_tuning_needs_a_reranker_to_start_from():
-    with pytest.raises(ValueError, match="tune_reranker needs a reranker"):
-        Train(model="x/y", tune_reranker=True)
-
-
 def collator(groups, cluster_of, negatives=3, loss="binary", epochs=3):
     return RerankerCollator(None, 24, groups, cluster_of, epochs=epochs, seed=1, negatives=negatives, loss=loss)
 

@@ -18,7 +18,7 @@ class Train(Reranks, Embeds, Seeded):
         "sentence_transformers",
         description="Training library. flagembedding is the official trainer of BGE; it uses only epochs, "
         "batch_size, learning_rate, warmup, weight_decay, scale, negatives, precision and "
-        "max_length.",
+        "max_length, and of the reranker's parameters all but reranker_loss.",
     )
     loss: Literal["ranking", "gist"] = Field(
         "ranking",
@@ -204,8 +204,4 @@ class Train(Reranks, Embeds, Seeded):
     def _agree(self) -> Train:
         if self.backend == "flagembedding" and self.negatives < 1:
             raise ValueError(_("backend flagembedding needs negatives of 1 or more, or take sentence_transformers"))
-        if self.tune_reranker and self.reranker is None:
-            raise ValueError(
-                _("tune_reranker needs a reranker to start from; name one: reranker: BAAI/bge-reranker-base")
-            )
         return self
