@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from bgetune.negatives import groups, measure, mining, promotion
-from bgetune.negatives.doubt import most_doubtful
 from bgetune.negatives.rules import Rules, Search
 
 SETTINGS = [
@@ -54,7 +53,7 @@ def test_blocks_keep_missed_positives_and_doubtful_pairs(known_world, monkeypatc
 
 
 def test_the_counts_are_those_of_the_candidates(known_world):
-    mined = known_world().mine(max_false_negatives=0.01)
+    mined = known_world().mine(max_false_negatives=None, margin=0.9, rank_max=20)
     found = mined.candidates[mined.candidates["rank"] > 0]
     assert mined.counts["candidates"].sum() == len(found)
     for rule, row in mined.counts.iterrows():
@@ -62,7 +61,7 @@ def test_the_counts_are_those_of_the_candidates(known_world):
         some = found[some.get(rule, found["rule"].eq(rule))]
         starved = some[~some["query"].isin(mined.negatives["query"])]
         assert (row["candidates"], row["queries"], row["starved"]) == (len(some), some["query"].nunique(), len(starved))
-    assert mined.counts.loc["unknown_positive", "starved"] > 0
+    assert mined.counts.loc["margin", "starved"] > 0
 
 
 def test_rejected_candidates_are_those_of_a_sample_of_the_queries(known_world, monkeypatch):
@@ -84,9 +83,8 @@ def test_few_doubtful_candidates_are_kept_of_a_block_and_the_first_are_the_right
     monkeypatch.setattr(mining, "DOUBTFUL", 40)
     blocks = world.mine()
     pd.testing.assert_frame_equal(*(promotion.doubtful(world.corpus, mined, limit=10) for mined in (whole, blocks)))
-    later = blocks.candidates[blocks.candidates["query"] >= blocks.complete]
-    later = later.assign(anchor=blocks.queries["anchor"].to_numpy()[later["query"]])
-    assert len(most_doubtful(later, blocks.rules, blocks.cuts[-1])) <= 40 * len(blocks.queries) / blocks.complete
+    kept = blocks.candidates[(blocks.candidates["query"] >= blocks.complete) & ~blocks.candidates["taken"]]
+    assert 0 < len(kept) <= 40 * len(blocks.queries) / blocks.complete
 
 
 def test_every_pool_is_indexed_once(known_world, monkeypatch, tmp_path):
