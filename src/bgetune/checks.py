@@ -295,7 +295,7 @@ def _sources(part: Part, found: Findings) -> None:
     for place, source in every.items():
         name = f"01_positives.sources.{place}"
         with found.catch(part.profile.place(name)):
-            sources.check_source(source, name)
+            sources.check_source(source, name, part.values.engine)
     if not every:
         found.error(
             _(
