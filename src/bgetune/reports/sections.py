@@ -126,7 +126,7 @@ def decisions(results: Mapping[str, Any]) -> Table | None:
             N_("guaranteed precision"): numbers.share(row["precision"]),
             N_("decided by"): _(row["decided by"]),
             N_("threshold"): numbers.number(row["threshold"]),
-            N_("precision on test"): numbers.number(row["test_precision"]),
+            N_("precision on test"): _with_bounds(row),
             N_("recall on test"): numbers.number(row["test_recall"]),
             N_("ms a pair"): numbers.number(row["ms a pair"], 1),
             N_("ms a query"): numbers.number(row["ms a query"], 1),
@@ -134,6 +134,13 @@ def decisions(results: Mapping[str, Any]) -> Table | None:
         for row in results.get("decisions", ())
     ]
     return tables.table(pd.DataFrame(rows).set_index("guaranteed precision")) if rows else None
+
+
+def _with_bounds(row: Mapping[str, Any]) -> str:
+    """The precision on test and its 95 % interval."""
+    low, high = row.get("test_low"), row.get("test_high")
+    value = numbers.number(row["test_precision"])
+    return value if low is None else f"{value} ({numbers.interval([low, high])})"
 
 
 def search(results: Mapping[str, Any]) -> Table | None:

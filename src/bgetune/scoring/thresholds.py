@@ -340,6 +340,16 @@ def point(
     }
 
 
+def test_interval(similarities: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[float, float, int]:
+    """Bounds of the precision at a threshold on test pairs (Clopper-Pearson, 95 %), and the pairs that reach it.
+
+    At the balance of the pairs: it does not surround a precision that a prior re-weights.
+    """
+    above = np.asarray(similarities) >= threshold
+    low, high = clopper_pearson(np.asarray(labels)[above].sum(), above.sum(), 0.95)
+    return low, high, int(above.sum())
+
+
 def best_f1(similarities: np.ndarray, labels: np.ndarray, prior: float | None = None) -> dict[str, float]:
     """The threshold with the highest F1 on these pairs, and what `point` says of it.
 
@@ -424,8 +434,7 @@ def guarantee_table(
         row = dict.fromkeys(GUARANTEE_COLUMNS) | {"precision": made.precision, "guarantee": made.note}
         if made.threshold is not None:
             seen = point(similarities, labels, made.threshold, prior)
-            above = np.asarray(similarities) >= made.threshold
-            low, high = clopper_pearson(np.asarray(labels)[above].sum(), above.sum(), 0.95)
+            low, high, accepted = test_interval(similarities, labels, made.threshold)
             row |= {
                 "cosine": made.threshold,
                 "probability": float(calibrator.predict(np.array([made.threshold]))[0]),
@@ -433,7 +442,7 @@ def guarantee_table(
                 "recall": made.recall,
                 "test_precision": seen["precision"],
                 # at the balance of the pairs: with a prior it does not surround the re-weighted precision
-                "test_interval": f"{low:.3f} to {high:.3f} ({above.sum():,} pairs)" if prior is None else "",
+                "test_interval": f"{low:.3f} to {high:.3f} ({accepted:,} pairs)" if prior is None else "",
                 "test_recall": seen["recall"],
             }
         rows.append(row)
