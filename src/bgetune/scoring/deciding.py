@@ -13,7 +13,7 @@ import pandas as pd
 from bgetune.locale import N_
 from bgetune.metrics.calibrators import Calibrator, Combination
 from bgetune.scoring.search import uncached
-from bgetune.scoring.thresholds import Thresholds, choose, point, test_interval
+from bgetune.scoring.thresholds import Thresholds, choose, point, precision_interval
 
 if TYPE_CHECKING:
     from bgetune.models.encoder import Encoder
@@ -95,7 +95,7 @@ def compare(
                 row |= {"threshold": guarantee.threshold, "recall": guarantee.recall}
                 row |= {"test_precision": seen["precision"], "test_recall": seen["recall"]}
                 if wanted.get("prior") is None:
-                    low, high, _accepted = test_interval(scores[name][test], labels[test], guarantee.threshold)
+                    low, high, _accepted = precision_interval(scores[name][test], labels[test], guarantee.threshold)
                     row |= {"test_low": low, "test_high": high}
             rows.append(row | times[name])
     return Decisions(chosen, pd.DataFrame(rows))

@@ -340,14 +340,14 @@ def point(
     }
 
 
-def test_interval(similarities: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[float, float, int]:
+def precision_interval(similarities: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[float, float, int]:
     """Bounds of the precision at a threshold on test pairs (Clopper-Pearson, 95 %), and the pairs that reach it.
 
     At the balance of the pairs: it does not surround a precision that a prior re-weights.
     """
     above = np.asarray(similarities) >= threshold
     low, high = clopper_pearson(np.asarray(labels)[above].sum(), above.sum(), 0.95)
-    return low, high, int(above.sum())
+    return float(low), float(high), int(above.sum())
 
 
 def best_f1(similarities: np.ndarray, labels: np.ndarray, prior: float | None = None) -> dict[str, float]:
@@ -434,7 +434,7 @@ def guarantee_table(
         row = dict.fromkeys(GUARANTEE_COLUMNS) | {"precision": made.precision, "guarantee": made.note}
         if made.threshold is not None:
             seen = point(similarities, labels, made.threshold, prior)
-            low, high, accepted = test_interval(similarities, labels, made.threshold)
+            low, high, accepted = precision_interval(similarities, labels, made.threshold)
             row |= {
                 "cosine": made.threshold,
                 "probability": float(calibrator.predict(np.array([made.threshold]))[0]),
