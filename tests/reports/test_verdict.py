@@ -158,5 +158,5 @@ def test_where_the_cosine_guarantees_nothing_it_is_said_what_the_reranker_does()
         {"precision": 0.95, "decided by": "cosine and reranker together", "threshold": 0.9, "test_recall": 0.3},
     ]
     text = said(results(recalls=missing, decisions=rows))
-    assert "With the reranker (cosine and reranker together), 95 % precision is guaranteed, at a recall of 30 %." in text
+    assert "(cosine and reranker together), 95 % precision is guaranteed, at a recall of 30 %." in text
     assert "With the reranker" not in said(results(recalls=missing, decisions=rows[:1]))

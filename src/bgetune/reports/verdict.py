@@ -27,7 +27,7 @@ MEASURES = {
 CONTEXT = {
     "best_f1": (
         N_("Best F1"),
-        N_("At each model's own best threshold. Misleads where half of the pairs are positives: accepting all gives 0.67"),
+        N_("At each model's own best threshold. Misleads where half of the pairs are positives: accept all for 0.67"),
         "up",
     ),
     "f1_at_0.8": (
