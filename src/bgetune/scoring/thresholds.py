@@ -204,14 +204,11 @@ def _needed(
     if total < fewest:
         return fewest, None, f"too few pairs: a test needs {fewest} above a threshold, all correct, to pass at all"
     if not possible.any():
-        return (
-            None,
-            None,
-            (
-                f"no threshold is that precise (best on these pairs: {seen.max():.1%}); more pairs will not help, a better "
-                f"model or a reranker will"
-            ),
+        note = (
+            f"no threshold is that precise (best on these pairs: {seen.max():.1%}); more pairs will not help, a better "
+            f"model or a reranker will"
         )
+        return None, None, note
     # where nothing looks precise enough, but chance may have made it look worse: the fewest that can pass, all correct
     good = seen > wanted if (seen > wanted).any() else possible
     likely = np.where(seen > wanted, seen, 1.0)[good]
@@ -226,24 +223,18 @@ def _needed(
     if needed <= total:  # there are enough, but the test goes down from the top and has ended before
         first = min(int(np.searchsorted(ranks, fewest)), len(ranks) - 1)
         wrong = f"{ranks[first] - correct[first]:,.0f} of the first {ranks[first]:,.0f} have the label 0"
-        return (
-            None,
-            None,
-            (
-                f"the most similar pairs are less precise than those below them ({wrong}), and no threshold is chosen past "
-                f"them: check their labels; more pairs alone will not help"
-            ),
+        note = (
+            f"the most similar pairs are less precise than those below them ({wrong}), and no threshold is chosen past "
+            f"them: check their labels; more pairs alone will not help"
         )
+        return None, None, note
     recall = float(correct[good][best] / max(correct[-1], 1))
     needed = max(needed, int(np.ceil(CERTAIN * total)))
-    return (
-        needed,
-        recall,
-        (
-            f"too few pairs: at least {needed:,} labelled pairs like these are needed, there are {total:,.0f}; the "
-            f"threshold would then find about {recall:.0%} of the positives"
-        ),
+    note = (
+        f"too few pairs: at least {needed:,} labelled pairs like these are needed, there are {total:,.0f}; the "
+        f"threshold would then find about {recall:.0%} of the positives"
     )
+    return needed, recall, note
 
 
 def _at_sample_balance(precision: float, positives: float, count: int, prior: float, risk: float) -> float:
