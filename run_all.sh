@@ -22,8 +22,7 @@ usage() {
     what each is, which column is which, and `# ?` where it cannot be told. Nothing is sent anywhere. Then:
       ./run_all.sh NAME --until 01
 ./run_all.sh test [PYTEST ARGUMENTS]
-    Lint (ruff), types (mypy) and the whole test suite, on all cores. TEST_PACKAGES=pyspark==4.0.5 installs what some
-    tests need and the default install leaves out.
+    Lint (ruff), types (mypy) and the whole test suite, on all cores.
 ./run_all.sh lab [PROFILE] [JUPYTERLAB ARGUMENTS]
     JupyterLab with working copies of the notebooks (work/NAME), in the same environment. They start from what
     runs/NAME holds and write to runs/NAME-lab; the stored notebooks and runs/NAME stay as they are.
@@ -146,8 +145,6 @@ case "${1:-}" in
     test)
         shift
         set_up
-        # what the default install leaves out and some tests need: without it they skip
-        [[ -z "${TEST_PACKAGES:-}" ]] || install $TEST_PACKAGES >&2
         "$python" -m ruff check .
         "$python" -m ruff format --check .
         "$python" -m mypy
