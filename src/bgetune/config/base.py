@@ -46,7 +46,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 ModelLocation = Annotated[str, "model"]
-"""A model's folder, hub name or demo:// location: the pipeline checks them all before the first notebook."""
+"""A model's folder, hub name, modelscope:// or demo:// location: the pipeline checks all before the first notebook."""
 
 Truth = Annotated[
     str | None,
@@ -91,8 +91,8 @@ class Seeded(Section):
 class Embeds(Section):
     model: ModelLocation = Field(  # type: ignore[assignment]  # None is refused before any run: `require_model`
         None,
-        description="Embedding model to tune, required: a folder, a hub name such as BAAI/bge-small-zh-v1.5, or "
-        "demo://...",
+        description="Embedding model to tune, required: a folder, a hub name such as BAAI/bge-small-zh-v1.5, the "
+        "same from ModelScope (modelscope://BAAI/bge-small-zh-v1.5; pip install 'bgetune[modelscope]'), or demo://...",
     )
     query_instruction: str | None = Field(
         None,
