@@ -70,7 +70,8 @@ class Index:
     ):
         self.memory_mb = memory_mb
         self.factory, parameters = resolve(factory, search_params, len(corpus))
-        self._corpus, self._index = None, None
+        self._corpus: np.ndarray | None = None
+        self._index: Any = None
         if self.factory == "Flat":
             self._corpus = corpus
             return
@@ -114,8 +115,8 @@ def search(
     seed: int = 42,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k most similar rows of a corpus for each query: one search by an `Index` in memory."""
-    options = {"search_params": search_params, "memory_mb": memory_mb, "seed": seed}
-    return Index(corpus, factory, cache_dir=None, **options).search(queries, k)
+    index = Index(corpus, factory, search_params=search_params, memory_mb=memory_mb, seed=seed, cache_dir=None)
+    return index.search(queries, k)
 
 
 def resolve(factory: str, search_params: Mapping[str, int] | None, count: int) -> tuple[str, dict[str, int]]:

@@ -209,14 +209,14 @@ def apply_rules(task: Task, reranker: Reranker | None, rules: Rules) -> Mined:
     task = replace(task, queries=queries)
     vetoing = None if rules.veto_score is None else reranker
     risks = risk.assess(task.corpus, queries, task.space, rules, task.pools)
-    veto = risk.Veto() if vetoing is None else None
+    veto = None
     kept: list[pd.DataFrame] = []
     counts: list[pd.DataFrame] = []
     bins: dict[str, np.ndarray] = {}
     searched = taken = unlabelled = complete = 0
     for rows in np.array_split(np.arange(len(queries)), -(-len(queries) * risks.depth // CANDIDATES_AT_ONCE)):
         pairs = _candidates(task, risks, rows, reranker, rules, cuts)
-        veto = veto or _evaluate_veto(task.corpus, queries, pairs, reranker, rules)
+        veto = veto or _evaluate_veto(task.corpus, queries, pairs, vetoing, rules)
         pairs = _decide(task, pairs, rows, vetoing, veto, rules)
         searched += len(pairs)
         counts.append(_count(pairs))
@@ -320,9 +320,11 @@ def _with_verdicts(corpus: Corpus, verdicts: Mapping[tuple[str, str], str]) -> C
 
 
 def _evaluate_veto(
-    corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker, rules: Rules
+    corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker | None, rules: Rules
 ) -> risk.Veto:
     """Estimate how often the veto lets positives and negatives pass, on known positives and certain negatives."""
+    if reranker is None:
+        return risk.Veto()
     shares = []
     known = pairs["rule"].isin(["known_positive", "same_cluster"]) & pairs["rank"].gt(0)
     for rows in (pairs[known], pairs[~known & (pairs["risk"] <= CERTAIN)]):

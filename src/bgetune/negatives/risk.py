@@ -286,10 +286,10 @@ def in_bins(by_kind: Mapping[str, Risk | str], kinds: np.ndarray, inputs: np.nda
     found = {}
     for kind in sorted(set(kinds)):
         risk, rows = by_kind.get(kind), inputs[kinds == kind]
-        estimated = isinstance(risk, Risk)
-        found[kind] = (
-            np.bincount(risk.bin(rows), minlength=risk.curves.shape[1]) if estimated else np.array([len(rows)])
-        )
+        if isinstance(risk, Risk):
+            found[kind] = np.bincount(risk.bin(rows), minlength=risk.curves.shape[1])
+        else:
+            found[kind] = np.array([len(rows)])
     return found
 
 
