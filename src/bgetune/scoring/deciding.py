@@ -122,7 +122,7 @@ def compare(
         for name, values in scores.items()
         if name in ("reranker", "both")
     }
-    times = _milliseconds(encoder, rerankers, [pair for pair, tested in zip(pairs, test, strict=True) if tested], spent)
+    times = milliseconds(encoder, rerankers, [pair for pair, tested in zip(pairs, test, strict=True) if tested], spent)
     rows = []
     for place, precision in enumerate(wanted["precisions"]):
         for name, made in ({"cosine": on_cosine} | chosen).items():
@@ -149,7 +149,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
-def _milliseconds(
+def milliseconds(
     encoder: Encoder, rerankers: Mapping[str, Reranker], pairs: list[tuple[str, str]], spent: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
     """Median time of one pair and of one query by each score, one at a time and without caches."""
