@@ -153,8 +153,9 @@ def test_the_notebooks_finish_or_say_what_to_add(folder, monkeypatch, name):
 
 def test_a_tuned_reranker_is_judged_beside_the_untuned_one_and_is_what_production_loads(folder, monkeypatch):
     tuning = {"tune_reranker": True, "reranker_epochs": 1, "reranker_learning_rate": 1e-3}
-    chosen = {"reranker": str(folder / "reranker"), "04_train": tuning, "01_positives": {"recall_max_pairs": 0}}
-    where, names = run(folder, monkeypatch, "a tuned reranker", TIDY, None, chosen, "05")
+    chosen = {"reranker": str(folder / "reranker"), "04_train": tuning, "05_calibrate": {"min_labelled": 2}}
+    sources = {"qa": [qa(40, use="train")], "pairs": [labelled(100, first=900, use="heldout")]}
+    where, names = run(folder, monkeypatch, "a tuned reranker", sources, None, chosen, "05")
     outputs = manifest.read_manifest(where)["stages"]["04_train"]["outputs"]
     assert {"model", "reranker", "reranker_log"} <= outputs.keys()
     assert not (where / "04_train/reranker_checkpoints").exists()
