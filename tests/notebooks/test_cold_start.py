@@ -118,7 +118,8 @@ def test_documents_and_a_language_model_are_enough(folder, serve):
 
     # generated pairs judge, near-misses among the negatives
     positive = heldout[heldout["kind"] == "positive"]
-    assert len(positive) and text_of[positive["query_id"]].str.contains("^怎么|到了$").all()
+    assert len(positive)
+    assert text_of[positive["query_id"]].str.contains("^怎么|到了$").all()
     hard = heldout[heldout["kind"] == "hard_negative"]
     assert text_of[hard["text_id"]].str.contains("^取消|消取$").any()
     groups = [json.loads(line) for line in (where / "03_hard_negatives/train.jsonl").read_text("utf-8").splitlines()]
@@ -155,7 +156,7 @@ def test_a_language_model_that_answers_nothing_is_said_with_its_reasons(folder, 
 
 
 def test_parts_of_documents_are_weak_positives_without_a_language_model(folder):
-    where, found = run(folder, "parts", "05", {})
+    where, _ = run(folder, "parts", "05", {})
     texts, edges, heldout = tables(where, "texts", "edges", "heldout")
     assert set(edges["source"]) == {"same_document"}
     text_of = texts.set_index("text_id")["text"]
@@ -181,6 +182,7 @@ def test_logs_judge_and_generated_queries_train_where_there_are_logs(folder, ser
     texts, edges, clusters, heldout = tables(where, "texts", "edges", "clusters", "heldout")
     place = clusters.set_index("text_id")["split"]
     generated = edges[edges["source"] == "generated"]
-    assert len(generated) and (place[generated["a_id"]] == "train").all()
+    assert len(generated)
+    assert (place[generated["a_id"]] == "train").all()
     held = set(heldout["query_id"]) | set(heldout["text_id"])
     assert not held & set(texts.loc[texts["text"].str.contains("^怎么|^取消|消取$"), "text_id"])
