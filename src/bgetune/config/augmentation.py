@@ -130,9 +130,10 @@ class Generation(Endpoint):
         3,
         ge=0,
         le=20,
-        description="Number of queries to write for each document without a query: as users type them, as questions, "
-        "with typing errors and words left out. Documents of dev and test get some only where no log and no person "
-        "says what they mean; models are judged on these then, and all numbers from them are marked.",
+        description="Number of queries to write for each document without a query, as far as max_requests allows: as "
+        "users type them, as questions, with typing errors and words left out. Documents of dev and test get some "
+        "only where no log and no person says what they mean; models are judged on these then, and all numbers from "
+        "them are marked.",
     )
     near_misses: int = Field(
         2,

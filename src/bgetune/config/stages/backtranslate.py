@@ -17,10 +17,7 @@ class Backtranslate(Reranks, Embeds, Seeded):
     enabled: bool = Field(True, description="Whether to add paraphrases. False: none, to measure whether they pay.")
     pivots: list[Pivot] = Field([], description="Pivot languages to translate through. []: no back-translation.")
     max_texts: int | None = Field(
-        20000,
-        ge=1,
-        description="Maximum number of train texts to paraphrase, and of documents to write queries for, spread over "
-        "the clusters. Null: all.",
+        20000, ge=1, description="Maximum number of train texts to paraphrase, spread over the clusters. Null: all."
     )
     candidates: int = Field(4, ge=1, le=50, description="Number of paraphrases to ask for, for each text and pivot.")
     decoding: Literal["sampling", "beam"] = Field(
