@@ -11,7 +11,7 @@ SOURCES = ROOT / "src"
 STAGES = {"positives", "augment", "negatives", "training", "scoring"}
 FLOORS = [
     {"errors", "locale"},
-    {"files", "paths"},
+    {"files", "paths", "hubs"},
     {"config", "data"},
     {"runs"},
     {"models", "metrics", "reports"},

@@ -193,7 +193,7 @@ def test_everything_is_said_at_once(write):
     assert first == "8 things to correct first"
     assert len(lines) == 8
     for name, ways in {
-        "model": "HF_ENDPOINT to a mirror that you can reach, or download it elsewhere and give its folder, model: /",
+        "model": "HF_ENDPOINT .* (model: modelscope://team/no-model), or download it elsewhere and give its folder, ",
         "reranker": "HF_ENDPOINT .* or do without (reranker: null)",
         "02_backtranslate.pivots.0.to_pivot": "HF_ENDPOINT .* back-translation out (02_backtranslate: pivots: [])",
         "02_backtranslate.pivots.0.from_pivot": "HF_ENDPOINT",

@@ -271,7 +271,7 @@ def _index(part: Part, found: Findings) -> None:
     from bgetune.models import index
     from bgetune.models.shape import dimension
 
-    if isinstance(part.values, HardNegatives):
+    if isinstance(part.values, Positives | HardNegatives):
         folder = part.folders.get(part.values.model)
         length = (dimension(folder) if folder else None) or 512
         name = "search_params" if part.values.index == "Flat" and part.values.search_params else "index"
@@ -295,7 +295,7 @@ def _sources(part: Part, found: Findings) -> None:
     for place, source in every.items():
         name = f"01_positives.sources.{place}"
         with found.catch(part.profile.place(name)):
-            sources.check_source(source, name)
+            sources.check_source(source, name, part.values.engine)
     if not every:
         found.error(
             _(
@@ -394,7 +394,7 @@ def _keys(part: Part, found: Findings) -> None:
 def _packages(part: Part, found: Findings) -> None:
     """What a parameter needs beyond the core package is there: an extra, or a token."""
     from bgetune.models import export
-    from bgetune.training import events, upload
+    from bgetune.training import events, tracking, upload
 
     options, place = part.values, part.profile.place
     if isinstance(options, HardNegatives) and options.precision == "int8":
@@ -408,6 +408,9 @@ def _packages(part: Part, found: Findings) -> None:
     if options.tensorboard:
         with found.catch(place("04_train.tensorboard")):
             events.require()
+    if options.wandb:
+        with found.catch(place("04_train.wandb")):
+            tracking.require()
     if options.push_to_hub is not None:
         with found.catch(place("04_train.push_to_hub")):
             upload.require_token()

@@ -12,6 +12,9 @@ from platformdirs import user_cache_dir
 from bgetune.errors import InputError
 from bgetune.locale import _
 
+MODELSCOPE = "modelscope://"
+"""How the location of a model begins that comes from ModelScope's hub: modelscope://BAAI/bge-small-zh-v1.5."""
+
 _SOURCES = Path(__file__).resolve().parents[2]
 IN_REPOSITORY = (_SOURCES / "notebooks").is_dir()
 """Whether this is a clone of the repository, not an installed package."""
@@ -48,7 +51,10 @@ def locate(location: str | Path) -> Path:
 
 
 def is_hub_name(location: str) -> bool:
-    """Whether a model location is a hub name such as BAAI/bge-small-zh-v1.5: two plain parts, no such folder."""
+    """Whether a model location is a hub name such as BAAI/bge-small-zh-v1.5: two plain parts, no such folder; or one
+    of ModelScope's."""
+    if location.startswith(MODELSCOPE):
+        return True
     if location.startswith(("demo://", "/", ".", "~")):
         return False
     return location.count("/") == 1 and not locate(location).exists()

@@ -81,7 +81,7 @@ def main() -> None:
         )
     found = [manifest.read_manifest(folder)["stages"]["05_calibrate"]["metrics"] for folder in folders]
     print(f"\n{'':28}{'before':>15}{'after':>15}")
-    for key in verdict.MEASURES:
+    for key in verdict.MEASURES | verdict.CONTEXT:
         values = [ranged([metrics[model][key] for metrics in found]) for model in ("before", "after")]
         print(f"{key:28}{values[0]:>15}{values[1]:>15}")
     result |= {model: [metrics[model] for metrics in found] for model in ("before", "after")}

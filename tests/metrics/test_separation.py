@@ -119,6 +119,9 @@ def test_report_pairs_the_difference():
     widths = rows["high"] - rows["low"]
     assert widths[("difference", "auc")] < 0.6 * widths[("before", "auc")]
     assert rows.loc[("difference", "auc"), "low"] > 0
+    low, high = separation.crowded_band(scores)
+    assert rows.loc[("before", "crowded_share"), "value"] == pytest.approx(0.8, abs=0.01)
+    assert rows.loc[("after", "crowded_share"), "value"] == np.mean((better >= low) & (better <= high))
     assert ("after", "f1_at_old") in rows.index
     assert ("difference", "f1_at_old") not in rows.index
     head = separation.headline(table, "after")

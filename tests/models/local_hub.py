@@ -9,7 +9,9 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
+
+BGE, RERANKER, MARIAN = "BAAI/bge-small-zh-v1.5", "BAAI/bge-reranker-v2-m3", "Helsinki-NLP/opus-mt-zh-en"
 
 
 class LocalHub(ThreadingHTTPServer):
@@ -71,7 +73,23 @@ class Handler(BaseHTTPRequestHandler):
             return self._discussions(found.group(1))
         if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             return self._file(*found.groups())
+        if found := re.fullmatch(r"/api/v1/models/([^/]+/[^/]+)/repo(/files)?", path):
+            return self._modelscope(found.group(1), listing=found.group(2) is not None)
         return self._missing("EntryNotFound")
+
+    def _modelscope(self, name: str, listing: bool):
+        """ModelScope: the files of a model with their checksums, or one of them. A branch is asked for, no commit."""
+        folder, asked = self._folder(name, "main"), parse_qs(urlsplit(self.path).query)
+        if folder is None or asked["Revision"] != ["master"]:
+            return self._missing("RepoNotFound")
+        if not listing:
+            return self._content(folder / asked["FilePath"][0], "a-branch")
+        listed = [
+            {"Path": file, "Name": Path(file).name, "Type": "blob", "Size": (folder / file).stat().st_size}
+            | {"Sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(), "Revision": commit(folder)}
+            for file in files_below(folder)
+        ]
+        return self._json({"Code": 200, "Success": True, "Data": {"Files": listed}})
 
     def _info(self, name: str, revision: str):
         folder = self._folder(name, revision)
@@ -109,8 +127,9 @@ class Handler(BaseHTTPRequestHandler):
             (found / path for found in self._folders(name) if commit(found) == revision and (found / path).is_file()),
             None,
         )
-        if file is None:
-            return self._missing("EntryNotFound")
+        return self._missing("EntryNotFound") if file is None else self._content(file, revision)
+
+    def _content(self, file: Path, revision: str):
         content = file.read_bytes()
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": revision}
         status, first = 200, 0
@@ -156,3 +175,9 @@ def files_below(folder: Path) -> list[str]:
 def commit(folder: Path) -> str:
     """What stands for a commit: 40 hexadecimal digits of the folder's name."""
     return hashlib.sha1(folder.name.encode()).hexdigest()
+
+
+def folder_of(done) -> str:
+    """What the process of the fixture `fetch` found."""
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip().splitlines()[-1]

@@ -6,13 +6,14 @@ import huggingface_hub
 import pytest
 from transformers import safetensors_conversion
 
+from bgetune import hubs
 from bgetune.errors import InputError
 from bgetune.models import hub
 
 
 @pytest.fixture(autouse=True)
 def _forget():
-    hub._download.cache_clear()
+    hubs.download.cache_clear()
 
 
 def folder(path, weights="model.safetensors"):

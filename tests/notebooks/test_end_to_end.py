@@ -123,7 +123,7 @@ def test_the_warm_up_reads_the_train_split_alone(finished, stages):
 
 def test_the_tuned_model_drifts_less(stages):
     before, after = (stages["05_calibrate"]["metrics"][key] for key in ("before", "after"))
-    for key in verdict.MEASURES:
+    for key in verdict.MEASURES | verdict.CONTEXT:
         assert np.isfinite([before[key], after[key]]).all(), key
     assert after["mean_squared_cosine_random"] < before["mean_squared_cosine_random"] / 2
     assert after["auc"] > before["auc"] - 0.02

@@ -27,7 +27,7 @@ def bank() -> None:
         "metrics"
     ]
     print(f"\n{'':28}before   after")
-    for key in verdict.MEASURES:
+    for key in verdict.MEASURES | verdict.CONTEXT:
         print(f"{key:28}{metrics['before'][key]:6.3f}  {metrics['after'][key]:6.3f}")
     for row in metrics["thresholds"]:
         print(row)

@@ -113,7 +113,7 @@ def run(run_dir, metrics, **stages):
 def test_index_concludes_from_top_to_bottom(tmp_path):
     row = {"precision": 0.95, "probability": 0.875, "cosine": 0.625, "test_precision": 0.9625, "test_recall": None}
     decision = {"decided by": "reranker", "precision": 0.95, "threshold": 0.71, "ms a pair": 12.34, "ms a query": None}
-    decision |= {"test_precision": 0.97, "test_recall": 0.66}
+    decision |= {"test_precision": 0.97, "test_low": 0.9411, "test_high": 0.9876, "test_recall": 0.66}
     ranking = {"mrr": 0.8125, "mrr_low": 0.75, "mrr_high": 0.9, "ndcg": 0.7, "ndcg_low": 0.6, "ndcg_high": 0.8}
     page = run(
         tmp_path,
@@ -134,6 +134,7 @@ def test_index_concludes_from_top_to_bottom(tmp_path):
         "Recall at the guaranteed precision",
         "holds with 95 % confidence",
         "Cosine, reranker or both",
+        "0.970 (0.941 to 0.988)",
         "12.3",
         "0.812 (0.750 to 0.900)",
         "The hardest mistakes that remain",

@@ -13,7 +13,8 @@ def test_help_is_told_with_its_use_and_its_evidence():
     assert text == (
         "Tuning helped: average precision went from 0.500 to 0.875. "
         "At 95 % precision the model now finds 79 % of the paraphrases; before, 12 %. "
-        "Judged on 1,182 pairs from 40 clusters of meaning that no training saw, labelled by people."
+        "Judged on 1,182 pairs from 40 clusters of meaning that no training saw, labelled by people. "
+        "The calibrated scores are off by 0.030 on average (95 % interval 0.000 to 0.060)."
     )
 
 
@@ -91,7 +92,7 @@ def test_failed_calibration_is_said():
 def test_a_guarantee_of_one_model_alone():
     assert "before, no threshold guaranteed that" in said(results(recalls=[{"before": None}]))
     nothing = {"before": None, "after": None}
-    assert "No threshold guarantees any of the wanted precisions yet." in said(results(recalls=[nothing]))
+    assert "No threshold of the cosine guarantees any of the wanted precisions yet." in said(results(recalls=[nothing]))
     ninety = results(recalls=[{"precision": 0.9}, nothing])
     assert "At 90 % precision" in said(ninety), "the kept one that is nearest to 95 %"
     assert "may be chance" in said(results(recalls=[{"difference_low": -0.1}]))
@@ -146,6 +147,19 @@ def test_a_reranker_is_advised_where_its_gain_is_proven():
 def test_then_people_judge_and_read():
     assert "Judge the 7 doubtful pairs" in step(results(), doubtful=7)
     assert "Read the mistakes" in step(results())
+
+
+def test_where_the_cosine_guarantees_nothing_it_is_said_what_the_reranker_does():
+    missing = [{"precision": precision, "before": None, "after": None} for precision in (0.9, 0.95)]
+    rows = [
+        {"precision": 0.9, "decided by": "cosine", "threshold": None, "test_recall": None},
+        {"precision": 0.9, "decided by": "reranker", "threshold": 0.7, "test_recall": 0.4},
+        {"precision": 0.95, "decided by": "reranker", "threshold": 0.8, "test_recall": 0.25},
+        {"precision": 0.95, "decided by": "cosine and reranker together", "threshold": 0.9, "test_recall": 0.3},
+    ]
+    text = said(results(recalls=missing, decisions=rows))
+    assert "(cosine and reranker together), 95 % precision is guaranteed, at a recall of 30 %." in text
+    assert "With the reranker" not in said(results(recalls=missing, decisions=rows[:1]))
 
 
 @pytest.mark.parametrize(

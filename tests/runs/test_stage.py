@@ -373,3 +373,22 @@ def test_code_hash_ignores_what_changes_no_result():
     assert code_module._essence(code) == code_module._essence(said)
     assert code_module._essence(code) != code_module._essence(code.replace("2", "3"))
     assert not code_module._imported("from bgetune.reports import plots\nfrom bgetune.config.stages import STAGES\n")
+    assert paths.is_hub_name("modelscope://BAAI/bge-small-zh-v1.5")
+
+
+@pytest.mark.parametrize("name", ["BAAI/bge-small-zh-v1.5", "modelscope://BAAI/bge-small-zh-v1.5"])
+def test_a_hubs_model_is_recorded_with_its_revision_and_must_stay_as_it_is(tmp_path, monkeypatch, name):
+    snapshot = tmp_path / "snapshots/abc"
+    snapshot.mkdir(parents=True)
+    weights = snapshot / "model.safetensors"
+    weights.write_bytes(b"one")
+    monkeypatch.setattr(stage_module.hubs, "download", lambda location: snapshot)
+    begun = stage(tmp_path, "01_positives")
+    assert begun.use_model(name) == name
+    assert begun.inputs[name]["revision"] == "abc"
+    begun.finish()
+    assert stage(tmp_path, "03_hard_negatives").use_model(name) == name
+    weights.write_bytes(b"two")
+    with pytest.raises(InputError, match=r"is not as 01_positives read it: .* run again with --from 01"):
+        stage(tmp_path, "03_hard_negatives").use_model(name)
+    stage(tmp_path, "01_positives").use_model(name)  # the first may read what is there now

@@ -1,7 +1,11 @@
 import io
 import json
 import sqlite3
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -136,6 +140,34 @@ def test_monitoring_takes_what_a_source_can_be(world, table, tmp_path, capsys, m
     assert json.loads(capsys.readouterr().out) == said[0]
     assert monitor.main(["--run", str(world.run), "--pairs", str(tmp_path / "*.orc")]) == 2
     assert "no file fits the pattern" in capsys.readouterr().err
+
+
+def test_monitoring_takes_files_of_other_machines(world, table, tmp_path, capsys):
+    """An object store by fsspec's own (s3:// wants its package), and a web server; what is missing is one message."""
+    table.to_csv(tmp_path / "log.csv", index=False)
+    store = fsspec.filesystem("memory")
+    store.put(str(tmp_path / "log.csv"), "/bucket/log.csv")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    handler.log_message = lambda *_: None
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base, said = f"http://127.0.0.1:{server.server_port}", []
+    try:
+        for location in (
+            str(tmp_path / "log.csv"),
+            f"{base}/log.csv",
+            "memory://bucket/log.csv",
+            "memory://bucket/*.csv",
+        ):
+            assert monitor.main(["--run", str(world.run), "--json", "--pairs", location]) == 0, capsys.readouterr().err
+            said.append(json.loads(capsys.readouterr().out))
+        assert all(one == said[0] for one in said[1:])
+        assert monitor.main(["--run", str(world.run), "--pairs", f"{base}/none.csv"]) == 2
+        assert "none.csv: no such file; correct path" in capsys.readouterr().err
+    finally:
+        server.shutdown()
+    assert monitor.main(["--run", str(world.run), "--pairs", "s3://bucket/log.csv"]) == 2
+    assert "pip install 'bgetune[s3]'" in capsys.readouterr().err
 
 
 def test_monitoring_scores_a_sample_and_writes_a_page(world, table, tmp_path, capsys):

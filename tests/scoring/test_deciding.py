@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from scipy.stats import binomtest
 
 from bgetune.metrics.calibrators import Combination, Platt
 from bgetune.models.encoder import Encoder
@@ -71,6 +72,8 @@ def test_each_score_gets_the_threshold_that_its_dev_pairs_guarantee(judged, deci
     assert decisions.thresholds["reranker"].precisions[0].lower_bound >= 0.8
     above = test["cross"] >= row["threshold"]
     assert row["test_recall"] == pytest.approx(test["label"][above].sum() / test["label"].sum())
+    exact = binomtest(test["label"][above].sum(), above.sum()).proportion_ci(0.95)
+    assert (row["test_low"], row["test_high"]) == pytest.approx((exact.low, exact.high))
     # both know more than either
     both = table.loc["cosine and reranker together"]
     assert both["recall"] > max(row["recall"], table.loc["cosine", "recall"])

@@ -95,6 +95,21 @@ def test_too_few_pairs_are_told_how_many_it_takes():
     assert (few.threshold, few.needed) == (None, 59)
 
 
+@pytest.mark.parametrize(("count", "gap"), [(60, 1.5), (300, 1.5), (1500, 1.5), (6000, 1.2)])
+def test_what_is_needed_is_clearly_more_than_there_is(count, gap):
+    """A need of 6,001 pairs where there are 6,000 says nothing; and the recall that more pairs would give is said."""
+    said = 0
+    for seed in range(20):
+        made = thresholds.precision_guarantee(*normal(count, np.random.default_rng(seed), gap=gap), 0.95)
+        if made.needed and made.needed_recall is not None:
+            said += 1
+            assert made.needed >= 1.1 * count
+            assert 0 < made.needed_recall <= 1
+            assert f"find about {made.needed_recall:.0%} of the positives" in made.note
+        assert (made.threshold is None) or (made.needed, made.needed_recall) == (None, None)
+    assert said
+
+
 def test_a_model_that_knows_nothing_is_not_helped_by_pairs():
     rng = np.random.default_rng(0)
     made = thresholds.precision_guarantee(rng.random(3000), rng.integers(0, 2, 3000), 0.95)

@@ -46,7 +46,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 ModelLocation = Annotated[str, "model"]
-"""A model's folder, hub name or demo:// location: the pipeline checks them all before the first notebook."""
+"""A model's folder, hub name, modelscope:// or demo:// location: the pipeline checks all before the first notebook."""
 
 Truth = Annotated[
     str | None,
@@ -65,6 +65,21 @@ Grade = Annotated[
     ),
 ]
 POSITIVE_GRADE = 0.75
+FaissIndex = Annotated[
+    str,
+    Field(
+        description="How nearest texts are searched: auto (exactly up to 100,000 texts, beyond by an IVF index of "
+        "FAISS), Flat (exactly), or a FAISS index factory string such as IVF4096,Flat or HNSW32."
+    ),
+]
+SearchParams = Annotated[
+    dict[str, int],
+    Field(
+        description="Search parameters of that index: {nprobe: 32} or {efSearch: 128}. Larger values find more and "
+        "take longer. Unset, auto takes nprobe 64."
+    ),
+]
+SearchMemory = Annotated[int, Field(ge=16, description="Working memory of the search, in MiB.")]
 
 
 class Seeded(Section):
@@ -76,8 +91,8 @@ class Seeded(Section):
 class Embeds(Section):
     model: ModelLocation = Field(  # type: ignore[assignment]  # None is refused before any run: `require_model`
         None,
-        description="Embedding model to tune, required: a folder, a hub name such as BAAI/bge-small-zh-v1.5, or "
-        "demo://...",
+        description="Embedding model to tune, required: a folder, a hub name such as BAAI/bge-small-zh-v1.5, the "
+        "same from ModelScope (modelscope://BAAI/bge-small-zh-v1.5; pip install 'bgetune[modelscope]'), or demo://...",
     )
     query_instruction: str | None = Field(
         None,

@@ -35,6 +35,7 @@ def separation(
     labels: np.ndarray,
     weights: np.ndarray | None = None,
     thresholds: Mapping[str, float] | None = None,
+    band: tuple[float, float] | None = None,
 ) -> dict[str, np.ndarray]:
     """The metrics of how well similarities, and one threshold of them, separate positives from negatives.
 
@@ -43,13 +44,14 @@ def separation(
         labels: (n,) 1 = same meaning, 0 = not.
         weights: (r, n) one row for each weighting of the pairs, 0 leaves a pair out; None: one row of ones.
         thresholds: further thresholds to measure F1 at, name -> threshold.
+        band: `crowded_band` of the base model; None: ``crowded_share`` is left out.
 
     Returns:
         Measure -> (r,) float64: ``auc`` (ties count half), ``average_precision`` (as scikit-learn's), ``overlap`` of
         the two densities in [0, 1], ``ks`` (Kolmogorov-Smirnov distance), ``d_prime`` (distance of the means in
         standard deviations), ``share_0.6_0.9``, ``f1_at_0.8`` and ``accepted_at_0.8`` (share of the pairs at or above
         it), ``best_f1`` and its ``best_threshold`` (the same meaning when similarity >= it), ``mean_positive``,
-        ``mean_negative``.
+        ``mean_negative``, ``crowded_share`` (share of the pairs in `band`).
 
     Raises:
         InputError: if a kind is missing.
@@ -87,8 +89,9 @@ def separation(
         accepted = np.searchsorted(-scores[last], -threshold, side="right")
         result[name] = f1[:, accepted - 1] if accepted else np.zeros(len(f1))
     result["accepted_at_0.8"] = weights @ (scores >= FIXED_THRESHOLD) / weights.sum(1)
-    inside = (scores >= DRIFT_BAND[0]) & (scores <= DRIFT_BAND[1])
-    result["share_0.6_0.9"] = weights @ inside / weights.sum(1)
+    bands = {"share_0.6_0.9": DRIFT_BAND} | ({} if band is None else {"crowded_share": band})
+    for name, (low, high) in bands.items():
+        result[name] = weights @ ((scores >= low) & (scores <= high)) / weights.sum(1)
     means, variances, densities = zip(
         *(_moments(scores[kind], weights[:, kind]) for kind in (labels, ~labels)), strict=True
     )
@@ -96,6 +99,15 @@ def separation(
     result["d_prime"] = (means[0] - means[1]) / np.sqrt(np.maximum(sum(variances) / 2, 1e-12))
     result["overlap"] = np.minimum(*densities).sum(1)
     return result
+
+
+def crowded_band(similarities: np.ndarray) -> tuple[float, float]:
+    """The band of the middle 80 % of the similarities of a base model: 10th and 90th percentile.
+
+    The share of a tuned model's similarities in it says whether they bunch less, wherever the base model's lie.
+    """
+    low, high = np.quantile(similarities, [0.1, 0.9])
+    return float(low), float(high)
 
 
 def density(similarities: np.ndarray) -> np.ndarray:
@@ -180,7 +192,7 @@ def report(
     """Every metric of `separation` for several models on the same pairs, with intervals.
 
     Args:
-        models: name -> (n,) similarities.
+        models: name -> (n,) similarities, the base model first: its scores set the `crowded_band`.
         labels: (n,) 0 or 1.
         clusters: (n,) the cluster of each pair.
         thresholds: name of a model -> further thresholds to measure F1 at.
@@ -193,10 +205,12 @@ def report(
     """
     rows: list[tuple[str, str, float, float, float]] = []
     drawn, whole = {}, {}
+    band = crowded_band(next(iter(models.values())))
     for name, similarities in models.items():
         extra = (thresholds or {}).get(name)
-        values = whole[name] = separation(similarities, labels, None, extra)
-        drawn[name] = bootstrap(partial(separation, similarities, labels, thresholds=extra), clusters, count, seed)
+        values = whole[name] = separation(similarities, labels, None, extra, band)
+        measure = partial(separation, similarities, labels, thresholds=extra, band=band)
+        drawn[name] = bootstrap(measure, clusters, count, seed)
         for key, value in values.items():
             low, high = interval(drawn[name][key])
             rows.append((name, key, float(value[0]), low, high))

@@ -1,24 +1,20 @@
-"""Locations, files and devices of models: shared by the encoder, the reranker and the translators."""
+"""Locations, checks and devices of models: shared by the encoder, the reranker and the translators."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bgetune.errors import InputError
-from bgetune.files import sha256
+from bgetune.hubs import WEIGHTS, download, files, fingerprint, ways_out
 from bgetune.locale import _
 from bgetune.paths import is_hub_name, locate
 
-WEIGHTS = ".safetensors"
-"""The only format of weights that is read; a pickle could run code."""
-
-_READ = (WEIGHTS, ".json", ".txt", ".model", ".spm", ".jinja")
+__all__ = ["WEIGHTS", "check_device", "fetch", "files", "fingerprint", "loading", "precision", "quiet", "read_json"]
+__all__ += ["torch_device"]
 
 _SMALL = 1 << 20
 """Size in bytes below which a JSON file is taken for a configuration, not a vocabulary."""
@@ -28,7 +24,8 @@ def fetch(location: str | Path, parameter: str = "model") -> Path:
     """The local folder of a model; a hub model is downloaded (or found in the hub's cache) first.
 
     Args:
-        location: a folder, a hub name such as ``BAAI/bge-small-zh-v1.5``, or ``demo://...`` (made when missing).
+        location: a folder, a hub name such as ``BAAI/bge-small-zh-v1.5``, ``modelscope://BAAI/bge-small-zh-v1.5``, or
+            ``demo://...`` (made when missing).
         parameter: the parameter that named the model, for error messages.
 
     Raises:
@@ -36,13 +33,13 @@ def fetch(location: str | Path, parameter: str = "model") -> Path:
             configuration is broken, or the model wants code of its own to be run.
     """
     location = str(location)
-    folder = _download(location, parameter) if is_hub_name(location) else locate(location)
+    folder = download(location, parameter) if is_hub_name(location) else locate(location)
     if not folder.is_dir():
         raise InputError(
             _("{parameter}: there is no model at {location}; give a folder or a hub name such as {example}").format(
                 parameter=parameter, location=location, example=_example(parameter)
             )
-            + _without(parameter)
+            + ways_out(parameter)
         )
     if not (folder / "config.json").is_file():
         raise InputError(
@@ -91,83 +88,10 @@ def _refuse_code(file: Path, settings: Any, parameter: str) -> None:
         )
 
 
-@cache
-def _download(name: str, parameter: str) -> Path:
-    """The snapshot of a hub model in the hub's own cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.constants import ENDPOINT
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    def snapshot(revision: str | None = None) -> Path:
-        patterns, left_out = [f"*{suffix}" for suffix in _READ], ["onnx/*", "openvino/*"]
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=left_out))
-
-    try:
-        folder = snapshot()
-        if not any(folder.glob(f"*{WEIGHTS}")) and (revision := _converted(name)):
-            folder = snapshot(revision)
-        return folder
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise InputError(
-            _(
-                "{parameter}: {model} could not be downloaded from {address} ({kind}: {reason}); set HF_ENDPOINT to "
-                "a mirror that you can reach, or download it elsewhere and give its folder, {parameter}: "
-                "/path/to/{folder}"
-            ).format(
-                parameter=parameter,
-                model=name,
-                address=ENDPOINT,
-                kind=type(error).__name__,
-                reason=reason,
-                folder=name.split("/")[-1],
-            )
-            + _without(parameter)
-        ) from None
-
-
 def _example(parameter: str) -> str:
     examples = {"reranker": "BAAI/bge-reranker-base", "to_pivot": "Helsinki-NLP/opus-mt-zh-en"}
     examples["from_pivot"] = "Helsinki-NLP/opus-mt-en-zh"
     return examples.get(parameter.rsplit(".", 1)[-1], "BAAI/bge-small-zh-v1.5")
-
-
-def _without(parameter: str) -> str:
-    """How to run without the model, as the end of a message."""
-    name = parameter.rsplit(".", 1)[-1]
-    if name in ("to_pivot", "from_pivot"):
-        return _(", or leave back-translation out (02_backtranslate: pivots: [])")
-    return _(", or do without ({parameter}: null)").format(parameter=name) if name in ("reranker", "guide") else ""
-
-
-def _converted(name: str) -> str | None:
-    """The revision in which the hub's own converter offers a model's pickled weights as safetensors, if it does.
-
-    Many MarianMT models have their safetensors only there. transformers looks for it in the same way.
-    """
-    from huggingface_hub import HfApi
-    from transformers.safetensors_conversion import previous_pr
-
-    title = "Adding `safetensors` variant of this model"
-    offer = previous_pr(HfApi(), name, title, token=None)  # type: ignore[arg-type]  # None reads the user's own token
-    return offer.git_reference if offer is not None and offer.author == "SFconvertbot" else None
-
-
-def fingerprint(folder: Path) -> str:
-    """SHA-256 of all that a model's results depend on: weights, tokenizer and the configuration of its modules.
-
-    It is computed from the files, so that it does not depend on the model's name or path, and changes with training.
-    """
-    digest = hashlib.sha256()
-    for file in files(folder):
-        digest.update(f"{file.relative_to(folder)}\0{sha256(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def files(folder: Path) -> list[Path]:
-    """The files that a model's results depend on: weights, tokenizer and the configuration of its modules."""
-    found = [file for pattern in ("*", "[0-9]*_*/*") for file in folder.glob(pattern)]
-    return sorted(file for file in found if file.suffix in _READ and file.is_file())
 
 
 def torch_device(device: str = "auto") -> str:

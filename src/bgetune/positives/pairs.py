@@ -16,6 +16,7 @@ import pandas as pd
 
 from bgetune.config.sources import Source, Sources
 from bgetune.data import qrels, sources, text
+from bgetune.data.drops import dropped_rows
 from bgetune.data.text import STANDARD, Normalizer
 from bgetune.positives import labelled, synonyms
 from bgetune.positives.labelled import LABELLED
@@ -126,7 +127,7 @@ def collect(
         synonyms=lists,
         heldout=_ids(every, "heldout"),
         train_only=_ids(every, "train"),
-        dropped=pd.concat([sources.dropped_rows([]), *drops, conflicts], ignore_index=True),
+        dropped=pd.concat([dropped_rows([]), *drops, conflicts], ignore_index=True),
         documents=pd.concat(taken_apart, ignore_index=True),
         rows={name: rows for table in drops for name, rows in table.attrs.get("rows", {}).items()},
         masked=masked,

@@ -21,7 +21,7 @@ from bgetune import files
 from bgetune.config.profile import Profile, resolve
 from bgetune.config.stages import STAGES, Shared
 from bgetune.locale import N_, _
-from bgetune.metrics.separation import separation
+from bgetune.metrics.separation import crowded_band, separation
 from bgetune.metrics.statistics import bootstrap, interval
 from bgetune.reports import numbers, pages, report, sections, tables, verdict
 from bgetune.runs import manifest
@@ -29,7 +29,7 @@ from bgetune.runs import manifest
 RANKED_BY = verdict.JUDGED_BY
 """On dev pairs: what the runs are ordered by. It weighs no threshold more than another."""
 
-DEV_MEASURES = (RANKED_BY, "auc", "best_f1", "overlap", "share_0.6_0.9")
+DEV_MEASURES = (RANKED_BY, "auc", "overlap", "crowded_share")
 """Of `verdict.MEASURES`: those that are computed on the dev pairs of the table `judged`."""
 
 MEASURES = {key: verdict.MEASURES[key] for key in (*DEV_MEASURES, "mean_squared_cosine_random")} | {
@@ -161,7 +161,7 @@ def _on_dev(judged: pd.DataFrame | None, model: str) -> dict[str, float | None]:
     dev = judged[judged["split"] == "dev"] if judged is not None else pd.DataFrame({"label": []})
     if dev["label"].nunique() < 2:
         return dict.fromkeys(DEV_MEASURES)
-    found = separation(dev[model].to_numpy(), dev["label"].to_numpy())
+    found = separation(dev[model].to_numpy(), dev["label"].to_numpy(), band=crowded_band(dev["before"].to_numpy()))
     return {key: float(found[key][0]) for key in DEV_MEASURES}
 
 
@@ -292,7 +292,7 @@ def _on_test(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if winner is None or not winner["results"]:
         return None
     results = winner["results"]
-    return {"sentences": verdict.sentences(results), "headline": sections.headline(results)}
+    return {"sentences": verdict.sentences(results), "headline": sections.headline(results, verdict.MEASURES)}
 
 
 # --- how it looks -------------------------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ def _looks(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 def _text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The ranking as a table for the terminal."""
-    keys = [RANKED_BY, "auc", "best_f1", "training_seconds"]
+    keys = [RANKED_BY, "auc", "mean_squared_cosine_random", "training_seconds"]
     cells = [[_("rank"), _("run"), *(_(MEASURES[key][0]) for key in keys)]]
     for row in rows:
         values = [numbers.number(row["values"][key]) for key in keys]

@@ -28,15 +28,19 @@ ORDERS = {
 """The orders of the search results in notebook 05, in words."""
 
 
-def headline(results: Mapping[str, Any]) -> Table | None:
-    """Before, after and the interval of the difference, one row a measure that both models have."""
+def headline(results: Mapping[str, Any], measures: Mapping[str, tuple[str, str, str]]) -> Table | None:
+    """Before, after and the interval of the difference, one row a measure that both models have.
+
+    Args:
+        measures: `verdict.MEASURES` or `verdict.CONTEXT`.
+    """
     before, after, difference = (results.get(name, {}) for name in ("before", "after", "difference"))
-    keys = [key for key in verdict.MEASURES if before.get(key) is not None and after.get(key) is not None]
+    keys = [key for key in measures if before.get(key) is not None and after.get(key) is not None]
     if not keys:
         return None
     rows = []
     for key in keys:
-        name, meaning, wanted = verdict.MEASURES[key]
+        name, meaning, wanted = measures[key]
         rows.append(
             {
                 N_("measure"): f"{_(name)} {'↑' if wanted == 'up' else '↓'}",
@@ -97,16 +101,20 @@ def _of_model(row: Mapping[str, Any], name: str) -> str:
 
 def thresholds(results: Mapping[str, Any], confidence: float) -> Table | None:
     """The threshold of each guaranteed precision, and what it reaches on test."""
-    needed = {row["precision"]: row.get("needed") for row in results.get("recalls", ())}
+    missing = {row["precision"]: row for row in results.get("recalls", ())}
     mark = worth.mark(results.get("pairs", {}).get("pairs"))
     rows = []
     for row in results.get("thresholds", ()):
         kept = row["cosine"] is not None
+        needed, recall = (missing.get(row["precision"], {}).get(key) for key in ("needed", "needed_recall"))
         if kept:
             guarantee = _("holds with {confidence} confidence").format(confidence=numbers.share(confidence))
             guarantee = _("{guarantee}, for {pairs}").format(guarantee=guarantee, pairs=mark) if mark else guarantee
-        elif needed.get(row["precision"]):
-            guarantee = _("too few pairs: {needed} are needed").format(needed=numbers.count(needed[row["precision"]]))
+        elif needed and recall:
+            text = _("too few pairs: about {needed} are needed, and the recall would be about {recall}")
+            guarantee = text.format(needed=numbers.count(needed), recall=numbers.share(recall))
+        elif needed:
+            guarantee = _("too few pairs: {needed} are needed").format(needed=numbers.count(needed))
         else:
             guarantee = _("no threshold is that precise")
         rows.append(
@@ -129,7 +137,7 @@ def decisions(results: Mapping[str, Any]) -> Table | None:
             N_("guaranteed precision"): numbers.share(row["precision"]),
             N_("decided by"): _(row["decided by"]),
             N_("threshold"): numbers.number(row["threshold"]),
-            N_("precision on test"): numbers.number(row["test_precision"]),
+            N_("precision on test"): _with_bounds(row),
             N_("recall on test"): numbers.number(row["test_recall"]),
             N_("ms a pair"): numbers.number(row["ms a pair"], 1),
             N_("ms a query"): numbers.number(row["ms a query"], 1),
@@ -137,6 +145,13 @@ def decisions(results: Mapping[str, Any]) -> Table | None:
         for row in results.get("decisions", ())
     ]
     return tables.table(pd.DataFrame(rows).set_index("guaranteed precision")) if rows else None
+
+
+def _with_bounds(row: Mapping[str, Any]) -> str:
+    """The precision on test and its 95 % interval."""
+    low, high = row.get("test_low"), row.get("test_high")
+    value = numbers.number(row["test_precision"])
+    return value if low is None else f"{value} ({numbers.interval([low, high])})"
 
 
 def search(results: Mapping[str, Any]) -> Table | None:

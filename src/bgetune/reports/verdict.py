@@ -19,13 +19,30 @@ Outcome = Literal["helped", "harmed", "same", "unclear", "unknown"]
 MEASURES = {
     "auc": (N_("AUC"), N_("Probability that a positive pair scores above a negative one"), "up"),
     "average_precision": (N_("Average precision"), N_("Area under the precision-recall curve"), "up"),
-    "f1_at_0.8": (N_("F1 at the fixed 0.8"), N_("What the usual fixed threshold gives"), "up"),
-    "best_f1": (N_("Best F1"), N_("At each model's own best threshold"), "up"),
     "overlap": (N_("Overlap"), N_("Share that positive and negative score distributions have in common"), "down"),
-    "share_0.6_0.9": (N_("Share in 0.6-0.9"), N_("Pairs whose score says little"), "down"),
     "mean_squared_cosine_random": (N_("Drift"), N_("Mean squared cosine of random pairs"), "down"),
+    "crowded_share": (N_("Bunching"), N_("Share of the pairs in the band that held the middle 80 % before"), "down"),
 }
 """The headline measures: key -> name, meaning, and whether more or less is better."""
+
+CONTEXT = {
+    "best_f1": (
+        N_("Best F1"),
+        N_("At each model's own best threshold. Misleads where half of the pairs are positives: accept all for 0.67"),
+        "up",
+    ),
+    "f1_at_0.8": (
+        N_("F1 at the fixed 0.8"),
+        N_("What the usual fixed threshold gives. Misleads where scores lie elsewhere: tuning moves all of them"),
+        "up",
+    ),
+    "share_0.6_0.9": (
+        N_("Share in 0.6-0.9"),
+        N_("Where the scores of BGE models bunch. Misleads for other models, and where good positives score below 0.9"),
+        "down",
+    ),
+}
+"""Well-known measures that depend on where the scores lie: shown for context, as `MEASURES`."""
 
 JUDGED_BY = "average_precision"
 """The measure that decides whether tuning helped: it needs no threshold."""
@@ -51,7 +68,7 @@ def change(results: Mapping[str, Any], key: str) -> Change:
     low, high = bounds
     if clusters_judged(results) < FEWEST_CLUSTERS or low <= 0 <= high:
         return "chance"
-    return "better" if (low > 0) == (MEASURES[key][2] == "up") else "worse"
+    return "better" if (low > 0) == ((MEASURES | CONTEXT)[key][2] == "up") else "worse"
 
 
 def accepts_everything(results: Mapping[str, Any]) -> bool:
@@ -95,8 +112,14 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
     guarantee = _guarantee_in_words(results) if outcome(results) in ("helped", "same", "unclear") else None
     said += [guarantee] if guarantee else []
     said += [evidence(results), *filter(None, [worth.caution(results.get("pairs", {}))])]
-    if calibration_failed(results):
-        error = results["calibration"]
+    error = results.get("calibration", {})
+    if error.get("ece_low") is not None and not calibration_failed(results):
+        said.append(
+            _("The calibrated scores are off by {error} on average (95 % interval {bounds}).").format(
+                error=number(error["ece"]), bounds=interval([error["ece_low"], error["ece_high"]])
+            )
+        )
+    elif calibration_failed(results):
         said.append(
             _(
                 "Calibration failed: the calibrated scores are off by {error} on average (95 % interval {bounds}); do "
@@ -140,7 +163,10 @@ def _guarantee_in_words(results: Mapping[str, Any]) -> str | None:
     """Recall at the precision that people ask for most, 95 %; where that is not guaranteed, at the nearest that is."""
     kept = [row for row in results.get("recalls", ()) if row["after"] is not None]
     if not kept:
-        return _("No threshold guarantees any of the wanted precisions yet.") if results.get("recalls") else None
+        if not results.get("recalls"):
+            return None
+        said = _("No threshold of the cosine guarantees any of the wanted precisions yet.")
+        return " ".join([said, *_guaranteed_by_the_reranker(results)])
     row = min(kept, key=lambda row: abs(row["precision"] - 0.95))
     values = {"precision": share(row["precision"]), "after": share(row["after"])}
     if row["before"] is None:
@@ -154,6 +180,21 @@ def _guarantee_in_words(results: Mapping[str, Any]) -> str | None:
     if row["difference_low"] <= 0 <= row["difference_high"]:
         said += " " + _("That difference may be chance.")
     return said
+
+
+def _guaranteed_by_the_reranker(results: Mapping[str, Any]) -> Iterator[str]:
+    """What the reranker, alone or with the cosine, guarantees where the cosine does not: the highest such precision."""
+    missing = {row["precision"] for row in results["recalls"] if row["after"] is None}
+    able = [
+        row
+        for row in results.get("decisions", ())
+        if row["precision"] in missing and row["threshold"] is not None and row["decided by"] != "cosine"
+    ]
+    if able:
+        row = max(able, key=lambda row: (row["precision"], row["test_recall"]))
+        text = _("With the reranker ({by}), {precision} precision is guaranteed, at a recall of {recall}.")
+        by = _(row["decided by"])
+        yield text.format(by=by, precision=share(row["precision"]), recall=share(row["test_recall"]))
 
 
 def evidence(results: Mapping[str, Any]) -> str:

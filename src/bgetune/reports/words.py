@@ -61,7 +61,7 @@ COLUMNS = (
     *(N_("cosine"), N_("probability"), N_("lower_bound"), N_("test_precision"), N_("test_interval"), N_("test_recall")),
     *(N_("guarantee"), N_("threshold"), N_("coverage"), N_("side"), N_("gain"), N_("accepted"), N_("same")),
     *(N_("document"), N_("whole_sphere"), N_("dimension"), N_("slice")),
-    *(N_("decided by"), N_("ms a pair"), N_("ms a query")),
+    *(N_("decided by"), N_("test_low"), N_("test_high"), N_("ms a pair"), N_("ms a query")),
 )
 
 RULES = (

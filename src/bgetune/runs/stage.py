@@ -12,6 +12,7 @@ to date when its parameters and code are those of the last run and everything it
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -28,14 +29,24 @@ from typing import Any
 
 import pandas as pd
 
-from bgetune import locale
+from bgetune import hubs, locale
 from bgetune.config.profile import Profile, load_profile, require_model, resolve
 from bgetune.errors import InputError
 from bgetune.files import describe, fingerprint, fitting, is_pattern, remove, sha256, temporary_name
 from bgetune.locale import _
 from bgetune.paths import ROOT, is_hub_name, locate
 from bgetune.runs.code import code_hash
-from bgetune.runs.manifest import find, is_lab, notebook_of, order, read_manifest, round_of, set_rounds, write_manifest
+from bgetune.runs.manifest import (
+    find,
+    is_lab,
+    notebook_of,
+    order,
+    read_manifest,
+    round_of,
+    set_rounds,
+    stages,
+    write_manifest,
+)
 
 LIBRARIES = (
     "torch",
@@ -154,11 +165,30 @@ class Stage:
         return file
 
     def use_model(self, location: str) -> str:
-        """A model's folder or hub name, recorded as input."""
+        """A model's folder or hub name, recorded as input: of a hub's model, revision and checksum.
+
+        Raises:
+            InputError: if an earlier stage of the run read another revision.
+        """
         if is_hub_name(location):
-            self.inputs[location] = {"hub": location}
+            folder = hubs.download(location)
+            self.inputs[location] = {"hub": location, "revision": folder.name, "sha256": hubs.fingerprint(folder)}
+            self._check_revision(location)
             return location
         return str(self.use(location))
+
+    def _check_revision(self, location: str) -> None:
+        """A model that its owner changed between two stages would give vectors that do not belong together."""
+        recorded = read_manifest(self.run_dir)["stages"]
+        for stage in itertools.takewhile(lambda stage: stage != self.name, stages(self.run_dir)):
+            before = recorded.get(stage, {}).get("inputs", {}).get(location, {})
+            if before.get("sha256", self.inputs[location]["sha256"]) != self.inputs[location]["sha256"]:
+                raise InputError(
+                    _(
+                        "{model} is not as {stage} read it: its owner has changed it at the hub since; run again with "
+                        "--from {number}, or give a folder that stays as it is"
+                    ).format(model=location, stage=stage, number=stage[:2])
+                )
 
     def write(self, artifact: str, table: pd.DataFrame) -> Path:
         """Write a table as Parquet, checked against its schema."""

@@ -13,7 +13,7 @@ import pandas as pd
 from bgetune.locale import N_
 from bgetune.metrics.calibrators import Calibrator, Combination
 from bgetune.scoring.search import uncached
-from bgetune.scoring.thresholds import Thresholds, choose, point
+from bgetune.scoring.thresholds import Thresholds, choose, point, precision_interval
 
 if TYPE_CHECKING:
     from bgetune.models.encoder import Encoder
@@ -32,8 +32,9 @@ class Decisions:
 
     Attributes:
         thresholds: ``reranker`` and ``both`` -> their thresholds; without a reranker, or a combination, less.
-        table: ``decided by, precision, threshold, recall`` (dev), ``test_precision, test_recall``, ``ms a pair`` and
-            ``ms a query``, a row each precision and score; NaN where no threshold guarantees the precision.
+        table: ``decided by, precision, threshold, recall`` (dev), ``test_precision`` with its 95 % interval ``test_low,
+            test_high`` (where no prior re-weights the pairs), ``test_recall``, ``ms a pair`` and ``ms a query``, a row
+            each precision and score; NaN where no threshold guarantees the precision.
     """
 
     thresholds: dict[str, Thresholds]
@@ -87,12 +88,15 @@ def compare(
         for name, made in ({"cosine": on_cosine} | chosen).items():
             guarantee = made.precisions[place]
             row = {"decided by": SCORES[name], "precision": precision} | dict.fromkeys(
-                ["threshold", "recall", "test_precision", "test_recall"], np.nan
+                ["threshold", "recall", "test_precision", "test_low", "test_high", "test_recall"], np.nan
             )
             if guarantee.threshold is not None:
                 seen = point(scores[name][test], labels[test], guarantee.threshold, wanted.get("prior"))
                 row |= {"threshold": guarantee.threshold, "recall": guarantee.recall}
                 row |= {"test_precision": seen["precision"], "test_recall": seen["recall"]}
+                if wanted.get("prior") is None:
+                    low, high, _accepted = precision_interval(scores[name][test], labels[test], guarantee.threshold)
+                    row |= {"test_low": low, "test_high": high}
             rows.append(row | times[name])
     return Decisions(chosen, pd.DataFrame(rows))
 

@@ -36,8 +36,9 @@ def recall_at_guarantees(
 
     Returns:
         ``precision`` and, a model each, ``NAME, NAME_low, NAME_high`` (NaN where it has no threshold), then
-        ``difference, difference_low, difference_high`` on the same resamples, and ``needed``: the least
-        number of dev pairs for the second model's guarantee (NaN where it has one, or more pairs would not help).
+        ``difference, difference_low, difference_high`` on the same resamples, ``needed``: the least
+        number of dev pairs for the second model's guarantee (NaN where it has one, or more pairs would not help), and
+        ``needed_recall``: what it would find then.
     """
     positive = np.asarray(labels) == 1
     rows = []
@@ -54,7 +55,9 @@ def recall_at_guarantees(
         first, second = guarantees
         row["difference"] = values[second] - values[first]
         row["difference_low"], row["difference_high"] = interval(draws[second] - draws[first])
-        row["needed"] = np.nan if asked[1].needed is None else asked[1].needed
+        for name in ("needed", "needed_recall"):
+            value = getattr(asked[1], name)
+            row[name] = np.nan if value is None else value
         rows.append(row)
     return pd.DataFrame(rows)
 

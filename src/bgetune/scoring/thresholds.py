@@ -29,6 +29,9 @@ GUARANTEE_COLUMNS = [
     "guarantee",
 ]  # fmt: skip
 
+CERTAIN = 1.1
+"""Smallest number of pairs said to be needed, as a multiple of those there are: the estimate is no finer than that."""
+
 FEW = 20
 """Pairs above a threshold below which their precision is no evidence of what more pairs would show."""
 
@@ -44,6 +47,7 @@ class PrecisionGuarantee:
         predicted, correct: pairs at or above the threshold, and the positives among them.
         recall, coverage: share of the positives, and of all pairs, at or above it (coverage at the balance of `prior`).
         needed: where there is no threshold, the pairs it takes at least; None if more pairs would not help.
+        needed_recall: share of the positives that the threshold would then find; None where nothing tells.
         note: the outcome in words.
     """
 
@@ -56,6 +60,7 @@ class PrecisionGuarantee:
     recall: float
     coverage: float
     needed: int | None
+    needed_recall: float | None
     note: str
 
 
@@ -114,8 +119,8 @@ def precision_guarantee(
     lowest = _last_in_a_row(passed, effective, [fewest, np.sqrt(fewest * count)] if two else [fewest])
 
     if lowest is None:
-        needed, note = _needed(ranks, correct, effect[last], wanted, level)
-        return PrecisionGuarantee(precision, confidence, None, None, 0, 0, 0.0, 0.0, needed, note)
+        missing = _needed(ranks, correct, effect[last], wanted, level)
+        return PrecisionGuarantee(precision, confidence, None, None, 0, 0, 0.0, 0.0, *missing)
     bound = clopper_pearson(hits[lowest], effective[lowest], 1 - 2 * level)[0]
     above = np.arange(count) <= last[lowest]
     return PrecisionGuarantee(
@@ -129,6 +134,7 @@ def precision_guarantee(
         recall=float(correct[lowest] / positives),
         coverage=float(np.average(above, weights=prior_weights(labels, prior))),
         needed=None,
+        needed_recall=None,
         note=f"precision at least {precision:.0%} with {confidence:.0%} confidence",
     )
 
@@ -187,20 +193,22 @@ def _last_in_a_row(passed: np.ndarray, effective: np.ndarray, starts: Sequence[f
 
 def _needed(
     ranks: np.ndarray, correct: np.ndarray, effect: np.ndarray, wanted: float, level: float
-) -> tuple[int | None, str]:
-    """How many pairs it takes at least: if those above the best rank go on to be as precise as they look."""
+) -> tuple[int | None, float | None, str]:
+    """How many pairs it takes at least, if those above the best rank go on to be as precise as they look; the recall
+    that the threshold would have then; both in words."""
     from scipy.special import betainc
 
     fewest, total = fewest_pairs(wanted, 1 - level), ranks[-1] if len(ranks) else 0
     seen = np.where(ranks >= FEW, correct / ranks, 0)
     possible = (ranks >= FEW) & (clopper_pearson(correct / effect, ranks / effect, 0.95)[1] >= wanted)
     if total < fewest:
-        return fewest, f"too few pairs: a test needs {fewest} above a threshold, all correct, to pass at all"
+        return fewest, None, f"too few pairs: a test needs {fewest} above a threshold, all correct, to pass at all"
     if not possible.any():
-        return None, (
+        note = (
             f"no threshold is that precise (best on these pairs: {seen.max():.1%}); more pairs will not help, a better "
             f"model or a reranker will"
         )
+        return None, None, note
     # where nothing looks precise enough, but chance may have made it look worse: the fewest that can pass, all correct
     good = seen > wanted if (seen > wanted).any() else possible
     likely = np.where(seen > wanted, seen, 1.0)[good]
@@ -215,15 +223,18 @@ def _needed(
     if needed <= total:  # there are enough, but the test goes down from the top and has ended before
         first = min(int(np.searchsorted(ranks, fewest)), len(ranks) - 1)
         wrong = f"{ranks[first] - correct[first]:,.0f} of the first {ranks[first]:,.0f} have the label 0"
-        return None, (
+        note = (
             f"the most similar pairs are less precise than those below them ({wrong}), and no threshold is chosen past "
             f"them: check their labels; more pairs alone will not help"
         )
-    recall = correct[good][best] / max(correct[-1], 1)
-    return needed, (
+        return None, None, note
+    recall = float(correct[good][best] / max(correct[-1], 1))
+    needed = max(needed, int(np.ceil(CERTAIN * total)))
+    note = (
         f"too few pairs: at least {needed:,} labelled pairs like these are needed, there are {total:,.0f}; the "
         f"threshold would then find about {recall:.0%} of the positives"
     )
+    return needed, recall, note
 
 
 def _at_sample_balance(precision: float, positives: float, count: int, prior: float, risk: float) -> float:
@@ -340,6 +351,16 @@ def point(
     }
 
 
+def precision_interval(similarities: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[float, float, int]:
+    """Bounds of the precision at a threshold on test pairs (Clopper-Pearson, 95 %), and the pairs that reach it.
+
+    At the balance of the pairs: it does not surround a precision that a prior re-weights.
+    """
+    above = np.asarray(similarities) >= threshold
+    low, high = clopper_pearson(np.asarray(labels)[above].sum(), above.sum(), 0.95)
+    return float(low), float(high), int(above.sum())
+
+
 def best_f1(similarities: np.ndarray, labels: np.ndarray, prior: float | None = None) -> dict[str, float]:
     """The threshold with the highest F1 on these pairs, and what `point` says of it.
 
@@ -424,8 +445,7 @@ def guarantee_table(
         row = dict.fromkeys(GUARANTEE_COLUMNS) | {"precision": made.precision, "guarantee": made.note}
         if made.threshold is not None:
             seen = point(similarities, labels, made.threshold, prior)
-            above = np.asarray(similarities) >= made.threshold
-            low, high = clopper_pearson(np.asarray(labels)[above].sum(), above.sum(), 0.95)
+            low, high, accepted = precision_interval(similarities, labels, made.threshold)
             row |= {
                 "cosine": made.threshold,
                 "probability": float(calibrator.predict(np.array([made.threshold]))[0]),
@@ -433,7 +453,7 @@ def guarantee_table(
                 "recall": made.recall,
                 "test_precision": seen["precision"],
                 # at the balance of the pairs: with a prior it does not surround the re-weighted precision
-                "test_interval": f"{low:.3f} to {high:.3f} ({above.sum():,} pairs)" if prior is None else "",
+                "test_interval": f"{low:.3f} to {high:.3f} ({accepted:,} pairs)" if prior is None else "",
                 "test_recall": seen["recall"],
             }
         rows.append(row)

@@ -36,6 +36,7 @@ def train(
     graded: pd.DataFrame | None = None,
     on_evaluation: OnEvaluation | None = None,
     tensorboard_dir: Path | None = None,
+    wandb_dir: Path | None = None,
 ) -> Trained:
     """Train by the backend that the settings name; arguments and result are those of `sentence_transformers.train`."""
     from bgetune.training import flagembedding, sentence_transformers
@@ -51,4 +52,5 @@ def train(
         graded=graded,
         on_evaluation=on_evaluation,
         tensorboard_dir=tensorboard_dir,
+        wandb_dir=wandb_dir,
     )

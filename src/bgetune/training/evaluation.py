@@ -9,8 +9,7 @@ import pandas as pd
 
 from bgetune.errors import InputError
 from bgetune.locale import _
-from bgetune.metrics import retrieval
-from bgetune.metrics.separation import DRIFT_BAND
+from bgetune.metrics import retrieval, separation
 from bgetune.models.prompts import NO_PROMPTS, Prompts
 
 METRICS = {
@@ -88,14 +87,13 @@ def can_be_evaluated(pairs: pd.DataFrame) -> bool:
 
 
 def crowded_band(pairs: pd.DataFrame, encode: Callable[[list[str]], np.ndarray]) -> tuple[float, float]:
-    """The band of the middle 80 % of the scores of positives and hard negatives: 10th and 90th percentile.
+    """The `separation.crowded_band` of the scores of positives and hard negatives.
 
     Args:
         pairs, encode: as for `dev_metrics`, with the model before training.
     """
     judged = pairs[pairs["kind"] != "random"]
-    low, high = np.quantile(_scores(judged, encode)[1], [0.1, 0.9])
-    return float(low), float(high)
+    return separation.crowded_band(_scores(judged, encode)[1])
 
 
 def has_drifted(measured: Mapping[str, float], before: Mapping[str, float]) -> bool:
@@ -141,9 +139,9 @@ def dev_metrics(
     labelled = kind == "labelled"
     if len(set(label[labelled])) == 2:
         metrics["labelled_auc"] = roc_auc_score(label[labelled], scores[labelled])
-    metrics["share_0.6_0.9"] = np.mean((scores[judged] >= DRIFT_BAND[0]) & (scores[judged] <= DRIFT_BAND[1]))
-    if band is not None:
-        metrics["crowded_share"] = np.mean((scores[judged] >= band[0]) & (scores[judged] <= band[1]))
+    bands = {"share_0.6_0.9": separation.DRIFT_BAND} | ({} if band is None else {"crowded_share": band})
+    for name, (low, high) in bands.items():
+        metrics[name] = np.mean((scores[judged] >= low) & (scores[judged] <= high))
     if (kind == "random").any():
         metrics["mean_squared_cosine_random"] = np.mean(scores[kind == "random"] ** 2)
     metrics["mean_positive"] = scores[judged & (label == 1)].mean()

@@ -26,7 +26,7 @@ from bgetune.locale import _
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.models.tokens import shorten
-from bgetune.training import checkpoints, evaluation, events
+from bgetune.training import checkpoints, evaluation, events, tracking
 from bgetune.training.callbacks import OnEvaluation
 from bgetune.training.groups import Group
 from bgetune.training.sentence_transformers import Trained, checkpoint_key
@@ -48,6 +48,7 @@ def train(
     graded: pd.DataFrame | None = None,
     on_evaluation: OnEvaluation | None = None,
     tensorboard_dir: Path | None = None,
+    wandb_dir: Path | None = None,
 ) -> Trained:
     """Fine-tune with the official trainer; arguments and result as for `sentence_transformers.train`.
 
@@ -61,6 +62,8 @@ def train(
     """
     if tensorboard_dir is not None:
         events.require()
+    if wandb_dir is not None:
+        tracking.require()
     if pairs is not None and not evaluation.can_be_evaluated(pairs):
         pairs = None
     source = hub.fetch(base)
@@ -105,6 +108,9 @@ def train(
     log = evaluation.training_log(before, [*history, *evaluations])
     if tensorboard_dir is not None:
         events.write(tensorboard_dir, log)
+    with tracking.run(wandb_dir) as tracked:
+        if tracked is not None:
+            tracking.write(tracked, log)
     return Trained(_encoder(states[best], settings).model, log, best)
 
 

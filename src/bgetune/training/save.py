@@ -16,7 +16,7 @@ from bgetune.locale import N_, _
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import NO_PROMPTS, Prompts
-from bgetune.paths import is_hub_name, locate
+from bgetune.paths import MODELSCOPE, is_hub_name, locate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,7 +166,7 @@ def _front(base_model: str, run_name: str, result: pd.DataFrame) -> str:
     front: dict[str, Any] = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
     front["tags"] = tags
     if is_hub_name(base_model):
-        front["base_model"] = base_model
+        front["base_model"] = base_model.removeprefix(MODELSCOPE)  # both hubs name a model OWNER/NAME
     elif "://" not in base_model and (licence := _licence(locate(base_model) / "README.md")):
         front["license"] = licence
     measured = [

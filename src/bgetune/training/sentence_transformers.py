@@ -15,13 +15,13 @@ import torch
 from datasets import Dataset, DatasetDict
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations import TensorBoardCallback, WandbCallback
 
 from bgetune.errors import InputError
 from bgetune.locale import _
 from bgetune.models import hub
 from bgetune.models.encoder import Encoder
-from bgetune.training import checkpoints, evaluation, events, lora
+from bgetune.training import checkpoints, evaluation, events, lora, tracking
 from bgetune.training.callbacks import DriftGuard, EarlyStopping, EpochSetter, OnEvaluation, Progress
 from bgetune.training.collator import Guide
 from bgetune.training.groups import Group, blocks
@@ -57,6 +57,7 @@ def train(
     graded: pd.DataFrame | None = None,
     on_evaluation: OnEvaluation | None = None,
     tensorboard_dir: Path | None = None,
+    wandb_dir: Path | None = None,
 ) -> Trained:
     """Fine-tune a model on groups and, together with them, on graded pairs.
 
@@ -74,13 +75,16 @@ def train(
         graded: columns query, text, grade (0 to 1), as `evaluation.graded_pairs` makes them.
         on_evaluation: is called with the log after every evaluation.
         tensorboard_dir: folder for TensorBoard's event files; None: none.
+        wandb_dir: folder of the stage, to log to Weights & Biases; None: nothing is logged there.
 
     Raises:
         InputError: a loss that is not finite (with the batch), no room for checkpoints, an unknown model, TensorBoard
-            wanted but not installed.
+            or W&B wanted but not installed.
     """
     if tensorboard_dir is not None:
         events.require()
+    if wandb_dir is not None:
+        tracking.require()
     model = load(base, max_length=settings.max_length, device=settings.device)
     if settings.lora_rank is not None:
         lora.add(model, settings.lora_rank, settings.seed)
@@ -123,7 +127,10 @@ def train(
         callbacks=callbacks,
         sampler=sampler,
     )
-    with hub.quiet():
+    with hub.quiet(), tracking.run(wandb_dir) as tracked:
+        if tracked is not None:
+            tracking.write(tracked, evaluation.training_log(before, []))
+            trainer.add_callback(WandbCallback())
         trainer.train_from(last, stopping)
     best = trainer.state.best_global_step if evaluator is not None else None
     model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # from now on it computes in float32

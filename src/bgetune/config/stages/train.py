@@ -170,6 +170,12 @@ class Train(Embeds, Seeded):
     tensorboard: bool = Field(
         False, description="Whether to write TensorBoard files: tensorboard --logdir runs/NAME/04_train/tensorboard"
     )
+    wandb: bool = Field(
+        False,
+        description="Whether to log the training to Weights & Biases (pip install wandb), as a run of the profile's "
+        "name in the project that WANDB_PROJECT names. Needs WANDB_API_KEY, or WANDB_MODE=offline, with which nothing "
+        "leaves this machine.",
+    )
     push_to_hub: str | None = Field(
         None,
         pattern=r"^[\w.-]+/[\w.-]+$",
