@@ -51,8 +51,8 @@ def heldout_pairs(
     source = corpus.positives["source"]
     used = ~source.isin(MADE) if judged == "held out" else source.isin(EVIDENCE[judged])
     if judged == "documents":  # a document holds its own sentences: that any model sees
-        sides = zip(corpus.positives["anchor"], corpus.positives["positive"], strict=True)
-        used &= np.array([corpus.text[a] not in corpus.text[b] for a, b in sides], dtype=bool)
+        sides = [corpus.text[corpus.positives[side]] for side in ("anchor", "positive")]
+        used &= np.array([a not in b and b not in a for a, b in zip(*sides, strict=True)], dtype=bool)
     natural = set(corpus.positives.loc[used, "anchor"]) | set(corpus.positives.loc[used, "positive"])
     made = (set(corpus.positives["anchor"]) | set(corpus.positives["positive"])) - natural
     corpus = replace(corpus, positives=corpus.positives[used])
