@@ -1,6 +1,9 @@
 """Talks over a real socket to a server that speaks the protocol of OpenAI's endpoint, and misbehaves when told to."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pandas as pd
@@ -245,6 +248,44 @@ def test_each_kind_of_text_has_instructions_and_a_number_of_its_own(serve):
     generated, _ = generate_for(settings, tasks, limits=Limits(settings))
     assert {task: len(table) for task, table in generated.items()} == {"queries": 3, "near_misses": 2, "paraphrases": 1}
     assert [body["messages"][0]["content"] for _, body, _ in server.requests] == [read_prompt(t, "zh") for t in tasks]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import pandas as pd
+from bgetune.augment.generate import generate_for
+from bgetune.augment.remote import Limits
+from bgetune.config.augmentation import Generation
+settings = Generation(base_url=sys.argv[1], model="test", key_variable="TEST_KEY", paraphrases=2, concurrency=2)
+table = pd.DataFrame({"text_id": [f"{n:016x}" for n in range(12)], "text": [f"文{n}" for n in range(12)]})
+tasks = {task: table for task in ("queries", "near_misses", "paraphrases")}
+print(generate_for(settings, tasks, limits=Limits(settings))[1]["paraphrases"]["reason"].tolist())
+"""
+
+
+def test_a_killed_run_pays_for_no_answer_twice(serve, tmp_path):
+    def answer(text, turn):
+        time.sleep(0.02)
+        return say(f"{text}一", f"{text}二")
+
+    server, _ = serve(answer)
+    command = [sys.executable, "-c", KILLED, f"{server.url}/v1"]
+    environment = {**os.environ, "BGETUNE_CACHE": str(tmp_path)}
+    asked = []
+    for least in (5, 17, 29):  # within each of the three tasks
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        while len(server.requests) < least:
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()
+        asked.append(len(server.requests))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([""] * 12)
+    # only what was on its way when the process died is asked for again: two requests at a time
+    assert 3 * 12 <= len(server.requests) <= 3 * 12 + 3 * 2, asked
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert len(server.requests) <= 3 * 12 + 3 * 2
 
 
 def test_no_query_left_is_said_with_the_reasons():
