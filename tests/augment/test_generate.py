@@ -275,7 +275,7 @@ def test_a_killed_run_pays_for_no_answer_twice(serve, tmp_path):
     asked = []
     for least in (5, 17, 29):  # within each of the three tasks
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        while len(server.requests) < least:
+        while len(server.requests) < least and process.poll() is None:
             time.sleep(0.005)
         process.kill()
         process.communicate()
