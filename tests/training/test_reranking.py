@@ -208,7 +208,8 @@ def saved(reranker, groups, cluster_of, dev_pairs, tmp_path_factory):
     chosen = parameters(reranker, epochs=1)
     settings = RerankerSettings.of(chosen)
     tuned = reranking.train(reranker, groups, cluster_of, settings, folder / "checkpoints", pairs=dev_pairs)
-    result = tuned.write(folder / "model", chosen, counts={"groups": len(groups)}, run_name="<i>shop</i>")
+    told = {"counts": {"groups": len(groups)}, "run_name": "<i>shop</i>", "judged": "Judged by generated pairs."}
+    result = tuned.write(folder / "model", chosen, **told)
     return folder / "model", result, tuned
 
 
@@ -258,6 +259,7 @@ def test_the_calls_of_the_card_give_our_scores_and_it_tells_no_places(saved):
     before, after = result.loc["average_precision"]
     assert f"| average_precision | {before:.4f} | {after:.4f} |" in card
     assert after == tuned.log.set_index("step").loc[tuned.best_step, "average_precision"]
+    assert "**Judged by generated pairs.**\n\n| measure |" in card
     assert "| reranker_epochs | 1 |" in card
     assert "| negatives | 3 |" in card
     assert "| batch_size |" not in card  # the encoder's

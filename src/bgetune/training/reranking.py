@@ -59,13 +59,15 @@ class TunedReranker:
     log: pd.DataFrame
     best_step: int
 
-    def write(self, folder: Path, parameters: Train, *, counts: Mapping[str, int], run_name: str) -> pd.DataFrame:
+    def write(
+        self, folder: Path, parameters: Train, *, counts: Mapping[str, int], run_name: str, judged: str = ""
+    ) -> pd.DataFrame:
         """Write the reranker's folder and its card, see `reranking_save`.
 
         Args:
             folder: made if missing.
             parameters: those of 04_train.
-            counts, run_name: as for `reranking_save.model_card`.
+            counts, run_name, judged: as for `reranking_save.model_card`.
 
         Returns:
             Its measures on dev, as `reranking_save.before_and_after` returns them.
@@ -78,6 +80,7 @@ class TunedReranker:
             counts=counts,
             result=result,
             run_name=run_name,
+            judged=judged,
             max_length=self.model.max_seq_length or parameters.max_length,
         )
         (folder / "README.md").write_text(card, encoding="utf-8")

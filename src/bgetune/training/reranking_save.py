@@ -65,6 +65,7 @@ def model_card(
     result: pd.DataFrame,
     run_name: str,
     max_length: int,
+    judged: str = "",
 ) -> str:
     """The text of the README.md of a saved reranker, in the language in use. It names no file or server of the team's.
 
@@ -75,6 +76,7 @@ def model_card(
         result: as `before_and_after` returns it.
         run_name: name of the run, whose 05_calibrate writes the thresholds.
         max_length: maximum number of tokens that it reads of a pair.
+        judged: what to say of dev pairs that no person made, see `bgetune.graph.outlook.said`.
     """
     shown = {
         name: value
@@ -94,11 +96,12 @@ def model_card(
         'together: `{run}/05_calibrate/scoring.json`, read by `bgetune.scoring.Scorer.load("{run}")`.'
     )
     ours = _("`bgetune.models.reranker.Reranker(...)` gives the same scores; so does FlagEmbedding, called so:")
+    note = f"**{judged}**\n\n" if judged else ""
     sections = [
         (_("Thresholds"), thresholds.format(run=run)),
         (_("Training data"), table((N_("what"), N_("number")), ((_(name), number) for name, number in counts.items()))),
         (_("Parameters"), table((N_("parameter"), N_("value")), shown.items())),
-        (_("On held-out pairs (dev)"), table((N_("measure"), *result.columns), measures)),
+        (_("On held-out pairs (dev)"), note + table((N_("measure"), *result.columns), measures)),
     ]
     tags = ("sentence-transformers", "cross-encoder", "reranker", "bgetune")
     return f"""---
