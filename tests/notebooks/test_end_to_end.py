@@ -33,8 +33,6 @@ def finished(tmp_path_factory):
             "04_train.merge_weight=0.9",
             "04_train.tensorboard=true",
             "04_train.denoising_epochs=1",
-            "04_train.tune_reranker=true",
-            "04_train.reranker_epochs=1",
             "rounds=2",
         ]
         arguments = [part for value in chosen for part in ("--set", value)]
@@ -129,17 +127,6 @@ def test_the_tuned_model_drifts_less(stages):
         assert np.isfinite([before[key], after[key]]).all(), key
     assert after["mean_squared_cosine_random"] < before["mean_squared_cosine_random"] / 2
     assert after["auc"] > before["auc"] - 0.02
-
-
-def test_the_reranker_is_tuned_in_the_last_round_alone_and_05_uses_it(finished, stages):
-    assert "reranker" not in stages["04_train"]["outputs"]
-    outputs = stages["04_train.2"]["outputs"]
-    assert {"reranker", "reranker_log"} <= outputs.keys()
-    assert stages["05_calibrate"]["inputs"]["reranker"]["sha256"] == outputs["reranker"]["sha256"]
-    rows = {row["scored by"]: row for row in stages["05_calibrate"]["metrics"]["reranking"]}
-    assert set(rows) == {"cosine", "untuned reranker", "reranker", "both"}
-    assert rows["reranker"]["tuning_high"] > 0  # no worse than chance may make it
-    assert "04_train.2/reranker" in (finished / "index.html").read_text("utf-8")
 
 
 def test_the_scorer_reads_the_run(finished):
