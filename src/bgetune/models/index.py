@@ -21,13 +21,13 @@ from bgetune.paths import cache_root
 CACHE = Path("data/cache/indexes")
 
 EXACT = 100_000
-"""Largest number of vectors that ``auto`` searches exactly. There, 32 lists of an IVF index take as long."""
+"""Largest number of vectors that ``auto`` searches exactly, which takes twice as long there as an IVF index."""
 
 LIST = 256
 """Vectors in a list of the IVF index that ``auto`` makes, about: a constant, so that a query costs the same in any
 corpus."""
 
-PROBES = 64
+PROBES = 32
 """Lists of it that a query reads."""
 
 FLAT_LISTS = 2**14
