@@ -30,8 +30,9 @@ corpus."""
 PROBES = 32
 """Lists of it that a query reads."""
 
-FLAT_LISTS = 2**14
-"""Largest number of lists whose centroids ``auto`` compares one by one; more are found by HNSW."""
+FLAT_LISTS, MOST_LISTS = 2**14, 2**16
+"""Largest number of lists whose centroids ``auto`` compares one by one (more are found by HNSW), and of all: training
+takes time with their square."""
 
 LEAST_SAMPLE, SAMPLE_OF_LIST = 50_000, 40
 """Vectors that an index with centroids or codebooks is trained on: at least, and for each of its lists (FAISS wants
@@ -130,7 +131,7 @@ def resolve(factory: str, search_params: Mapping[str, int] | None, count: int) -
         return factory, given
     if count <= EXACT:
         return "Flat", {}
-    lists = 2 ** round(math.log2(count / LIST))
+    lists = min(2 ** round(math.log2(count / LIST)), MOST_LISTS)
     return f"IVF{lists}{'_HNSW32' if lists > FLAT_LISTS else ''},Flat", {"nprobe": PROBES} | given
 
 
