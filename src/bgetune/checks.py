@@ -394,7 +394,7 @@ def _keys(part: Part, found: Findings) -> None:
 def _packages(part: Part, found: Findings) -> None:
     """What a parameter needs beyond the core package is there: an extra, or a token."""
     from bgetune.models import export
-    from bgetune.training import events, tracking, upload
+    from bgetune.training import TrainingSettings, devices, events, tracking, upload
 
     options, place = part.values, part.profile.place
     if isinstance(options, HardNegatives) and options.precision == "int8":
@@ -402,6 +402,9 @@ def _packages(part: Part, found: Findings) -> None:
             export.require()
     if not isinstance(options, Train):
         return
+    with found.catch(part.at("launcher")):
+        if idle := devices.require(TrainingSettings.of(options, epochs=1)):
+            found.warn(idle, part.at("launcher"))
     if options.onnx:
         with found.catch(part.at("onnx")):
             export.require()
