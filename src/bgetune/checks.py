@@ -271,7 +271,7 @@ def _index(part: Part, found: Findings) -> None:
     from bgetune.models import index
     from bgetune.models.shape import dimension
 
-    if isinstance(part.values, HardNegatives):
+    if isinstance(part.values, Positives | HardNegatives):
         folder = part.folders.get(part.values.model)
         length = (dimension(folder) if folder else None) or 512
         name = "search_params" if part.values.index == "Flat" and part.values.search_params else "index"

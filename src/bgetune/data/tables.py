@@ -175,7 +175,9 @@ SCHEMAS = {
             "rule": pa.Column(str, description=N_("the first rule that rejected the candidate")),
         },
         strict=True,
-        description=N_("Candidates that the miner did not take."),
+        description=N_(
+            "Candidates that a rule rejected, of 5,000 queries at most; the manifest counts those of all (`rules`)."
+        ),
     ),
     "paraphrases": pa.DataFrameSchema(
         {

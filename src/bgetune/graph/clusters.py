@@ -331,11 +331,13 @@ def doubtful(edges: pd.DataFrame, texts: pd.DataFrame, count: int, scores: pd.Da
         (Jaccard overlap of the characters of both texts).
     """
     pairs = ["a_id", "b_id"]
-    found = edges.groupby(pairs).agg(source=("source", lambda s: " + ".join(sorted(s))), support=("support", "sum"))
-    table = combine_sources(edges).join(found, on=pairs).assign(score=float("nan"))
+    table = combine_sources(edges).assign(score=float("nan"))
     if scores is not None:
         table["score"] = table[pairs].merge(scores.drop_duplicates(pairs), how="left", on=pairs)["score"]
     table = table.assign(step=table["weight"].round(2)).sort_values(["score", "step", *pairs]).head(20 * count)
+    chosen = edges.merge(table[pairs], on=pairs)
+    found = chosen.groupby(pairs).agg(source=("source", lambda s: " + ".join(sorted(s))), support=("support", "sum"))
+    table = table.join(found, on=pairs)
     text = texts.set_index("text_id")["text"]
     table = table.assign(a=table["a_id"].map(text), b=table["b_id"].map(text))
     table["overlap"] = [

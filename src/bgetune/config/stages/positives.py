@@ -7,7 +7,17 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from bgetune.config import engines
-from bgetune.config.base import POSITIVE_GRADE, Embeds, Grade, Reranks, Seeded, Truth
+from bgetune.config.base import (
+    POSITIVE_GRADE,
+    Embeds,
+    FaissIndex,
+    Grade,
+    Reranks,
+    SearchMemory,
+    SearchParams,
+    Seeded,
+    Truth,
+)
 from bgetune.config.sources import ClickSource, Sources
 from bgetune.locale import _
 
@@ -92,6 +102,9 @@ class Positives(Reranks, Embeds, Seeded):
         le=1,
         description="Minimum similarity of a proposed pair. Smaller values propose more and cost more reranker time.",
     )
+    index: FaissIndex = "auto"
+    search_params: SearchParams = Field({})
+    memory_mb: SearchMemory = 512
     recall_reranker_score: float = Field(
         0.9, ge=0, le=1, description="Minimum reranker score, in both directions, that confirms a proposed pair."
     )
