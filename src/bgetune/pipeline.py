@@ -55,7 +55,7 @@ def _refuse_launcher() -> None:
             raise InputError(
                 _(
                     "{number} processes were started ({variable}), and each would run the whole pipeline; start it "
-                    "once, and let 04_train start its own: launcher: {{processes: {number}}}"
+                    "once, and let it start its own: launcher: {{processes: {number}}}"
                 ).format(number=number, variable=variable)
             )
 

@@ -15,6 +15,7 @@ import torch
 from bgetune import pipeline
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
+from bgetune.models import processes
 from bgetune.training import TrainingSettings, devices, flagembedding, launch, losses, train, trainer
 from bgetune.training.collator import GroupCollator, shares
 from bgetune.training.losses import RankingLoss
@@ -79,11 +80,11 @@ def test_two_machines_meet(still, groups, cluster_of, tmp_path, monkeypatch):
             subprocess.Popen([sys.executable, *line[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
         )
 
-    monkeypatch.setattr(launch, "print", start, raising=False)
+    monkeypatch.setattr(processes, "print", start, raising=False)
     chosen = options(still, nodes=2, rendezvous=f"127.0.0.1:{port}", batch_size=30)
     trained = train(still, groups, cluster_of, chosen, tmp_path / "checkpoints")
     assert [process.wait(60) for process in started] == [0]
-    assert trained.log["step"].max() == 2
+    assert trained.log["step"].max() == 4
     assert np.isfinite(weights(trained.model)).all()
 
 
@@ -184,8 +185,8 @@ def test_gpus_are_counted(base, monkeypatch):
     with pytest.raises(InputError, match=r"launcher: 3 processes, and this machine has 2 GPU\(s\); lower processes"):
         devices.require(options(base, processes=3))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    assert launch.environment(options(base))["CUDA_VISIBLE_DEVICES"] == "5"
-    assert launch.environment(options(base, processes=2))["CUDA_VISIBLE_DEVICES"] == "5,7"
+    assert processes.environment(1)["CUDA_VISIBLE_DEVICES"] == "5"
+    assert processes.environment(2)["CUDA_VISIBLE_DEVICES"] == "5,7"
 
 
 def test_launchers_that_cannot_work_are_refused():

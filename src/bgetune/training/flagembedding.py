@@ -18,10 +18,10 @@ import torch
 
 from bgetune.errors import InputError
 from bgetune.locale import _
-from bgetune.models import hub, layout
+from bgetune.models import hub, layout, processes
 from bgetune.models.encoder import Encoder
 from bgetune.models.tokens import shorten
-from bgetune.training import checkpoints, devices, evaluation, events, launch, tracking
+from bgetune.training import checkpoints, devices, evaluation, events, tracking
 from bgetune.training.callbacks import OnEvaluation
 from bgetune.training.groups import Group
 from bgetune.training.sentence_transformers import Trained, checkpoint_key
@@ -201,13 +201,12 @@ def command(source: Path, data: Path, folder: Path, settings: TrainingSettings, 
         "report_to": "none",
         "negatives_cross_device": settings.world_size > 1,
     }
-    return launch.command(
-        settings, MODULE, [part for name, value in given.items() for part in (f"--{name}", str(value))]
-    )
+    listed = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    return processes.command(MODULE, listed, **settings.launcher)
 
 
 def _run(command: list[str], settings: TrainingSettings, log: Path, steps: int) -> None:
-    if status := launch.run(command, log, steps, env=launch.environment(settings)):
+    if status := processes.run(command, log, steps, env=processes.environment(settings.processes, settings.nodes)):
         end = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
         raise InputError(
             _("04_train: FlagEmbedding stopped with status {status}; the end of {file}:").format(

@@ -9,35 +9,23 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
-import subprocess
-import sys
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
 
 import pandas as pd
-import torch
-from tqdm import tqdm
 
 from bgetune import files
 from bgetune.errors import InputError
 from bgetune.locale import _
-from bgetune.models import hub
+from bgetune.models import hub, processes
 from bgetune.training import devices, sentence_transformers
 from bgetune.training.callbacks import OnEvaluation
 from bgetune.training.groups import Group
 from bgetune.training.sentence_transformers import Trained
 from bgetune.training.settings import TrainingSettings
 from bgetune.training.trainer import load
-
-STEP = re.compile(rb"(\d+)/(\d+) \[")
-PATIENCE = 30
-"""Seconds that processes get to end by themselves."""
-OWNER = "BGETUNE_LAUNCHED_BY"
-"""Environment variable: the process that started a training and shows it, on this machine."""
 
 
 def train(
@@ -87,8 +75,10 @@ def train(
     number = 0 if graded is None or settings.graded_loss == "none" else len(graded)
     sampler = sentence_transformers.batch_sampler(groups, cluster_of, number, settings, settings.world_size)
     steps = len(sampler) // settings.world_size * settings.epochs
-    launched = command(settings, "bgetune.training", [str(job.absolute())])
-    status = run(launched, job / "output.log", steps, look, environment(settings))
+    command = processes.command("bgetune.training", [str(job.absolute())], **settings.launcher)
+    status = processes.run(
+        command, job / "output.log", steps, look=look, env=processes.environment(settings.processes, settings.nodes)
+    )
     if status:
         raise InputError(_failure(job, status))
     look()
@@ -101,11 +91,9 @@ def train(
 
 def compute(job: Path) -> int:
     """What each process does: train, and the first one writes the result. Returns the exit status."""
-    rank = int(os.environ["RANK"])
     given = json.loads((job / "job.json").read_text(encoding="utf-8"))
     settings = TrainingSettings(**given["settings"])
-    if hub.torch_device(settings.device).startswith("cuda"):
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    rank = processes.take_device(hub.torch_device(settings.device))
     tables = {
         name: pd.read_parquet(file) if (file := job / f"{name}.parquet").is_file() else None
         for name in ("pairs", "graded")
@@ -150,73 +138,3 @@ def _failure(job: Path, status: int) -> str:
     return _(
         "04_train: launcher: the processes stopped with status {status}: {cause}; all they said is in {file}"
     ).format(status=status, cause=(ours or causes or [_("nothing was said")])[0], file=job / "output.log")
-
-
-def command(settings: TrainingSettings, module: str, arguments: Sequence[str]) -> list[str]:
-    """The command line that runs a module in all processes; without torchrun where it is one."""
-    if settings.world_size == 1:
-        return [sys.executable, "-m", module, *arguments]
-    meeting = ["--standalone"]
-    if settings.nodes > 1:
-        meeting = ["--nnodes", str(settings.nodes), "--rdzv-backend", "c10d"]
-        meeting += ["--rdzv-endpoint", str(settings.rendezvous), "--rdzv-id", uuid.uuid4().hex[:8]]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(settings.processes), *meeting]
-    whole = [*launcher, "-m", module, *arguments]
-    if settings.nodes > 1:
-        print(
-            _("Start this on each of the other machines ({number}), in the same environment: {command}").format(
-                number=settings.nodes - 1, command=shlex.join(["python", *whole[1:]])
-            ),
-            flush=True,
-        )
-    return whole
-
-
-def environment(settings: TrainingSettings) -> dict[str, str]:
-    """The environment of the processes: the cores are shared out, and one process sees one GPU."""
-    given = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", OWNER: str(os.getpid())}
-    if settings.processes > 1 and "OMP_NUM_THREADS" not in os.environ:
-        given["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // settings.processes))
-    if settings.world_size == 1 and torch.cuda.device_count() > 1:  # a trainer would take DataParallel
-        given["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    return os.environ | given
-
-
-def run(
-    command: list[str],
-    log: Path,
-    steps: int,
-    look: Callable[[], None] = lambda: None,
-    env: dict[str, str] | None = None,
-) -> int:
-    """Run a training: its output is written to a log file, its progress is shown as a bar. Returns the exit status.
-
-    Args:
-        command: the command line.
-        log: what the output is appended to.
-        steps: number of steps of the training.
-        look: is called whenever there is new output.
-        env: the environment; None: this process's.
-    """
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env) as process,
-        log.open("ab") as file,
-        tqdm(total=steps, desc=_("training"), unit=_("step")) as bar,
-    ):
-        output = process.stdout
-        assert output is not None  # as it is a pipe
-        try:
-            while chunk := os.read(output.fileno(), 1 << 16):
-                file.write(chunk)
-                for done, total in STEP.findall(chunk):
-                    if int(total) == steps and int(done) > bar.n:
-                        bar.update(int(done) - bar.n)
-                look()
-        except BaseException:
-            process.terminate()  # torchrun then ends its processes
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            raise
-    return process.returncode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from bgetune.models import hub
 
@@ -60,6 +60,11 @@ class TrainingSettings:
     def world_size(self) -> int:
         """Number of processes on all machines."""
         return self.processes * self.nodes
+
+    @property
+    def launcher(self) -> dict[str, Any]:
+        """The arguments of `processes.command`."""
+        return {"processes": self.processes, "nodes": self.nodes, "rendezvous": self.rendezvous}
 
     @classmethod
     def of(cls, parameters: Train, *, epochs: int) -> Self:

@@ -6,33 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bgetune.config.base import Embeds, ModelLocation, Section, Seeded
+from bgetune.config.base import Embeds, ModelLocation, Seeded
 from bgetune.config.sources import GeneralSource
 from bgetune.locale import _
-
-
-class Launcher(Section):
-    """Training in several processes, one for each GPU; torchrun starts them."""
-
-    processes: int = Field(
-        1,
-        ge=1,
-        description="Number of processes on each machine: that of its GPUs. A batch has batch_size queries of each.",
-    )
-    nodes: int = Field(
-        1, ge=1, description="Number of machines. All see the run's folder; 04 prints what to start on the others."
-    )
-    rendezvous: str | None = Field(
-        None,
-        pattern=r"^[^\s:]+:\d+$",
-        description="HOST:PORT at which the machines meet: a free port of one of them. Needed where nodes is above 1.",
-    )
-
-    @model_validator(mode="after")
-    def _where_to_meet(self) -> Launcher:
-        if self.nodes > 1 and self.rendezvous is None:
-            raise ValueError(_("with several nodes, give rendezvous: HOST:PORT, a free port of one of them"))
-        return self
 
 
 class Train(Embeds, Seeded):
@@ -147,11 +123,6 @@ class Train(Embeds, Seeded):
         "64 are usual, with about ten times the learning rate. They are merged into the saved "
         "model. Null: train all weights.",
     )
-    launcher: Launcher = Field(
-        Launcher(),
-        description="Processes that train together, such as {processes: 4} for four GPUs. The negatives of a query are "
-        "then those of the batches of all.",
-    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Number format of the computation; weights stay float32. auto: bfloat16 where the GPU or "
@@ -214,16 +185,6 @@ class Train(Embeds, Seeded):
     onnx: list[Literal["float32", "int8"]] = Field(
         [], description="Number formats in which the tuned model is also written as ONNX (pip install 'bgetune[onnx]')."
     )
-
-    @model_validator(mode="after")
-    def _no_single_device(self) -> Train:
-        if self.launcher.processes > 1 and ":" in self.device:
-            raise ValueError(
-                _("launcher: {processes} processes cannot share {device}; set device to auto or cuda").format(
-                    processes=self.launcher.processes, device=self.device
-                )
-            )
-        return self
 
     @model_validator(mode="after")
     def _agree(self) -> Train:
