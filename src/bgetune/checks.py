@@ -159,6 +159,7 @@ def check(profiles: Sequence[Profile]) -> list[str]:
                 for kind in KINDS:
                     kind(part, found)
         _labels(parts, found)
+        _documents_alone(parts, found)
     found.stop()
     return list(found.warnings)
 
@@ -483,6 +484,15 @@ def _labels(parts: Mapping[str, Part], found: Findings) -> None:
             ),
             train.at("metric"),
         )
+
+
+def _documents_alone(parts: Mapping[str, Part], found: Findings) -> None:
+    """Documents alone teach by their own parts, unless a language model writes queries for them."""
+    positives, back = parts["01_positives"], parts["02_backtranslate"].values
+    kinds = {place.split(".")[0] for place in positives.values.sources.every()}  # type: ignore[attr-defined]
+    if kinds == {"corpus"} and not back.writes_queries:  # type: ignore[attr-defined]
+        words = _("documents alone: their own parts are weak positives; see generation in 02_backtranslate for more")
+        found.warn(words, positives.at("sources"))
 
 
 KINDS: tuple[Callable[[Part, Findings], None], ...] = (
