@@ -55,7 +55,7 @@ class Findings:
         self.errors[_at(place, problem)] = None
 
     def warn(self, problem: str, place: object = "") -> None:
-        self.warnings[_at(place, problem)] = None
+        self.warnings |= {_at(place, problem): None} if problem else {}
 
     @contextmanager
     def catch(self, place: object = "") -> Iterator[None]:
@@ -404,8 +404,7 @@ def _packages(part: Part, found: Findings) -> None:
     if not isinstance(options, Train):
         return
     with found.catch(part.at("launcher")):
-        if idle := devices.require(TrainingSettings.of(options, epochs=1)):
-            found.warn(idle, part.at("launcher"))
+        found.warn(devices.require(TrainingSettings.of(options, epochs=1)), part.at("launcher"))
     if options.onnx:
         with found.catch(part.at("onnx")):
             export.require()

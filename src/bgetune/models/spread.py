@@ -6,7 +6,6 @@ The blocks are those of one process, so the vectors are the same, bit for bit, o
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from bgetune.errors import InternalError
 from bgetune.files import private_folder, write_atomic
 from bgetune.locale import _
-from bgetune.models import hub, processes
+from bgetune.models import processes
 from bgetune.paths import work_root
 
 if TYPE_CHECKING:
@@ -60,18 +59,3 @@ def fill(encoder: Encoder, cache_dir: Path, blocks: Sequence[Sequence[str]], pro
     shutil.rmtree(folder)
     if status:
         raise InternalError("\n".join([f"encoding in {encoder.processes} processes ended with status {status}", *end]))
-
-
-def compute(folder: Path) -> None:
-    """What each process does: encode its share of the blocks."""
-    from bgetune.models.encoder import Encoder
-
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    rank = processes.take_device(hub.torch_device(job["options"]["device"]))
-    encoder = Encoder(job["location"], **job["options"])
-    world = int(os.environ["WORLD_SIZE"])
-    own = job["blocks"][rank::world]
-    steps = -(-len(job["blocks"]) // world)
-    for number, block in enumerate(own, start=1):
-        encoder.encode(block, prompt=job["prompt"], progress=False)
-        print(f"{number}/{steps} [", flush=True)
