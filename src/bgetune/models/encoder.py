@@ -103,8 +103,8 @@ class Encoder:
         """
         location = parameters.model if location is None else location
         prompts = Prompts.of(hub.fetch(location), parameters.query_instruction, parameters.document_instruction)
-        given = {"max_length": parameters.max_length, "device": parameters.device}
-        return cls(location, prompts=prompts, processes=parameters.launcher.processes, **given, **options)
+        options |= {"processes": parameters.launcher.processes}
+        return cls(location, prompts=prompts, max_length=parameters.max_length, device=parameters.device, **options)
 
     @cached_property
     def fingerprint(self) -> str:
