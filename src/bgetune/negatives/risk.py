@@ -21,11 +21,11 @@ give the intervals.
 
 The limit on P is chosen so that the share of positives among the negatives that are taken stays within
 `max_false_negatives`. Their mean P is too low for that, because the nearest candidates within a limit are those whose
-features mislead: among 20 intents of CLINC150, half of the texts known (all-MiniLM-L6-v2), it was 1.8 % where 6.1 % were
-positives. The known positives within the limit show it (`_positives`): 5.1 % expected. Target .05 with 20, 60 and 150
-intents and in the demo world with 30 texts a meaning: expected 5.1, 4.6, 4.4 and 4.8 %, true 6.1, 4.3, 5.5 and 3.4 %.
-FlagEmbedding's miner takes 27 % with 60 intents and 11 % in the demo world, at lower similarity; the relative margin of
-sentence-transformers 66 % and 9 %, for 45 % and 20 % of the queries (`tests/benchmarks/bench_separation.py`).
+features mislead: among 20 intents of CLINC150, half of the texts known (all-MiniLM-L6-v2), it was 1.8 % where 6.1 %
+were positives. The known positives within the limit show it (`_positives`): 5.1 % expected. Target .05 with 20, 60 and
+150 intents and in the demo world with 30 texts a meaning: expected 5.1, 4.6, 4.4 and 4.8 %, true 6.1, 4.3, 5.5 and 3.4
+%. FlagEmbedding's miner takes 27 % with 60 intents and 11 % in the demo world, at lower similarity; the relative margin
+of sentence-transformers 66 % and 9 %, for 45 % and 20 % of the queries (`tests/benchmarks/bench_separation.py`).
 """
 
 from __future__ import annotations
