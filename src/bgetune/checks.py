@@ -159,6 +159,7 @@ def check(profiles: Sequence[Profile]) -> list[str]:
                 for kind in KINDS:
                     kind(part, found)
         _labels(parts, found)
+        _documents_alone(parts, found)
     found.stop()
     return list(found.warnings)
 
@@ -271,7 +272,7 @@ def _index(part: Part, found: Findings) -> None:
     from bgetune.models import index
     from bgetune.models.shape import dimension
 
-    if isinstance(part.values, HardNegatives):
+    if isinstance(part.values, Positives | HardNegatives):
         folder = part.folders.get(part.values.model)
         length = (dimension(folder) if folder else None) or 512
         name = "search_params" if part.values.index == "Flat" and part.values.search_params else "index"
@@ -295,7 +296,7 @@ def _sources(part: Part, found: Findings) -> None:
     for place, source in every.items():
         name = f"01_positives.sources.{place}"
         with found.catch(part.profile.place(name)):
-            sources.check_source(source, name)
+            sources.check_source(source, name, part.values.engine)
     if not every:
         found.error(
             _(
@@ -480,6 +481,15 @@ def _labels(parts: Mapping[str, Part], found: Findings) -> None:
             ),
             train.at("metric"),
         )
+
+
+def _documents_alone(parts: Mapping[str, Part], found: Findings) -> None:
+    """Documents alone teach by their own parts, unless a language model writes queries for them."""
+    positives, back = parts["01_positives"], parts["02_backtranslate"].values
+    kinds = {place.split(".")[0] for place in positives.values.sources.every()}  # type: ignore[attr-defined]
+    if kinds == {"corpus"} and not back.writes_queries:  # type: ignore[attr-defined]
+        words = _("documents alone: their own parts are weak positives; see generation in 02_backtranslate for more")
+        found.warn(words, positives.at("sources"))
 
 
 KINDS: tuple[Callable[[Part, Findings], None], ...] = (

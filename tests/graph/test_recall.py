@@ -70,6 +70,32 @@ def test_a_hub_s_neighbours_are_not_its_own():
     assert as_set(found) == {frozenset(("y", "z"))}
 
 
+def test_blocks_and_an_index_propose_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("BGETUNE_CACHE", str(tmp_path))
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(rng.normal(size=(60, 8)), 5, axis=0) + 0.2 * rng.normal(size=(300, 8))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    names = [text_id(str(number)) for number in range(300)]
+    exact = recall.propose(names, vectors, neighbors=4, similarity=0.8)
+    assert len(exact) > 300
+    assert (exact["a_id"] < exact["b_id"]).all()
+    order = exact.sort_values(["similarity", "a_id", "b_id"], ascending=[False, True, True], ignore_index=True)
+    pd.testing.assert_frame_equal(exact, order)
+    products, found = vectors @ vectors.T, set()
+    np.fill_diagonal(products, -1)
+    nearest = np.argsort(-products, axis=1)[:, :4]
+    for a, row in enumerate(nearest):
+        found |= {frozenset((names[a], names[b])) for b in row if a in nearest[b] and products[a, b] >= 0.8}
+    assert as_set(exact) == found
+    monkeypatch.setattr(recall, "BLOCK", 70)
+    pd.testing.assert_frame_equal(recall.propose(names, vectors, neighbors=4, similarity=0.8), exact)
+    options = {"index": "IVF4,Flat", "search_params": {"nprobe": 4}}
+    by_lists = recall.propose(names, vectors, neighbors=4, similarity=0.8, **options)
+    assert as_set(by_lists) == as_set(exact)
+    few = recall.propose(names, vectors, neighbors=4, similarity=0.8, index="IVF4,Flat", search_params={"nprobe": 1})
+    assert as_set(few) != as_set(exact)
+
+
 def test_pairs_already_together_or_known_to_differ_are_not_scored():
     clusters = make_clusters(["a", "b"], ["c"], ["d"], ["e"])
     proposed = make_pairs(("a", "b"), ("a", "c"), ("c", "d")).assign(similarity=0.99)

@@ -1,9 +1,13 @@
+import errno
+import os
 import warnings
 
 import numpy as np
 import pytest
 
-from bgetune.models.cache import RowCache, content_key, content_keys
+from bgetune.errors import InputError
+from bgetune.models import cache
+from bgetune.models.cache import RowCache, cached_rows, content_key, content_keys, new_rows
 
 
 def test_finds_what_was_added(tmp_path):
@@ -86,3 +90,54 @@ def test_rows_that_are_missing_are_a_miss(tmp_path):
     next(tmp_path.glob("*.rows.npy")).unlink()
     with pytest.warns(UserWarning, match="damaged"):
         assert not RowCache(tmp_path).find(keys)[1].any()
+
+
+# --- large arrays ---------------------------------------------------------------------------------------------------
+
+
+def test_large_rows_lie_in_a_file_that_has_no_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("BGETUNE_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache, "MAPPED", 0)
+    rows = new_rows(1000, 3)
+    rows[:] = np.arange(3000).reshape(1000, 3)
+    mapped = rows
+    while not isinstance(mapped, np.memmap):
+        mapped = mapped.base
+    assert rows.sum() == np.arange(3000).sum()
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize("known", [0, 3, 5])
+def test_cached_rows_are_the_same_in_memory_and_mapped(tmp_path, monkeypatch, known):
+    monkeypatch.setenv("BGETUNE_CACHE", str(tmp_path))
+    vectors = {letter: np.random.default_rng(ord(letter)).normal(size=4).astype(np.float32) for letter in "abcde"}
+
+    def rows(items):
+        return cached_rows(
+            items,
+            lambda some, _bar: np.array([vectors[item] for item in some]),
+            cache=RowCache(tmp_path / "rows"),
+            keys=lambda some: content_keys("", some),
+            block=2,
+            label="",
+            unit="",
+            progress=False,
+        )
+
+    if known:
+        rows("abcde"[:known])
+    for size in (1 << 30, 0):
+        monkeypatch.setattr(cache, "MAPPED", size)
+        for items in ("abcde", "ebabd"):
+            np.testing.assert_array_equal(rows(items), [vectors[item] for item in items])
+
+
+def test_a_full_disk_is_said_before_anything_is_written(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("BGETUNE_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache, "MAPPED", 0)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match=r"no room for 12 MiB of vectors \(No space left on device\).*BGETUNE_CACHE"):
+        new_rows(3 << 20, 1)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from bgetune.errors import InputError
-from bgetune.models.index import recall, search
+from bgetune.models import index
+from bgetune.models.index import EXACT, PROBES, Index, recall, resolve, search
 
 
 def unit(rows, dimension, seed):
@@ -86,3 +87,59 @@ def test_an_unknown_search_parameter_is_named(corpus, queries):
 def test_recall_counts_hits():
     exact = np.array([[0, 1], [2, -1]])
     assert recall(np.array([[1, 9], [2, 3]]), exact) == pytest.approx(2 / 3)
+
+
+# --- on disk --------------------------------------------------------------------------------------------------------
+
+
+def test_auto_is_exact_where_that_is_cheap_and_has_lists_of_one_length_beyond():
+    assert resolve("auto", {"nprobe": 8}, EXACT) == ("Flat", {})
+    assert resolve("auto", {}, 1_000_000) == ("IVF4096,Flat", {"nprobe": PROBES})
+    assert resolve("auto", {"nprobe": 8}, 500_000) == ("IVF2048,Flat", {"nprobe": 8})
+    assert resolve("auto", {}, 16_000_000)[0] == "IVF65536_HNSW32,Flat"
+    assert resolve("IVF16,Flat", None, 10) == ("IVF16,Flat", {})
+
+
+@pytest.mark.parametrize("factory", ["IVF16,Flat", "HNSW16", "IVF8,PQ8x4"])
+def test_an_index_is_built_once_and_searched_on_disk(corpus, queries, factory, tmp_path, monkeypatch):
+    expected = search(queries, corpus, 10, factory)
+    built = Index(corpus, factory, cache_dir=tmp_path)
+    np.testing.assert_array_equal(built.search(queries, 10)[1], expected[1])
+    (file,) = tmp_path.iterdir()
+    monkeypatch.setattr(index, "build", None)
+    again = Index(corpus, factory, cache_dir=tmp_path)
+    np.testing.assert_array_equal(again.search(queries, 10)[0], expected[0])
+    assert [file] == list(tmp_path.iterdir())
+    for other, seed in ((corpus[:-1], 42), (corpus, 7)):
+        with pytest.raises(TypeError):  # other vectors or another seed: to be built
+            Index(other, factory, seed=seed, cache_dir=tmp_path)
+
+
+def test_a_damaged_index_is_built_again(corpus, queries, tmp_path):
+    expected = Index(corpus, "IVF16,Flat", cache_dir=tmp_path).search(queries, 10)
+    (file,) = tmp_path.iterdir()
+    data = file.read_bytes()
+    file.write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+    with pytest.warns(UserWarning, match="damaged"):
+        again = Index(corpus, "IVF16,Flat", cache_dir=tmp_path)
+    np.testing.assert_array_equal(again.search(queries, 10)[0], expected[0])
+    assert [file] == list(tmp_path.iterdir())
+    assert file.read_bytes() == data
+
+
+def test_what_a_killed_process_left_of_an_index_is_removed(corpus, tmp_path):
+    part = tmp_path / f".0123.faiss.{2**22 + 1}.part"  # beyond the largest number of a process
+    part.write_bytes(b"half")
+    Index(corpus, "IVF16,Flat", cache_dir=tmp_path)
+    assert not part.exists()
+
+
+def test_the_training_sample_grows_with_the_lists(corpus, monkeypatch):
+    import faiss
+
+    sizes, train = [], faiss.IndexIVFFlat.train
+    monkeypatch.setattr(faiss.IndexIVFFlat, "train", lambda made, rows: (sizes.append(len(rows)), train(made, rows)))
+    monkeypatch.setattr(index, "LEAST_SAMPLE", 500)
+    for lists in (4, 32, 64):
+        index.build(corpus, f"IVF{lists},Flat")
+    assert sizes == [500, 32 * 40, 64 * 40]

@@ -148,3 +148,11 @@ def test_the_card_gets_the_numbers(rows, tmp_path):
     assert complete.count("## Thresholds") == 1
     assert complete.replace(stores.section(rows) + "\n", "") == card
     assert "The calibration pairs guarantee no precision" in stores.complete(card, [])
+
+
+def test_a_threshold_from_generated_pairs_says_so():
+    row = {"precision": 0.95, "confidence": 0.95, "threshold": 0.7, "recall": 0.5}
+    (plain,), (marked,) = stores.bounds([row], "held out"), stores.bounds([row], "generated")
+    assert marked["meaning"] == plain["meaning"] + "; measured on pairs that a language model wrote"
+    card = "# title\n\n## Thresholds\n\nwhere they are\n"
+    assert "**nobody checked them**" in stores.complete(card, [marked], "nobody checked them")

@@ -65,6 +65,21 @@ Grade = Annotated[
     ),
 ]
 POSITIVE_GRADE = 0.75
+FaissIndex = Annotated[
+    str,
+    Field(
+        description="How nearest texts are searched: auto (exactly up to 100,000 texts, beyond by an IVF index of "
+        "FAISS), Flat (exactly), or a FAISS index factory string such as IVF4096,Flat or HNSW32."
+    ),
+]
+SearchParams = Annotated[
+    dict[str, int],
+    Field(
+        description="Search parameters of that index: {nprobe: 32} or {efSearch: 128}. Larger values find more and "
+        "take longer. Unset, auto takes nprobe 64."
+    ),
+]
+SearchMemory = Annotated[int, Field(ge=16, description="Working memory of the search, in MiB.")]
 
 
 class Seeded(Section):

@@ -18,6 +18,8 @@ class Source(Section):
 
     LISTS: ClassVar[tuple[str, ...]] = ()
     """Parameters whose columns may hold lists: each item is a value."""
+    TABLE_ALONE: ClassVar[bool] = False
+    """Whether a table needs no url: it is one of 01_positives.engine."""
 
     path: str | None = Field(
         None,
@@ -47,12 +49,16 @@ class Source(Section):
         "mysql://, clickhouse://, trino://, bigquery://, impala://; ${NAME} is taken from the environment.",
     )
     table: str | None = Field(
-        None, description="Table of the database, or sheet of the workbook (null: the first with rows; '*': all)."
+        None,
+        description="Table of the database, or sheet of the workbook (null: the first with rows; '*': all). Of a click "
+        "log without path and url: a table of 01_positives.engine.",
     )
     query: str | None = Field(None, description="SQL query instead of a table.")
 
     @model_validator(mode="after")
     def _one_place(self) -> Source:
+        if self.TABLE_ALONE and self.table and not (self.path or self.url or self.query):
+            return self
         if (self.path is None) == (self.url is None):
             raise ValueError(_("give either path (a file) or url (a database)"))
         if self.url and (self.table is None) == (self.query is None):
@@ -74,6 +80,8 @@ class Source(Section):
 
 class ClickSource(Source):
     """A click log."""
+
+    TABLE_ALONE = True
 
     query_column: str = Field("query", description="Column with the search query.")
     user_column: str | None = Field(
@@ -115,6 +123,31 @@ class ClickSource(Source):
         if self.url_column is None and self.title_column is None:
             raise ValueError(_("a click log needs url_column or title_column"))
         return self
+
+    def columns(self) -> dict[str, str | None]:
+        """Column of a click log as the pipeline knows it -> column of the source, None where it has none."""
+        return {
+            "query": self.query_column,
+            "user_id": self.user_column,
+            "session_id": self.session_column,
+            "time": self.time_column,
+            "url": self.url_column or self.title_column,
+            "title": self.title_column,
+            "rank": self.rank_column,
+            "dwell": self.dwell_column,
+            "clicked": self.clicked_column,
+        }
+
+    def required(self) -> dict[str, str]:
+        """Column without which a row is none -> what its dropped rows are counted under."""
+        reasons = {"query": "no query"}
+        if self.user_column:
+            reasons["user_id"] = "no user"
+        if self.time_column:
+            reasons["time"] = "time not readable"
+        if self.clicked_column:
+            reasons["clicked"] = "clicked is neither yes nor no"
+        return reasons
 
 
 Use = Annotated[
@@ -235,6 +268,9 @@ class CorpusSource(Source):
     LISTS = ("text_column",)
 
     text_column: str = Field("text", description="Column with the text.")
+    title_column: str | None = Field(
+        None, description="Column with the document's title, which is put before the text. Null: none."
+    )
     kind: Literal["query", "document"] = Field("document", description="Whether these texts are queries or documents.")
 
 

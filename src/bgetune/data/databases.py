@@ -40,7 +40,7 @@ def label(source: Source) -> str:
     if source.path:
         return source.path
     url = re.sub(r"//[^/]*@", "//", source.url or "").split("?")[0]
-    return f"{url} {source.table}" if source.table else url
+    return f"{url} {source.table or ''}".strip()
 
 
 @contextmanager
@@ -52,35 +52,53 @@ def opened(source: Source) -> Iterator[tuple[list[str], Reader]]:
     url = _with_secrets(source)
     scheme = url.partition("://")[0]
     file = None
+    with _said(source, url), ExitStack() as stack:
+        if path := embedded(source):
+            file = paths.locate(path)
+            if not file.is_file():
+                raise InputError(
+                    _("{source}: no such file ({file}); {scheme}:////... is absolute").format(
+                        source=label(source), file=file, scheme=scheme
+                    )
+                )
+        if scheme == "duckdb":
+            connection = stack.enter_context(duckdb.connect(str(file or ":memory:"), read_only=file is not None))
+            # it spills beside the database, else
+            connection.execute(f"SET temp_directory = {literal(str(workspace()))}")
+            queries.confine(connection, source.query)
+            yield _from_duckdb(connection, source)
+        else:
+            if scheme in ELSEWHERE or (scheme not in EXTRAS and scheme != "sqlite"):
+                known = ", ".join(["sqlite", "duckdb", *EXTRAS])
+                remedy = _(ELSEWHERE.get(scheme, "")) or _("known are {kinds}").format(kinds=known)
+                raise InputError(
+                    _("{source}: {scheme}:// is not read; {remedy}").format(
+                        source=label(source), scheme=scheme, remedy=remedy
+                    )
+                )
+            backend = ibis.sqlite.connect(file) if file else _connected(url, scheme)
+            stack.callback(backend.disconnect)
+            queries.forbid_writing(backend)
+            yield _from_ibis(backend, source)
+
+
+def connect(source: Source) -> ibis.BaseBackend:
+    """The server of a source, not through DuckDB: an engine, which may make temporary tables of its own.
+
+    Raises:
+        InputError: where it cannot be reached, or its driver is missing.
+    """
+    url = _with_secrets(source)
+    with _said(source, url):
+        return _connected(url, url.partition("://")[0])
+
+
+@contextmanager
+def _said(source: Source, url: str) -> Iterator[None]:
+    """What goes wrong in the block with a database, in one line and without the password."""
+    scheme = url.partition("://")[0]
     try:
-        with ExitStack() as stack:
-            if path := embedded(source):
-                file = paths.locate(path)
-                if not file.is_file():
-                    raise InputError(
-                        _("{source}: no such file ({file}); {scheme}:////... is absolute").format(
-                            source=label(source), file=file, scheme=scheme
-                        )
-                    )
-            if scheme == "duckdb":
-                connection = stack.enter_context(duckdb.connect(str(file or ":memory:"), read_only=file is not None))
-                # it spills beside the database, else
-                connection.execute(f"SET temp_directory = {literal(str(workspace()))}")
-                queries.confine(connection, source.query)
-                yield _from_duckdb(connection, source)
-            else:
-                if scheme in ELSEWHERE or (scheme not in EXTRAS and scheme != "sqlite"):
-                    known = ", ".join(["sqlite", "duckdb", *EXTRAS])
-                    remedy = _(ELSEWHERE.get(scheme, "")) or _("known are {kinds}").format(kinds=known)
-                    raise InputError(
-                        _("{source}: {scheme}:// is not read; {remedy}").format(
-                            source=label(source), scheme=scheme, remedy=remedy
-                        )
-                    )
-                backend = ibis.sqlite.connect(file) if file else _connected(url, scheme)
-                stack.callback(backend.disconnect)
-                queries.forbid_writing(backend)
-                yield _from_ibis(backend, source)
+        yield
     except InputError as error:
         name = label(source)
         raise (

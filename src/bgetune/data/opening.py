@@ -13,6 +13,8 @@ from bgetune.data.databases import label
 from bgetune.data.engine import connect, identifier, literal, numbers
 from bgetune.data.formats import MAX_EXAMPLE, open_database, open_place
 from bgetune.data.parts import Opened, Part, reading
+from bgetune.errors import InputError
+from bgetune.locale import _
 
 
 def open_source(source: Source) -> Opened:
@@ -23,7 +25,10 @@ def open_source(source: Source) -> Opened:
     """
     if source.url:
         return Opened(source, (open_database(source),))
-    assert source.path, "a source has a URL or a path"
+    if source.path is None:
+        raise InputError(
+            _("{table}: a table of 01_positives.engine, which only notebook 01 reads").format(table=source.table)
+        )
     found = places.places(source.path)
     return Opened(source, tuple(part for place in found for part in open_place(source, place)))
 
@@ -134,7 +139,7 @@ def _filled(value: str) -> str:
 
 def _texts(part: Part, first: int | None = None) -> pd.DataFrame:
     named = {name: column for name, column in part.columns.items() if name}
-    found, _ = part.rows(list(named), first)
+    found, _lost = part.rows(list(named), first)
     texts = ", ".join(f"{column.text} AS {identifier(name)}" for name, column in named.items())
     limit = "" if first is None else f"LIMIT {first}"
     with reading(part.name):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ibis
 import pandas as pd
 
+from bgetune.config.engines import DUCKDB
 from bgetune.config.sources import (
     ClickSource,
     CorpusSource,
@@ -21,21 +22,16 @@ from bgetune.config.sources import (
     SynonymSource,
     TripletSource,
 )
-from bgetune.data import databases, labels, missing, opening, places, qrels, queries, times
+from bgetune.data import databases, labels, log_tables, missing, opening, places, qrels, queries, times
 from bgetune.data.databases import label
-from bgetune.data.drops import dropped_rows
+from bgetune.data.drops import ROUNDED_FORM, counted_drops
 from bgetune.data.engine import connect, identifier, literal
+from bgetune.data.log_tables import LOG_IDS
 from bgetune.data.opening import Raw
 from bgetune.data.parts import Opened, reading, wanted
-from bgetune.errors import InputError, joined
+from bgetune.errors import InputError
 from bgetune.locale import _
-from bgetune.locale.words import said
 
-IDS = ("user_id", "session_id", "url", "title")
-"""Columns of a click log that are no texts: what is missing in them is spelled in many ways, and counted."""
-ROUNDED = "rounded by Excel, so that different ones are one: format the column as text before saving"
-"""Said of ids such as 1.23457E+18."""
-ROUNDED_FORM = r"[0-9]([.][0-9]+)?E[+][0-9]{2}"
 PARSED = ("time", "rank", "dwell")
 """Those of which only what can be read as a time or number counts."""
 
@@ -43,31 +39,25 @@ PARSED = ("time", "rank", "dwell")
 # --- the readers --------------------------------------------------------------------------------------------------
 
 
-def read_clicks(source: ClickSource) -> tuple[ibis.Table, pd.DataFrame]:
+def read_clicks(source: ClickSource, engine: str = DUCKDB) -> tuple[ibis.Table, pd.DataFrame]:
     """A click log, lazily: one row a click, or a search without one.
 
+    Args:
+        engine: where the log is counted (01_positives.engine); one other than DuckDB reads it where it lies.
+
     Returns:
-        An Ibis table in the database of `connect()`, its rows in no promised order, with the columns time (timestamp
-        in UTC; times of day lie on 1970-01-01; null without a time column), user_id (string), session_id (string,
-        nullable), query (string, as typed, without SogouQ's brackets), url (string, null in a search without a click),
-        title (string, nullable), rank (int64, nullable), dwell (float64, seconds, nullable), and clicked (bool) where
-        the source has clicked_column. And the table `dropped`.
+        An Ibis table of the engine, for DuckDB in the database of `connect()`, its rows in no promised order, with the
+        columns time (timestamp in UTC; times of day lie on 1970-01-01; null without a time column), user_id (string),
+        session_id (string, nullable), query (string, as typed, without SogouQ's brackets), url (string, null in a
+        search without a click), title (string, nullable), rank (int64, nullable), dwell (float64, seconds, nullable),
+        and clicked (bool) where the source has clicked_column. And the table `dropped`.
 
     Raises:
         InputError: naming the file and the line or column, and the remedy.
     """
-    columns = {
-        "query": source.query_column,
-        "user_id": source.user_column,
-        "session_id": source.session_column,
-        "time": source.time_column,
-        "url": source.url_column or source.title_column,
-        "title": source.title_column,
-        "rank": source.rank_column,
-        "dwell": source.dwell_column,
-        "clicked": source.clicked_column,
-    }
-    raw = opening.view(source, columns, ids=IDS, parsed=PARSED)
+    if engine != DUCKDB:
+        return log_tables.read(source, engine)
+    raw = opening.view(source, source.columns(), ids=LOG_IDS, parsed=PARSED)
     values = {
         "time": _time_sql(source, raw) if source.time_column else "NULL::TIMESTAMP",
         "user_id": "user_id" if source.user_column else "coalesce(session_id, 'row ' || row_number() OVER ())",
@@ -80,13 +70,7 @@ def read_clicks(source: ClickSource) -> tuple[ibis.Table, pd.DataFrame]:
     }
     if source.clicked_column:
         values["clicked"] = labels.clicked_sql("clicked")
-    rules = {"no query": "query IS NULL"}
-    if source.user_column:
-        rules["no user"] = "user_id IS NULL"
-    if source.time_column:
-        rules["time not readable"] = "time IS NULL"
-    if source.clicked_column:
-        rules["clicked is neither yes nor no"] = "clicked IS NULL"
+    rules = {reason: f"{column} IS NULL" for column, reason in source.required().items()}
     return _select(raw, values, rules)
 
 
@@ -165,13 +149,15 @@ def read_corpus(source: CorpusSource) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Further texts; a list makes a row of each of its items.
 
     Returns:
-        A table in the file's order with the columns text (string as given) and kind (query or document). And `dropped`.
+        A table in the file's order with the columns text and title (string as given, "" for no title) and kind (query
+        or document). And `dropped`.
 
     Raises:
         InputError: naming the file and the line or column, and the remedy.
     """
-    raw = opening.view(source, {"text": source.text_column}, lists=["text"])
-    values = {"text": "text", "kind": literal(source.kind)}
+    raw = opening.view(source, {"text": source.text_column, "title": source.title_column}, lists=["text"])
+    title = "coalesce(title, '')" if source.title_column else "''"
+    values = {"text": "text", "title": title, "kind": literal(source.kind)}
     return _frame(_select(raw, values, {"no text": "text IS NULL"}, unnest="text"))
 
 
@@ -291,36 +277,18 @@ def _select(
             f"SELECT reason, count(*), min(CASE WHEN reason IS NOT NULL THEN example END){told} FROM {view} "
             "GROUP BY reason ORDER BY ALL"
         ).fetchall()
-    dropped = [*raw.lost, *((name, why, rows, example) for why, rows, example, *_ in counts if why)]
-    for number, column in enumerate(raw.ids):
-        spelled = [row[3 + 2 * number : 5 + 2 * number] for row in counts if row[0] is None]
-        dropped += [(name, f"{column} read as missing (the row is used)", rows, value) for rows, value in spelled]
-        at = 3 + 2 * (len(raw.ids) + number)
-        rounded = [row[at : at + 2] for row in counts if row[0] is None]
-        dropped += [(name, f"{column} {ROUNDED} (the row is used)", rows, value) for rows, value in rounded]
-    table = dropped_rows(dropped)
-    table.attrs["rows"] = {name: sum(row[1] for row in counts) + sum(rows for *_, rows, _ in raw.lost)}
-    if all(why for why, *_ in counts):
-        each = _("{reason}: {rows} rows, such as {example!r}")
-        reasons = [
-            each.format(reason=said(row.reason), rows=row.rows, example=row.example) for row in table.itertuples()
-        ]
-        raise InputError(
-            _("{source}: no row can be used ({reasons}); correct the file, or the columns").format(
-                source=name, reasons=joined(*reasons) or _("there are none")
-            )
-        )
-    return connection.table(used), table
+    return connection.table(used), counted_drops(name, counts, raw.ids, raw.lost)
 
 
 # --- before a run -------------------------------------------------------------------------------------------------
 
 
-def check_source(source: Source, name: str) -> None:
+def check_source(source: Source, name: str, engine: str = DUCKDB) -> None:
     """Check that a source is there, can be read and has its columns; reads only the beginning.
 
     Args:
         name: the parameter that a message names.
+        engine: where click logs are counted (01_positives.engine).
 
     Raises:
         InputError: naming the parameter, the file and the remedy.
@@ -330,6 +298,9 @@ def check_source(source: Source, name: str) -> None:
             qrels.check(source)
             return
         if isinstance(source, ClickSource):
+            if engine != DUCKDB:
+                log_tables.check(source, engine)
+                return
             times.time_sql(source.timezone, source.time_format, None)
         opened = opening.open_source(source)
         opened.require(wanted(source))

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from bgetune.config.engines import DUCKDB
 from bgetune.config.stages import Positives
 from bgetune.data.sources import external_files, read_clicks
 from bgetune.data.text import Normalizer
+from bgetune.errors import InputError
 from bgetune.graph import recall
+from bgetune.locale import _
 from bgetune.paths import locate
 from bgetune.positives import clicks, evidence, pairs
 from bgetune.runs import manifest
@@ -90,6 +93,8 @@ def of_sources(parameters: str) -> Counts:
         sample_fraction=fraction,
     )
     edges, texts, asked = written.edges, written.texts["text_id"], 0
+    if options.sources.clicks and options.engine != DUCKDB:
+        raise InputError(_("the log lies at 01_positives.engine and is not counted before notebook 01"))
     if options.sources.clicks:
         counted = clicks.count(
             clicks.union([read_clicks(source)[0] for source in options.sources.clicks]),

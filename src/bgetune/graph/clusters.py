@@ -331,19 +331,24 @@ def doubtful(edges: pd.DataFrame, texts: pd.DataFrame, count: int, scores: pd.Da
         (Jaccard overlap of the characters of both texts).
     """
     pairs = ["a_id", "b_id"]
-    found = edges.groupby(pairs).agg(source=("source", lambda s: " + ".join(sorted(s))), support=("support", "sum"))
-    table = combine_sources(edges).join(found, on=pairs).assign(score=float("nan"))
+    columns = ["a", "b", "source", "support", "weight", *(["score"] if scores is not None else []), "overlap"]
+    names = {"a": "text", "b": "other text"}
+    if edges.empty:
+        return pd.DataFrame(columns=columns).rename(columns=names)
+    table = combine_sources(edges).assign(score=float("nan"))
     if scores is not None:
         table["score"] = table[pairs].merge(scores.drop_duplicates(pairs), how="left", on=pairs)["score"]
     table = table.assign(step=table["weight"].round(2)).sort_values(["score", "step", *pairs]).head(20 * count)
+    chosen = edges.merge(table[pairs], on=pairs)
+    found = chosen.groupby(pairs).agg(source=("source", lambda s: " + ".join(sorted(s))), support=("support", "sum"))
+    table = table.join(found, on=pairs)
     text = texts.set_index("text_id")["text"]
     table = table.assign(a=table["a_id"].map(text), b=table["b_id"].map(text))
     table["overlap"] = [
         len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in zip(table["a"], table["b"], strict=True)
     ]
     table = table.sort_values(["score", "step", "overlap", *pairs]).head(count)
-    columns = ["a", "b", "source", "support", "weight", *(["score"] if scores is not None else []), "overlap"]
-    return table[columns].rename(columns={"a": "text", "b": "other text"}).reset_index(drop=True)
+    return table[columns].rename(columns=names).reset_index(drop=True)
 
 
 def concat_dropped(*tables: pd.DataFrame) -> pd.DataFrame:

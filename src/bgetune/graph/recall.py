@@ -7,14 +7,14 @@ supports.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from bgetune.data.tables import SOURCES
-from bgetune.models.index import search
+from bgetune.models.index import Index
 
 if TYPE_CHECKING:
     from bgetune.models.reranker import Reranker
@@ -22,31 +22,57 @@ if TYPE_CHECKING:
 LOG_SOURCES = ["co_click", "rewrite"]
 """Sources of edges that come from a click log."""
 
+BLOCK = 20_000
+"""Texts whose neighbours are searched at a time."""
 
-def propose(text_ids: Iterable[str], vectors: np.ndarray, *, neighbors: int, similarity: float) -> pd.DataFrame:
+
+def propose(
+    text_ids: Iterable[str],
+    vectors: np.ndarray,
+    *,
+    neighbors: int,
+    similarity: float,
+    index: str = "auto",
+    search_params: Mapping[str, int] | None = None,
+    memory_mb: int = 512,
+    seed: int = 42,
+) -> pd.DataFrame:
     """Propose pairs of texts that are among each other's nearest neighbours.
 
     Args:
         text_ids: n ids.
-        vectors: (n, d) float32 unit rows.
+        vectors: (n, d) float32 unit rows; may be memory-mapped.
         neighbors: number of nearest neighbours of each text.
         similarity: minimum cosine of a pair.
+        index, search_params, memory_mb, seed: how they are searched (`bgetune.models.index.Index`).
 
     Returns:
         a_id < b_id, similarity; the highest first.
+
+    Raises:
+        InputError: if FAISS does not know the index or its parameters.
     """
     ids = np.asarray(text_ids, dtype=object)
+    order = np.argsort(ids)
+    place = np.empty(len(ids), dtype=np.int64)  # of each id among the sorted ones: compared faster than the ids
+    place[order] = np.arange(len(ids))
+    found = Index(vectors, index, search_params=search_params, memory_mb=memory_mb, seed=seed)
     count = min(neighbors + 1, len(ids))
-    similarities, positions = search(vectors, vectors, count)
-    a, b, score = np.repeat(np.arange(len(ids)), count), positions.ravel(), similarities.ravel()
-    some = (b >= 0) & (a != b) & (score >= similarity)
-    a, b, score = a[some], b[some], score[some].astype(float)
-    swap = ids[a] > ids[b]
-    pairs = pd.DataFrame({"a": np.where(swap, b, a), "b": np.where(swap, a, b), "similarity": score})
-    found = pairs.groupby(["a", "b"], as_index=False).agg(similarity=("similarity", "max"), ways=("similarity", "size"))
-    found = found[found["ways"] == 2]
-    found = pd.DataFrame({"a_id": ids[found["a"]], "b_id": ids[found["b"]], "similarity": found["similarity"]})
-    return found.sort_values(["similarity", "a_id", "b_id"], ascending=[False, True, True], ignore_index=True)
+    keys, scores = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.float32)]
+    for start in range(0, len(ids), BLOCK):
+        similarities, positions = found.search(vectors[start : start + BLOCK], count)
+        a = np.repeat(np.arange(start, start + len(positions)), count)
+        b, score = positions.ravel(), similarities.ravel()
+        some = (b >= 0) & (a != b) & (score >= similarity)
+        a, b = place[a[some]], place[b[some]]
+        keys.append(np.minimum(a, b) * len(ids) + np.maximum(a, b))
+        scores.append(score[some])
+    key, score = np.concatenate(keys), np.concatenate(scores).astype(float)
+    by_key = np.lexsort((score, key))
+    second = by_key[1:][key[by_key[1:]] == key[by_key[:-1]]]  # of the two ways of a pair that of the higher score
+    second = second[np.lexsort((key[second], -score[second]))]
+    a, b = np.divmod(key[second], max(len(ids), 1))
+    return pd.DataFrame({"a_id": ids[order[a]], "b_id": ids[order[b]], "similarity": score[second]})
 
 
 def candidates(
@@ -71,10 +97,9 @@ def candidates(
     columns = ["a_id", "b_id", "source", "support"]
     both = pd.concat([weak[columns], proposed.assign(source="recall", support=1)[columns]], ignore_index=True)
     home = clusters.set_index("text_id")["cluster_id"]
-    known = {tuple(sorted(pair)) for pair in different}
-    is_new = (both["a_id"].map(home) != both["b_id"].map(home)).to_numpy()
-    allowed = np.array([pair not in known for pair in zip(both["a_id"], both["b_id"], strict=True)], dtype=bool)
-    both = both[is_new & allowed].drop_duplicates(["a_id", "b_id"])
+    both = both[both["a_id"].map(home) != both["b_id"].map(home)].drop_duplicates(["a_id", "b_id"])
+    known = pd.MultiIndex.from_tuples([tuple(sorted(pair)) for pair in different], names=["a_id", "b_id"])
+    both = both[~pd.MultiIndex.from_frame(both[["a_id", "b_id"]]).isin(known)] if len(known) else both
     return both.head(max_pairs).reset_index(drop=True), max(len(both) - max_pairs, 0)
 
 

@@ -8,7 +8,9 @@ process leaves complete shards only; processes that write the same rows write th
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,13 +19,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bgetune.errors import InputError, reason
 from bgetune.locale import _
+from bgetune.paths import work_root
 
 KEY = np.dtype("S32")
 """Type of the keys: 128-bit hashes in hexadecimal."""
 
 CACHE_VERSION = "2"
 """Part of the name of a cache folder; changes when the same text gets another result."""
+
+MAPPED = 128 << 20
+"""Size in bytes from which on an array of rows lies in a working file instead of in memory."""
 
 
 def content_key(*parts: str) -> str:
@@ -34,6 +41,33 @@ def content_key(*parts: str) -> str:
 def content_keys(prefix: str, texts: Iterable[str]) -> np.ndarray:
     """(n,) keys of texts with a common prefix."""
     return np.array([content_key(prefix, text) for text in texts], dtype=KEY)
+
+
+def new_rows(count: int, width: int) -> np.ndarray:
+    """An uninitialised array of (count, width) float32.
+
+    From `MAPPED` bytes on it is memory-mapped: the system writes parts of it to a working file and reads them back as
+    it needs the memory. The file has no name, so it ends with the array, however the process ends.
+
+    Raises:
+        InputError: if the disk has no room for it.
+    """
+    size = count * width * 4
+    if size < MAPPED:
+        return np.empty((count, width), dtype=np.float32)
+    work_root().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=work_root()) as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, not a crash at a later write
+            return np.asarray(np.memmap(file, np.float32, "r+", shape=(count, width)))
+        except OSError as error:
+            raise InputError(
+                _(
+                    "{folder}: no room for {size:,} MiB of vectors ({reason}); free some, or name a folder on a larger "
+                    "disk in BGETUNE_CACHE"
+                ).format(folder=work_root(), size=math.ceil(size / 2**20), reason=reason(error))
+            ) from None
 
 
 def cached_rows(
@@ -59,7 +93,7 @@ def cached_rows(
         progress: whether to show a progress bar (on stderr) while items are computed.
 
     Returns:
-        (n, d) float32.
+        (n, d) float32; large ones are memory-mapped (`new_rows`).
     """
     number: dict[Any, int] = {}
     inverse = np.array([number.setdefault(item, len(number)) for item in items], dtype=np.int64)
@@ -75,12 +109,14 @@ def cached_rows(
             part = missing[start : start + block]
             made = compute([distinct[i] for i in part], bar)
             if rows is None:
-                rows = np.empty((len(distinct), made.shape[1]), dtype=np.float32)
+                rows = new_rows(len(distinct), made.shape[1])
             rows[part] = made
             if cache is not None:
                 cache.add(known[part], made)
     assert rows is not None  # there is an item, and it was found or computed
-    return rows[inverse]
+    if len(distinct) == len(items):
+        return rows
+    return np.take(rows, inverse, axis=0, out=new_rows(len(items), rows.shape[1]), mode="clip")  # "raise" makes a copy
 
 
 class RowCache:
@@ -113,7 +149,7 @@ class RowCache:
             inside = np.flatnonzero(ordered[position] == shard) if len(keys) else np.array([], dtype=int)
             if len(inside) and (stored := self._open(file)) is not None:
                 if rows is None:
-                    rows = np.empty((len(keys), stored.shape[1]), dtype=np.float32)
+                    rows = new_rows(len(keys), stored.shape[1])
                 where = order[position[inside]]
                 rows[where] = stored[inside]
                 found[where] = True

@@ -130,7 +130,7 @@ class Encoder:
             progress: whether to show a progress bar (on stderr) while texts are encoded.
 
         Returns:
-            (n, d) float32, rows of length 1.
+            (n, d) float32, rows of length 1; large ones are memory-mapped (`bgetune.models.cache.new_rows`).
         """
         prompt = self.prompts.symmetric if prompt is None else prompt
         with self._lock:

@@ -1,17 +1,107 @@
-"""Nearest neighbours by inner product: exact by default, any FAISS `index_factory` string for large corpora."""
+"""Nearest neighbours by inner product: exact, or by any FAISS `index_factory` string, kept on disk."""
 
 from __future__ import annotations
 
+import hashlib
+import math
+import os
 import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bgetune.errors import InputError
+from bgetune.files import remove_abandoned, sha256, temporary_name
 from bgetune.locale import _
+from bgetune.paths import cache_root
 
-TRAINING_SAMPLE = 50_000
-"""Maximum number of vectors that an index with centroids or codebooks is trained on."""
+CACHE = Path("data/cache/indexes")
+
+EXACT = 100_000
+"""Largest number of vectors that ``auto`` searches exactly. There, 32 lists of an IVF index take as long."""
+
+LIST = 256
+"""Vectors in a list of the IVF index that ``auto`` makes, about: a constant, so that a query costs the same in any
+corpus."""
+
+PROBES = 64
+"""Lists of it that a query reads."""
+
+FLAT_LISTS = 2**14
+"""Largest number of lists whose centroids ``auto`` compares one by one; more are found by HNSW."""
+
+LEAST_SAMPLE, SAMPLE_OF_LIST = 50_000, 40
+"""Vectors that an index with centroids or codebooks is trained on: at least, and for each of its lists (FAISS wants
+39)."""
+
+
+class Index:
+    """Vectors to search, once or many times.
+
+    An index of FAISS is written to the cache, under a name made from the vectors, the factory string and the seed, and
+    searched there memory-mapped: the next notebook, round or a run that was killed finds it again, and the memory it
+    takes is the operating system's to give back. A file that does not match its checksum is damaged and made again.
+
+    Args:
+        corpus: (n, d) float32 unit rows; may be memory-mapped, it is read in blocks.
+        factory: ``Flat`` is exact; others are strings of FAISS: ``IVF1024,Flat``, ``HNSW32``, ``IVF4096,PQ32``;
+            ``auto``: see `resolve`.
+        search_params: ``nprobe`` of IVF, ``efSearch`` of HNSW.
+        memory_mb: maximum working memory of building and searching, in MiB, without the index itself.
+        seed: seed of the sample that an index is trained on.
+        cache_dir: folder of the cache; None: the index stays in memory. The default is ``data/cache/indexes``.
+
+    Raises:
+        InputError: naming the factory string or the parameter that FAISS does not take.
+    """
+
+    def __init__(
+        self,
+        corpus: np.ndarray,
+        factory: str = "auto",
+        *,
+        search_params: Mapping[str, int] | None = None,
+        memory_mb: int = 512,
+        seed: int = 42,
+        cache_dir: Path | str | None = CACHE,
+    ):
+        self.memory_mb = memory_mb
+        self.factory, parameters = resolve(factory, search_params, len(corpus))
+        self._corpus: np.ndarray | None = None
+        self._index: Any = None
+        if self.factory == "Flat":
+            self._corpus = corpus
+            return
+        if cache_dir is None:
+            self._index = build(corpus, self.factory, memory_mb=memory_mb, seed=seed)
+        else:
+            self._index = _from_cache(cache_root() / cache_dir, corpus, self.factory, memory_mb=memory_mb, seed=seed)
+        _set(self._index, parameters)
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k most similar rows for each query.
+
+        Args:
+            queries: (m, d) float32 unit rows.
+            k: number of neighbours.
+
+        Returns:
+            similarities (m, k) float32, descending, and positions (m, k) int64; where there are fewer than k
+            neighbours, -inf and -1. An exact search orders equal similarities by position (which of them are left out
+            is undefined).
+        """
+        if self._corpus is not None:
+            return _exact(queries, self._corpus, k, self.memory_mb)
+        similarities = np.empty((len(queries), k), dtype=np.float32)
+        positions = np.empty((len(queries), k), dtype=np.int64)
+        for rows in _blocks(len(queries), k * 12 + queries.shape[1] * 4, self.memory_mb):
+            block = np.ascontiguousarray(queries[rows], np.float32)
+            similarities[rows], positions[rows] = self._index.search(block, k)
+        similarities[positions < 0] = -np.inf
+        return similarities, positions
 
 
 def search(
@@ -20,49 +110,32 @@ def search(
     k: int,
     factory: str = "Flat",
     *,
-    search_params: dict[str, int] | None = None,
+    search_params: Mapping[str, int] | None = None,
     memory_mb: int = 512,
     seed: int = 42,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar rows of a corpus for each query.
+    """The k most similar rows of a corpus for each query: one search by an `Index` in memory."""
+    index = Index(corpus, factory, search_params=search_params, memory_mb=memory_mb, seed=seed, cache_dir=None)
+    return index.search(queries, k)
 
-    Args:
-        queries: (m, d) float32 unit rows.
-        corpus: (n, d) float32 unit rows; may be memory-mapped, it is read in blocks.
-        k: number of neighbours.
-        factory: ``Flat`` is exact; others are strings of FAISS: ``IVF1024,Flat``, ``HNSW32``, ``IVF4096,PQ32``.
-        search_params: ``nprobe`` of IVF, ``efSearch`` of HNSW.
-        memory_mb: maximum working memory of the search, in MiB, without the index itself (``Flat`` has none).
-        seed: seed of the sample that an index is trained on.
 
-    Returns:
-        similarities (m, k) float32, descending, and positions (m, k) int64; where there are fewer than k neighbours,
-        -inf and -1. An exact search orders equal similarities by position (which of them are left out is undefined).
+def resolve(factory: str, search_params: Mapping[str, int] | None, count: int) -> tuple[str, dict[str, int]]:
+    """The factory string and the search parameters for a corpus of `count` vectors.
 
-    Raises:
-        InputError: naming the factory string or the parameter that FAISS does not take.
+    ``auto`` is ``Flat`` up to `EXACT` vectors. Beyond, it is IVF with lists of about `LIST` vectors (a power of two of
+    them), and `PROBES` of them are read unless `search_params` says otherwise.
     """
-    if factory == "Flat":
-        return _exact(queries, corpus, k, memory_mb)
-    index = build(corpus, factory, memory_mb=memory_mb, seed=seed)
-    return search_index(index, queries, k, search_params, memory_mb=memory_mb)
-
-
-def search_index(
-    index: Any, queries: np.ndarray, k: int, search_params: dict[str, int] | None = None, *, memory_mb: int = 512
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar vectors of a FAISS index for each query; arguments and result are those of `search`."""
-    _set(index, search_params or {})
-    similarities = np.empty((len(queries), k), dtype=np.float32)
-    positions = np.empty((len(queries), k), dtype=np.int64)
-    for rows in _blocks(len(queries), k * 12 + queries.shape[1] * 4, memory_mb):
-        similarities[rows], positions[rows] = index.search(np.ascontiguousarray(queries[rows], np.float32), k)
-    similarities[positions < 0] = -np.inf
-    return similarities, positions
+    given = dict(search_params or {})
+    if factory != "auto":
+        return factory, given
+    if count <= EXACT:
+        return "Flat", {}
+    lists = 2 ** round(math.log2(count / LIST))
+    return f"IVF{lists}{'_HNSW32' if lists > FLAT_LISTS else ''},Flat", {"nprobe": PROBES} | given
 
 
 def build(corpus: np.ndarray, factory: str, *, memory_mb: int = 512, seed: int = 42) -> Any:
-    """Build a FAISS index of a corpus, trained on a sample of it where it needs training; arguments as for `search`.
+    """Build a FAISS index of a corpus, trained on a sample of it where it needs training; arguments as for `Index`.
 
     Raises:
         InputError: if FAISS does not know the factory string, or the corpus is too small to train it.
@@ -72,7 +145,7 @@ def build(corpus: np.ndarray, factory: str, *, memory_mb: int = 512, seed: int =
     try:
         index = faiss.index_factory(corpus.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
         if not index.is_trained:
-            count = min(len(corpus), TRAINING_SAMPLE)
+            count = min(len(corpus), max(LEAST_SAMPLE, SAMPLE_OF_LIST * _lists(index)))
             sample = np.sort(np.random.default_rng(seed).choice(len(corpus), count, replace=False))
             index.train(np.ascontiguousarray(corpus[sample], dtype=np.float32))
     except RuntimeError as error:
@@ -87,13 +160,68 @@ def build(corpus: np.ndarray, factory: str, *, memory_mb: int = 512, seed: int =
     return index
 
 
+def _from_cache(folder: Path, corpus: np.ndarray, factory: str, *, memory_mb: int, seed: int) -> Any:
+    """An index on disk, memory-mapped. It is built first if it is not there; its name is ``KEY.CHECKSUM.faiss``."""
+    faiss = _faiss()
+
+    key = _key(corpus, factory, memory_mb, seed)
+    for file in sorted(folder.glob(f"{key}.*.faiss")):
+        if file.suffixes[0] == f".{sha256(file)[:32]}":
+            return _mapped(file)
+        warnings.warn(
+            _("{file}: a damaged file of the cache was removed; its contents are computed again").format(file=file),
+            stacklevel=4,
+        )
+        file.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder)
+    made = build(corpus, factory, memory_mb=memory_mb, seed=seed)
+    temporary = temporary_name(folder / f"{key}.faiss")
+    try:
+        faiss.write_index(made, str(temporary))
+        del made  # the copy on disk takes its place
+        file = folder / f"{key}.{sha256(temporary)[:32]}.faiss"
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return _mapped(file)
+
+
+def _mapped(file: Path) -> Any:
+    faiss = _faiss()
+
+    index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+    if _lists(index):
+        lists = faiss.downcast_InvertedLists(faiss.extract_index_ivf(index).invlists)
+        lists.prefetch_nthread = 0  # by default 32 threads read ahead for every block of queries
+    return index
+
+
+def _key(corpus: np.ndarray, factory: str, memory_mb: int, seed: int) -> str:
+    """A hash of what an index is made from."""
+    digest = hashlib.blake2b(f"{_faiss().__version__} {factory} {seed} {corpus.shape}".encode(), digest_size=16)
+    for rows in _blocks(len(corpus), corpus.shape[1] * 4, memory_mb):
+        digest.update(np.ascontiguousarray(corpus[rows], dtype=np.float32).data)
+    return digest.hexdigest()
+
+
+def _lists(index: Any) -> int:
+    """Number of lists of an IVF index; 0 for other indexes."""
+    try:
+        return int(_faiss().extract_index_ivf(index).nlist)
+    except RuntimeError:
+        return 0
+
+
 def check(factory: str, search_params: dict[str, int] | None = None, dimension: int = 512) -> None:
-    """Check that FAISS can make an index and knows its search parameters, on a tiny index.
+    """Check that FAISS can make an index and knows its search parameters, on a tiny index (``auto``: an IVF index).
 
     Raises:
         InputError: naming `index` or `search_params`, the reason and the remedy.
     """
-    remedy = _("Flat always works; others are IVF4096,Flat, HNSW32 or IVF4096,PQ32")
+    remedy = _("auto and Flat always work; others are IVF4096,Flat, HNSW32 or IVF4096,PQ32")
+    if factory == "auto":
+        factory = "IVF1,Flat"
     if factory == "Flat":
         if search_params:
             raise InputError(

@@ -62,6 +62,42 @@ class Corpus:
         """One integer for each pair of `a` (text numbers, or rows of queries) and `b` (text numbers): (n,) int64."""
         return np.asarray(a, dtype=np.int64) * len(self.texts) + np.asarray(b, dtype=np.int64)
 
+    def among(self, pairs: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Which pairs of `a` and `b` (n text numbers each) are among sorted keys of pairs: (n,) bool."""
+        key = self.pair_key(a, b)
+        if not len(key):
+            return np.zeros(0, dtype=bool)
+        low, high = np.searchsorted(pairs, [key.min(), key.max() + 1])  # queries come in blocks, in the order of keys
+        return pd.Index(key).isin(pairs[low:high])
+
+    @cached_property
+    def known_pairs(self) -> np.ndarray:
+        """Sorted keys of the pairs that an edge or a label calls positives, in both orders."""
+        a, b = self.positives["anchor"], self.positives["positive"]
+        labelled = self.labelled[self.labelled["label"] > 0]
+        keys = (self.pair_key(a, b), self.pair_key(b, a), self.pair_key(labelled["anchor"], labelled["candidate"]))
+        return np.unique(np.concatenate(keys))
+
+    @cached_property
+    def different_pairs(self) -> np.ndarray:
+        """Sorted keys of the pairs that people called different, in both orders."""
+        labelled = self.labelled[self.labelled["label"] == 0]
+        return np.unique(self.pair_key(labelled["anchor"], labelled["candidate"]))
+
+    @cached_property
+    def labelled(self) -> pd.DataFrame:
+        """`labels` as a table, sorted: anchor, candidate (int64, both orders), label (float64)."""
+        rows = [(a, b, grade) for (a, b), grade in self.labels.items()]
+        table = pd.DataFrame(rows, columns=["anchor", "candidate", "label"])
+        table = table.astype({"anchor": np.int64, "candidate": np.int64, "label": np.float64})
+        return table.sort_values(["anchor", "candidate"], ignore_index=True)
+
+    @cached_property
+    def members(self) -> tuple[np.ndarray, np.ndarray]:
+        """The text numbers by cluster (n,), and where each cluster begins (clusters + 1,)."""
+        ends = np.cumsum(np.bincount(self.cluster))
+        return np.argsort(self.cluster, kind="stable"), np.concatenate([[0], ends])
+
     @cached_property
     def kind(self) -> np.ndarray:
         """(n,) str: query or document."""

@@ -10,8 +10,12 @@ import pandas as pd
 
 from bgetune.models.reranker import Reranker
 from bgetune.negatives.corpus import Corpus, as_lists
-from bgetune.negatives.mining import Mined, score_pairs
+from bgetune.negatives.mining import Mined
+from bgetune.negatives.selection import score_pairs
 from bgetune.negatives.space import SIMILARITY_DIGITS
+
+REJECTED = 5000
+"""Maximum number of queries whose rejected candidates are kept."""
 
 
 def training_groups(
@@ -66,13 +70,18 @@ def training_groups(
 def write_jsonl(groups: pd.DataFrame, file: Path) -> None:
     """Write one JSON object a line, as FlagEmbedding's trainer and `datasets.load_dataset("json")` read it."""
     with file.open("w", encoding="utf-8", newline="\n") as lines:
-        for row in groups.to_dict("records"):
-            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+        for start in range(0, len(groups), 10_000):
+            for row in groups.iloc[start : start + 10_000].to_dict("records"):
+                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def rejected_candidates(corpus: Corpus, mined: Mined) -> pd.DataFrame:
-    """The table `rejected`: every candidate that a rule rejected, with the first rule that did."""
-    rows = mined.candidates[mined.candidates["rule"].ne("") & mined.candidates["rank"].gt(0)]
+    """The table `rejected`: the candidates of a sample of the queries that a rule rejected, with the first that did.
+
+    These are the first `REJECTED` queries by their ids, which are hashes. `Mined.counts` counts the candidates of all.
+    """
+    rows = mined.sample[mined.sample["query"] < REJECTED]
+    rows = rows[rows["rule"].ne("") & rows["rank"].gt(0)]
     return pd.DataFrame(
         {
             "query_id": corpus.id[mined.queries["anchor"].to_numpy()[rows["query"]]].astype(str),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from bgetune.locale import _
 from bgetune.locale.words import said
 from bgetune.metrics.truth import same_meaning
 from bgetune.models.encoder import Encoder
-from bgetune.models.index import recall
+from bgetune.models.index import recall, resolve
 from bgetune.models.reranker import Reranker
 from bgetune.negatives.corpus import Corpus
-from bgetune.negatives.mining import Mined, mine, score_pairs
+from bgetune.negatives.mining import Mined, apply_rules, prepare
 from bgetune.negatives.risk import Risk
 from bgetune.negatives.rules import REASONS, Rules, Search
+from bgetune.negatives.selection import score_pairs
 
 EXPECTED = ("expected_false_negatives", "expected_false_negatives_low", "expected_false_negatives_high")
 
@@ -28,18 +30,10 @@ def rule_yields(mined: Mined) -> pd.DataFrame:
     Returns:
         rule, candidates, share (of all candidates), queries (that lost one or more candidates by the rule), why.
     """
-    found = mined.candidates[mined.candidates["rank"] > 0]
-    rows = []
-    for rule, why in REASONS.items():
-        lost = found[found["rule"] == rule]
-        rows.append((rule, len(lost), lost["query"].nunique(), why))
-    spare = found[found["rule"].eq("") & ~found["taken"]]
-    rows.append(("(not needed)", len(spare), spare["query"].nunique(), "passed, but enough were taken"))
-    taken = found[found["taken"]]
-    rows.append(("(taken)", len(taken), taken["query"].nunique(), "hard negatives"))
-    table = pd.DataFrame(rows, columns=["rule", "candidates", "queries", "why"])
-    table.insert(2, "share", table["candidates"] / max(len(found), 1))
-    return table
+    why = REASONS | {"(not needed)": "passed, but enough were taken", "(taken)": "hard negatives"}
+    table = mined.counts[["candidates", "queries"]].rename_axis("rule").reset_index()
+    table.insert(2, "share", table["candidates"] / max(int(table["candidates"].sum()), 1))
+    return table.assign(why=table["rule"].map(why))
 
 
 def coverage(mined: Mined) -> dict[str, float]:
@@ -67,7 +61,7 @@ def risk_table(corpus: Corpus, mined: Mined, truth: Mapping[str, str] | None = N
         Two rows: what, expected (share), low, high (90 % interval), true (share by the truth, NaN without one).
     """
     wanted = mined.rules.num_negatives
-    unknown = mined.candidates[~mined.candidates["rule"].isin(["known_positive", "same_cluster"])]
+    unknown = mined.sample[~mined.sample["rule"].isin(["known_positive", "same_cluster"])]
     unknown = unknown[unknown["label"].isna() & unknown["rank"].gt(0)]
     nearest = unknown[unknown.groupby("query").cumcount() < wanted]
     rows = []
@@ -112,8 +106,8 @@ def advice(mined: Mined, least: float = 0.8) -> str:
     share = coverage(mined)["with_negatives"]
     if share >= least:
         return ""
-    starved = mined.candidates[~mined.candidates["query"].isin(mined.negatives["query"])]
-    counts = starved.loc[starved["rule"].ne(""), "rule"].value_counts()
+    starved = mined.counts["starved"]
+    counts = starved[starved.index.isin(REASONS)]
     remedies = {
         "known_positive": _("search deeper (rank_max)"),
         "same_cluster": _("search deeper (rank_max), or look for clusters that grew too large in 01_positives"),
@@ -127,7 +121,7 @@ def advice(mined: Mined, least: float = 0.8) -> str:
         ),
         "veto": _("raise veto_score, or search deeper (rank_max)"),
     }
-    worst = counts.index[0] if len(counts) else "rank"
+    worst = counts.idxmax() if counts.any() else "rank"
     sentence = _(
         "Only {share:.0%} of the {queries:,} queries have a hard negative; the others train by their positives alone. "
         "Of their candidates the rule {rule} took most ({taken:,} of {candidates:,}): {remedy}; or too_few: random."
@@ -136,14 +130,14 @@ def advice(mined: Mined, least: float = 0.8) -> str:
         share=share,
         queries=len(mined.queries),
         rule=worst,
-        taken=counts.iloc[0] if len(counts) else 0,
-        candidates=len(starved),
+        taken=counts[worst],
+        candidates=int(starved.sum()),
         remedy=remedies[worst],
     )
 
 
 def similarities(mined: Mined) -> dict[str, dict[str, np.ndarray]]:
-    """Similarities of positives, candidates and negatives, for a plot.
+    """Similarities of positives, candidates (of the first `Mined.complete` queries) and negatives, for a plot.
 
     Returns:
         Title of a panel (as the model scores; after whitening) -> name of a group of pairs -> (n,) float64.
@@ -155,7 +149,7 @@ def similarities(mined: Mined) -> dict[str, dict[str, np.ndarray]]:
     ):
         panels[title] = {
             "positives": np.concatenate(mined.queries[positives].to_numpy()),
-            "nearest candidates": mined.candidates.loc[mined.candidates["rank"] > 0, column].to_numpy(),
+            "nearest candidates": mined.sample.loc[mined.sample["rank"] > 0, column].to_numpy(),
             "negatives taken": mined.negatives[column].to_numpy(),
         }
     return panels
@@ -179,10 +173,11 @@ def search_quality(
     drawn = np.sort(np.random.default_rng(seed).permutation(len(texts))[:sample])
     rows = []
     flat = Search(index="Flat", memory_mb=search.memory_mb)
-    if search.index != "Flat":
+    factory = resolve(search.index, search.search_params, len(texts))[0]
+    if factory != "Flat":
         vectors = encoder.encode(texts.tolist())
-        found, exact = (way.nearest(vectors[drawn], vectors, k, seed=seed)[1] for way in (search, flat))
-        rows.append((f"index {search.index} for Flat", len(texts), len(drawn), recall(found, exact)))
+        found, exact = (way.over(vectors, seed=seed).search(vectors[drawn], k)[1] for way in (search, flat))
+        rows.append((f"index {factory} for Flat", len(texts), len(drawn), recall(found, exact)))
     if encoder.precision != "float32":
         reference = Encoder(
             encoder.folder,
@@ -192,7 +187,7 @@ def search_quality(
             cache_dir=None,
         )
         vectors, exact_vectors = (some.encode(texts[drawn].tolist(), progress=False) for some in (encoder, reference))
-        found, exact = (flat.nearest(rows_, rows_, k, seed=seed)[1] for rows_ in (vectors, exact_vectors))
+        found, exact = (flat.over(rows_, seed=seed).search(rows_, k)[1] for rows_ in (vectors, exact_vectors))
         rows.append((f"{encoder.precision} for float32", len(drawn), len(drawn), recall(found, exact)))
     return pd.DataFrame(rows, columns=["what", "texts", "queries", f"overlap of the {k} nearest"])
 
@@ -261,8 +256,9 @@ def ablation(
         },
     }  # fmt: skip
     rows = []
+    task = prepare(corpus, encoder, search=search, verdicts=verdicts, sample=sample, seed=rules.seed)
     for name, change in settings.items():
-        mined = mine(corpus, encoder, reranker, rules, search=search, verdicts=verdicts, sample=sample, **change)
+        mined = apply_rules(task, reranker, replace(rules, **change))
         row: dict[str, Any] = {"setting": name, **coverage(mined)}
         if reranker is not None:
             row["doubted"] = float(

@@ -15,6 +15,10 @@ with the published rule 1.4 %, and 8 % of the queries have negatives; with this 
 **Probability.** For training, the probability of being an unknown positive (`risk`) replaces the margin, unless
 `margin` is given or the probability cannot be estimated. Where a reranker vetoes, its score lowers the probability and
 the margin does not apply. Held-out negatives use the margin.
+
+**Blocks.** Queries pass through search and rules in blocks of about `CANDIDATES_AT_ONCE` candidates, in the order of
+their ids, which are hashes: the first block is a random sample. On it the veto is evaluated, and of it all candidates
+are kept; of later blocks, the counts and what is needed further on. A corpus of one block is kept completely.
 """
 
 from __future__ import annotations
@@ -32,10 +36,12 @@ from bgetune.locale import _
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.negatives import risk
-from bgetune.negatives.candidates import known_positive, same_cluster
+from bgetune.negatives.candidates import Pool, known_positive, pools_of, same_cluster
 from bgetune.negatives.corpus import Corpus, as_lists, queries_of
-from bgetune.negatives.rules import FALLBACK_MARGIN, Rules, Search
-from bgetune.negatives.space import SIMILARITY_DIGITS, Space
+from bgetune.negatives.doubt import most_doubtful
+from bgetune.negatives.rules import FALLBACK_MARGIN, REASONS, Rules, Search
+from bgetune.negatives.selection import reject, score_pairs, take, with_random
+from bgetune.negatives.space import Space
 
 REFERENCES = (0.05, 0.25, 0.5)
 """Quantiles of the positives' whitened similarities that the margin is measured from, strictest first."""
@@ -52,6 +58,12 @@ CERTAIN = 0.05
 LEAST_PASSED = 0.05
 """Minimum share of the positives that the veto is assumed to let pass: some are known only through the reranker."""
 
+CANDIDATES_AT_ONCE = 2_000_000
+"""Maximum number of candidates in memory at one time."""
+
+DOUBTFUL = 2000
+"""Candidates for people to judge that are kept of every block of queries."""
+
 
 @dataclass(frozen=True)
 class Mined:
@@ -65,7 +77,13 @@ class Mined:
             1; 0 for texts that the search did not find), similarity, whitened (similarity after whitening), label
             (grade that people gave, NaN if none), risk (probability of being an unknown positive, before the reranker's
             score; NaN where it cannot be estimated), reranker (score, NaN where none was needed), rule (the first that
-            rejects it, "" if none does), taken (bool: a hard negative).
+            rejects it, "" if none does), taken (bool: a hard negative). All candidates of the first `complete` queries;
+            of the others those that were taken, the missed positives and the most doubtful ones.
+        complete: number of queries whose candidates are all in `candidates`.
+        counts: exact counts over all queries. Index: the rules, "(not needed)" (passed, but enough were taken) and
+            "(taken)"; columns: candidates and queries (that have one) among those that the search found, starved
+            (candidates of queries without any negative).
+        searched: number of candidates of all queries.
         cuts: the values of `queries.cut`, strictest first.
         risks: how the column risk was estimated.
         expected: (share, low, high): the share of the negatives taken that are expected to be unknown positives, and
@@ -75,6 +93,9 @@ class Mined:
 
     queries: pd.DataFrame
     candidates: pd.DataFrame
+    complete: int
+    counts: pd.DataFrame
+    searched: int
     cuts: tuple[float, ...]
     risks: risk.Assessment
     expected: tuple[float, float, float] | None
@@ -84,6 +105,28 @@ class Mined:
     def negatives(self) -> pd.DataFrame:
         """The candidates that were taken as hard negatives."""
         return self.candidates[self.candidates["taken"]]
+
+    @property
+    def sample(self) -> pd.DataFrame:
+        """All candidates of the first `complete` queries."""
+        return self.candidates[self.candidates["query"] < self.complete]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is mined for, whatever the rules.
+
+    Attributes:
+        corpus: with the verdicts of people among its labels.
+        queries: the columns of `queries_of`, similarities and whitened (see `Mined`).
+        space: the vectors.
+        pools: what is searched.
+    """
+
+    corpus: Corpus
+    queries: pd.DataFrame
+    space: Space
+    pools: list[Pool]
 
 
 def mine(
@@ -113,7 +156,7 @@ def mine(
         **changes: rules to replace in this call, by name.
 
     Returns:
-        All candidates, each with the first rule that rejects it.
+        The candidates, each with the first rule that rejects it.
 
     Raises:
         InputError: if the split has no query with a positive, or FAISS does not know the index.
@@ -123,9 +166,28 @@ def mine(
         >>> mine(corpus, encoder, reranker, rules, margin=0.1)
     """
     rules = replace(rules, **changes)
+    task = prepare(corpus, encoder, search=search, split=split, verdicts=verdicts, sample=sample, seed=rules.seed)
+    return apply_rules(task, reranker, rules)
+
+
+def prepare(
+    corpus: Corpus,
+    encoder: Encoder,
+    *,
+    search: Search = Search(),
+    split: str = "train",
+    verdicts: Mapping[tuple[str, str], str] | None = None,
+    sample: int | None = None,
+    seed: int,
+) -> Task:
+    """The queries of a split, the vectors and the indexes, for one or several sets of rules; arguments as for `mine`.
+
+    Raises:
+        InputError: if the split has no query with a positive, or FAISS does not know the index.
+    """
     queries = queries_of(corpus, split, encoder.prompts)
     if sample is not None and len(queries) > sample:
-        order = [draw(rules.seed, "sample", corpus.id[anchor]) for anchor in queries["anchor"]]
+        order = [draw(seed, "sample", corpus.id[anchor]) for anchor in queries["anchor"]]
         queries = queries.iloc[np.sort(np.argsort(order)[:sample])].reset_index(drop=True)
     if queries.empty:
         raise InputError(
@@ -133,37 +195,117 @@ def mine(
                 split=split
             )
         )
-    vetoing = None if rules.veto_score is None else reranker
     corpus = _with_verdicts(corpus, verdicts or {})
     space = Space.of(corpus, queries, split, encoder)
     _add_similarities(queries, space)
-    risks = risk.assess(corpus, queries, space, rules, search)
-    pairs = _with_labels(corpus, queries, space, risk.with_risk(corpus, queries, space, rules, search, risks))
+    return Task(corpus, queries, space, pools_of(corpus, queries, space, search, seed=seed))
+
+
+def apply_rules(task: Task, reranker: Reranker | None, rules: Rules) -> Mined:
+    """The candidates of all queries of a task, each with the first rule that rejects it."""
+    queries = task.queries.copy()
+    cuts = _levels(queries, rules)
+    queries["cut"] = cuts[-1]
+    task = replace(task, queries=queries)
+    vetoing = None if rules.veto_score is None else reranker
+    risks = risk.assess(task.corpus, queries, task.space, rules, task.pools)
+    veto = None
+    kept: list[pd.DataFrame] = []
+    counts: list[pd.DataFrame] = []
+    bins: dict[str, np.ndarray] = {}
+    searched = taken = unlabelled = complete = 0
+    for rows in np.array_split(np.arange(len(queries)), -(-len(queries) * risks.depth // CANDIDATES_AT_ONCE)):
+        pairs = _candidates(task, risks, rows, reranker, rules, cuts)
+        veto = veto or _evaluate_veto(task.corpus, queries, pairs, vetoing, rules)
+        pairs = _decide(task, pairs, rows, vetoing, veto, rules)
+        searched += len(pairs)
+        counts.append(_count(pairs))
+        unsure = pairs[pairs["taken"] & pairs["label"].isna()]
+        taken, unlabelled = taken + int(pairs["taken"].sum()), unlabelled + len(unsure)
+        inputs = risk.features(task.corpus, queries, unsure, task.space)
+        for kind, found in risk.in_bins(risks.by_kind, task.corpus.kind[unsure["candidate"]], inputs).items():
+            bins[kind] = bins.get(kind, 0) + found
+        complete = complete or len(rows)
+        kept.append(pairs if not kept else _needed(queries, pairs, rules, cuts[-1]))
+    total = sum(counts[1:], counts[0])
+    expected = _expected(risks, bins, veto, unlabelled / max(taken, 1))
+    candidates = pd.concat(kept, ignore_index=True)
+    return Mined(queries, candidates, complete, total, searched, cuts, risks, expected, rules)
+
+
+def _candidates(
+    task: Task,
+    risks: risk.Assessment,
+    rows: np.ndarray,
+    reranker: Reranker | None,
+    rules: Rules,
+    cuts: tuple[float, ...],
+) -> pd.DataFrame:
+    """The candidates of some queries, with the rules that come before the veto."""
+    corpus, queries = task.corpus, task.queries
+    pairs = risk.with_risk(corpus, queries, task.space, rules, task.pools, risks, rows)
+    pairs = _with_labels(corpus, queries, task.space, pairs, rows)
     _reject_known(corpus, queries, pairs, rules)
     if reranker is not None and rules.promote_score is not None:
         _find_missed_positives(corpus, queries, pairs, reranker, rules)
-    similarity = pairs["similarity"]
-    _reject(pairs, "rank", pairs["rank"] < rules.rank_min)
+    reject(pairs, "rank", pairs["rank"] < rules.rank_min)
     if rules.window_low is not None:
-        _reject(pairs, "below_window", similarity < rules.window_low)
+        reject(pairs, "below_window", pairs["similarity"] < rules.window_low)
     if rules.window_high is not None:
-        _reject(pairs, "above_window", similarity > rules.window_high)
-    cuts = _cuts(queries, pairs, rules)
-    veto = risk.Veto() if vetoing is None else _evaluate_veto(corpus, queries, pairs, vetoing, rules)
+        reject(pairs, "above_window", pairs["similarity"] > rules.window_high)
+    _choose_cuts(queries, pairs, cuts, rules)
+    return pairs
+
+
+def _decide(
+    task: Task, pairs: pd.DataFrame, rows: np.ndarray, vetoing: Reranker | None, veto: risk.Veto, rules: Rules
+) -> pd.DataFrame:
+    """The candidates of some queries with the other rules and the column taken."""
+    corpus, queries = task.corpus, task.queries
     if vetoing is None:
         unknown = pairs["risk"].isna() & (rules.max_false_negatives is not None)
-        _reject(
-            pairs,
-            "margin",
-            (pairs["whitened"] > queries["cut"].to_numpy()[pairs["query"]])
-            & (unknown if rules.margin is None else True),
-        )
+        too_near = pairs["whitened"] > queries["cut"].to_numpy()[pairs["query"]]
+        reject(pairs, "margin", too_near & (unknown if rules.margin is None else True))
     if rules.max_false_negatives is not None:
-        _reject(pairs, "unknown_positive", veto.after(pairs["risk"]) > rules.max_false_negatives)
+        reject(pairs, "unknown_positive", veto.after(pairs["risk"]) > rules.max_false_negatives)
     if rules.too_few == "random":
-        pairs = _with_random(corpus, queries, space, pairs, rules)
-    _take(corpus, queries, pairs, vetoing, rules)
-    return Mined(queries, pairs, cuts, risks, risk.expected(corpus, queries, space, pairs, risks, veto), rules)
+        pairs = with_random(corpus, queries, task.space, pairs, rows, rules)
+    take(corpus, queries, pairs, vetoing, rules)
+    return pairs
+
+
+def _needed(queries: pd.DataFrame, pairs: pd.DataFrame, rules: Rules, typical: float) -> pd.DataFrame:
+    """The candidates of a later block that are kept: negatives, missed positives, the most doubtful ones."""
+    anchor = queries["anchor"].to_numpy()[pairs["query"]]
+    doubtful = most_doubtful(pairs.assign(anchor=anchor), rules, typical).index[:DOUBTFUL]
+    return pairs[pairs["taken"] | pairs["rule"].eq("missed_positive") | pairs.index.isin(doubtful)]
+
+
+def _count(pairs: pd.DataFrame) -> pd.DataFrame:
+    """`Mined.counts` of the candidates of some queries."""
+    names = [*REASONS, "(not needed)", "(taken)"]
+    fate = pairs["rule"].where(pairs["rule"].ne(""), np.where(pairs["taken"], "(taken)", "(not needed)"))
+    found = pairs["rank"] > 0
+    starved = ~pairs["query"].isin(pairs.loc[pairs["taken"], "query"])
+    table = pd.DataFrame(
+        {
+            "candidates": fate[found].value_counts(),
+            "queries": pairs["query"][found].groupby(fate[found]).nunique(),
+            "starved": fate[starved].value_counts(),
+        }
+    )
+    return table.reindex(names).fillna(0).astype("int64")
+
+
+def _expected(
+    risks: risk.Assessment, bins: Mapping[str, np.ndarray], veto: risk.Veto | None, unlabelled: float
+) -> tuple[float, float, float] | None:
+    """`Mined.expected`, from the negatives that nobody labelled, by bin, and their share: labels are certain."""
+    if len(risks.reasons) == len(risks.by_kind):
+        return None
+    assert veto is not None  # there is a block
+    share = risk.share(risks.by_kind, bins, veto)
+    return None if share is None else (share[0] * unlabelled, share[1] * unlabelled, share[2] * unlabelled)
 
 
 def _with_verdicts(corpus: Corpus, verdicts: Mapping[tuple[str, str], str]) -> Corpus:
@@ -178,9 +320,11 @@ def _with_verdicts(corpus: Corpus, verdicts: Mapping[tuple[str, str], str]) -> C
 
 
 def _evaluate_veto(
-    corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker, rules: Rules
+    corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker | None, rules: Rules
 ) -> risk.Veto:
     """Estimate how often the veto lets positives and negatives pass, on known positives and certain negatives."""
+    if reranker is None:
+        return risk.Veto()
     shares = []
     known = pairs["rule"].isin(["known_positive", "same_cluster"]) & pairs["rank"].gt(0)
     for rows in (pairs[known], pairs[~known & (pairs["risk"] <= CERTAIN)]):
@@ -200,14 +344,16 @@ def _add_similarities(queries: pd.DataFrame, space: Space) -> None:
         queries[name] = as_lists(space.similarity(row, positive, whitened), count)
 
 
-def _with_labels(corpus: Corpus, queries: pd.DataFrame, space: Space, pairs: pd.DataFrame) -> pd.DataFrame:
+def _with_labels(
+    corpus: Corpus, queries: pd.DataFrame, space: Space, pairs: pd.DataFrame, rows: np.ndarray
+) -> pd.DataFrame:
     """The candidates with the columns label (grade in [0, 1] that people gave, NaN if none), reranker (NaN), rule ("").
 
     Texts that people called different from the query and that the search did not find are added with rank 0.
     """
-    rows = [(a, b, grade) for (a, b), grade in corpus.labels.items() if space.row[b] >= 0]
-    judged = pd.DataFrame(rows, columns=["anchor", "candidate", "label"]).astype({"label": np.float64})
-    sought = pd.DataFrame({"anchor": queries["anchor"].to_numpy(), "query": np.arange(len(queries))})
+    sought = pd.DataFrame({"anchor": queries["anchor"].to_numpy()[rows], "query": rows})
+    judged = corpus.labelled[corpus.labelled["anchor"].between(sought["anchor"].min(), sought["anchor"].max())]
+    judged = judged[space.row[judged["candidate"]] >= 0]
     judged = sought.merge(judged, on="anchor").sort_values(["query", "candidate"], ignore_index=True)
     key = corpus.pair_key(judged["query"], judged["candidate"])
     found = pd.Index(key).get_indexer(corpus.pair_key(pairs["query"], pairs["candidate"]))
@@ -228,25 +374,19 @@ def _with_labels(corpus: Corpus, queries: pd.DataFrame, space: Space, pairs: pd.
     return pairs.assign(reranker=np.nan, rule="")
 
 
-def _cuts(queries: pd.DataFrame, pairs: pd.DataFrame, rules: Rules) -> tuple[float, ...]:
-    """Add the column cut: the strictest level of the margin that leaves a query `num_negatives` candidates.
-
-    Returns:
-        All levels, strictest first.
-    """
+def _levels(queries: pd.DataFrame, rules: Rules) -> tuple[float, ...]:
+    """The levels of whitened similarity that the margin may allow, strictest first."""
     levels = np.quantile(np.concatenate(queries["whitened"].to_numpy()), REFERENCES)
     levels = levels * (1 - (FALLBACK_MARGIN if rules.margin is None else rules.margin))
-    passed = pairs[pairs["rule"].eq("")]
-    queries["cut"] = levels[-1]
-    for level in levels[-2::-1]:
-        left = passed.loc[passed["whitened"] <= level].groupby("query").size()
-        queries.loc[left.index[left >= rules.num_negatives], "cut"] = level
     return tuple(float(level) for level in levels)
 
 
-def _reject(pairs: pd.DataFrame, rule: str, where: pd.Series) -> None:
-    """Record a rule for the candidates that no earlier rule rejected and no person labelled."""
-    pairs.loc[where & pairs["rule"].eq("") & pairs["label"].isna(), "rule"] = rule
+def _choose_cuts(queries: pd.DataFrame, pairs: pd.DataFrame, levels: tuple[float, ...], rules: Rules) -> None:
+    """Set the column cut: the strictest level of the margin that leaves a query `num_negatives` candidates."""
+    passed = pairs[pairs["rule"].eq("")]
+    for level in levels[-2::-1]:
+        left = passed.loc[passed["whitened"] <= level].groupby("query").size()
+        queries.loc[left.index[left >= rules.num_negatives], "cut"] = level
 
 
 def _reject_known(corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, rules: Rules) -> None:
@@ -268,77 +408,3 @@ def _find_missed_positives(
     both = high[back >= rules.promote_score]
     pairs.loc[both, "reranker"] = np.minimum(pairs.loc[both, "reranker"], back[back >= rules.promote_score])
     pairs.loc[both, "rule"] = "missed_positive"
-
-
-def _take(corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, vetoing: Reranker | None, rules: Rules) -> None:
-    """Add the column taken. The reranker (None: no veto) scores only candidates that would be taken."""
-    order = _preference(corpus, queries, pairs, rules)
-    while True:
-        if vetoing is not None:
-            _reject(pairs, "veto", pairs["reranker"] >= rules.veto_score)
-        queue = pairs.loc[order]
-        queue = queue[queue["rule"].eq("")]
-        turn = queue.groupby("query").cumcount()
-        chosen = queue[turn < rules.num_negatives]
-        if vetoing is None or not (chosen["reranker"].isna() & chosen["label"].isna()).any():
-            break
-        unknown = queue[(turn < rules.num_negatives + 2) & queue["reranker"].isna() & queue["label"].isna()]
-        pairs.loc[unknown.index, "reranker"] = score_pairs(corpus, queries, unknown, vetoing)
-    pairs["taken"] = False
-    pairs.loc[chosen.index, "taken"] = True
-
-
-def _preference(corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, rules: Rules) -> pd.Index:
-    """Index of the candidates that passed, in the order in which they are taken: labelled first, random texts last."""
-    queue = pairs[pairs["rule"].eq("")].copy()
-    queue["first"] = np.where(queue["label"].notna(), 0, np.where(queue["rank"] == 0, 2, 1))
-    if rules.sampling == "top":
-        queue["turn"] = queue["rank"]
-    else:
-        anchor = corpus.id[queries["anchor"].to_numpy()[queue["query"]]]
-        queue["turn"] = [draw(rules.seed, q, c) for q, c in zip(anchor, corpus.id[queue["candidate"]], strict=True)]
-    if rules.sampling == "band":
-        place = queue.groupby("query").cumcount() / queue.groupby("query")["rank"].transform("size")
-        queue["band"] = (place * rules.num_negatives).astype(int)
-        queue["turn"] = queue.groupby(["query", "band"])["turn"].rank(method="first")
-        return queue.sort_values(["query", "first", "turn", "band", "rank"]).index
-    return queue.sort_values(["query", "first", "turn", "rank", "candidate"]).index
-
-
-def _with_random(
-    corpus: Corpus, queries: pd.DataFrame, space: Space, pairs: pd.DataFrame, rules: Rules
-) -> pd.DataFrame:
-    """The candidates and, with rank 0, random texts of other clusters for queries with fewer than `num_negatives`."""
-    passed = pairs[pairs["rule"].eq("")].groupby("query").size().reindex(range(len(queries)), fill_value=0)
-    # a small corpus is searched completely: a candidate that was only too easy may be drawn as a random text
-    seen = pairs[pairs["rule"].ne("below_window")].groupby("query")["candidate"].agg(set)
-    by_kind = {kind: np.flatnonzero((space.row >= 0) & (corpus.kind == kind)) for kind in ("document", "query")}
-    rows = []
-    for query in np.flatnonzero(passed < rules.num_negatives):
-        anchor = queries["anchor"][query]
-        pool = np.concatenate([by_kind[kind] for kind in queries["kinds"][query]])
-        drawn = np.random.default_rng([rules.seed, int(corpus.id[anchor], 16)]).permutation(pool)
-        own = seen.get(query, set()) | {anchor, *queries["positives"][query]}
-        others = [text for text in drawn[:1000] if text not in own and corpus.cluster[text] != corpus.cluster[anchor]]
-        rows += [(query, text) for text in others[: 2 * rules.num_negatives]]
-    if not rows:
-        return pairs
-    query, candidate = np.array(rows).T
-    filler = pd.DataFrame({"query": query, "candidate": candidate, "similarity": space.similarity(query, candidate)})
-    filler["whitened"], filler["risk"] = space.similarity(query, candidate, whitened=True), np.nan
-    return pd.concat([pairs, filler.assign(rank=0, label=np.nan, reranker=np.nan, rule="")], ignore_index=True)
-
-
-def score_pairs(
-    corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, reranker: Reranker, backwards: bool = False
-) -> np.ndarray:
-    """Reranker scores of n pairs of a query and a candidate: (n,) float64 in [0, 1], rounded like similarities.
-
-    Args:
-        pairs: columns query (row of `queries`), candidate (text number).
-        backwards: score (candidate, query) instead of (query, candidate).
-    """
-    query = corpus.text[queries["anchor"].to_numpy()[pairs["query"]]]
-    candidate = corpus.text[pairs["candidate"]]
-    pairs_of_text = zip(candidate, query, strict=True) if backwards else zip(query, candidate, strict=True)
-    return reranker.score(list(pairs_of_text)).astype(np.float64).round(SIMILARITY_DIGITS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,9 @@ from bgetune.metrics.truth import same_meaning
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.negatives.corpus import Corpus
+from bgetune.negatives.doubt import most_doubtful
 from bgetune.negatives.mining import Mined
+from bgetune.negatives.rules import Rules, Search
 
 
 def missed_positives(corpus: Corpus, mined: Mined) -> pd.DataFrame:
@@ -28,7 +32,13 @@ def missed_positives(corpus: Corpus, mined: Mined) -> pd.DataFrame:
 
 
 def mutual_neighbors(
-    corpus: Corpus, encoder: Encoder, reranker: Reranker | None = None, veto: float | None = None
+    corpus: Corpus,
+    encoder: Encoder,
+    reranker: Reranker | None = None,
+    veto: float | None = None,
+    *,
+    search: Search = Search(),
+    seed: int = 42,
 ) -> pd.DataFrame:
     """Pairs of training texts of two clusters that are each other's nearest neighbour.
 
@@ -40,12 +50,15 @@ def mutual_neighbors(
     Args:
         encoder: of a tuned model.
         reranker, veto: if both are given, a pair that scores below `veto` in a direction is left out.
+        search: how the nearest texts are found.
+        seed: of an index that needs training.
 
     Returns:
         a_id < b_id, score (cosine), source (neighbor); the highest score first.
     """
     train = np.flatnonzero(corpus.split == "train")
-    found = recall.propose(corpus.id[train], encoder.encode(corpus.text[train].tolist()), neighbors=1, similarity=0)
+    vectors = encoder.encode(corpus.text[train].tolist())
+    found = recall.propose(corpus.id[train], vectors, neighbors=1, similarity=0, seed=seed, **asdict(search))
     cluster = pd.Series(corpus.cluster, index=corpus.id)
     found = found[found["a_id"].map(cluster).to_numpy() != found["b_id"].map(cluster).to_numpy()]
     found = found.rename(columns={"similarity": "score"}).assign(source="neighbor").reset_index(drop=True)
@@ -65,39 +78,39 @@ def doubtful(corpus: Corpus, mined: Mined, refused: pd.DataFrame | None = None, 
     Returns:
         query, candidate (texts), similarity, reranker, reason; one row for each pair of texts, whatever the direction.
     """
-    rules = mined.rules
-    rows = mined.candidates[mined.candidates["label"].isna()].copy()
-    rows["a"], rows["b"] = mined.queries["anchor"].to_numpy()[rows["query"]], rows["candidate"]
-    if rows["reranker"].notna().any():
-        rows = rows[
-            ~rows["rule"].isin(["known_positive", "same_cluster"])
-            & (rows["reranker"] >= (0.5 if rules.veto_score is None else rules.veto_score))
-        ]
-        confirmed = rows["rule"].eq("missed_positive")
-        rows["reason"] = np.where(
-            confirmed,
-            "the reranker confirms it, its cluster was not joined",
-            np.where(
-                rows["reranker"] >= (2 if rules.promote_score is None else rules.promote_score),
-                "the reranker confirms it in one direction only",
-                "the reranker is not sure",
-            ),
-        )
-        rows = rows.sort_values(["reranker", "similarity", "a", "b"], ascending=[False, False, True, True])
-    else:
-        near = rows["taken"] & (rows["whitened"] > mined.cuts[-1])
-        rows = rows[near | rows["rule"].isin(["margin", "unknown_positive", "above_window"])]
-        likely = [f"a positive with probability {risk:.2f}" for risk in rows["risk"]]
-        rows = rows.assign(reason=np.where(rows["risk"].isna(), "as similar as the typical positive", likely))
-        rows = rows.sort_values(["risk", "whitened", "a", "b"], ascending=[False, False, True, True])
+    anchor = mined.queries["anchor"].to_numpy()[mined.candidates["query"]]
+    rows = most_doubtful(mined.candidates.assign(anchor=anchor), mined.rules, mined.cuts[-1])
+    a, b = rows["anchor"], rows["candidate"]
+    rows = rows.assign(low=np.minimum(a, b), high=np.maximum(a, b)).drop_duplicates(["low", "high"]).head(limit)
+    a, b = rows["anchor"], rows["candidate"]
+    reasons = [_reason(row, mined.rules) for row in rows.itertuples()]
     if refused is not None and len(refused):
-        reasons = dict(zip(zip(refused["a_id"], refused["b_id"], strict=True), refused["reason"], strict=True))
-        keys = [tuple(sorted(pair)) for pair in zip(corpus.id[rows["a"]], corpus.id[rows["b"]], strict=True)]
-        rows["reason"] = [reasons.get(key, reason) for key, reason in zip(keys, rows["reason"], strict=True)]
-    rows["low"], rows["high"] = rows[["a", "b"]].min(axis=1), rows[["a", "b"]].max(axis=1)
-    rows = rows.drop_duplicates(["low", "high"]).head(limit)
-    texts = {"query": corpus.text[rows["a"]], "candidate": corpus.text[rows["b"]]}
-    return pd.DataFrame(texts | {name: rows[name].to_numpy() for name in ("similarity", "reranker", "reason")})
+        pairs = zip(refused["a_id"], refused["b_id"], strict=True)
+        said = dict(zip(pairs, refused["reason"], strict=True))
+        keys = zip(corpus.id[rows["low"]], corpus.id[rows["high"]], strict=True)  # numbers are in the order of the ids
+        reasons = [said.get(key, reason) for key, reason in zip(keys, reasons, strict=True)]
+    return pd.DataFrame(
+        {
+            "query": corpus.text[a],
+            "candidate": corpus.text[b],
+            "similarity": rows["similarity"].to_numpy(),
+            "reranker": rows["reranker"].to_numpy(),
+            "reason": np.array(reasons, dtype=object),
+        }
+    )
+
+
+def _reason(row: Any, rules: Rules) -> str:
+    """Why a candidate is doubtful."""
+    if pd.isna(row.reranker):
+        return (
+            "as similar as the typical positive" if pd.isna(row.risk) else f"a positive with probability {row.risk:.2f}"
+        )
+    if row.rule == "missed_positive":
+        return "the reranker confirms it, its cluster was not joined"
+    if rules.promote_score is not None and row.reranker >= rules.promote_score:
+        return "the reranker confirms it in one direction only"
+    return "the reranker is not sure"
 
 
 def examples(

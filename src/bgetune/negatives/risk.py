@@ -28,14 +28,16 @@ the nearest candidates are those whose similarity is misleading. Pairs with P >=
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
-from bgetune.negatives.candidates import find_candidates, known_positive, same_cluster
+from bgetune.negatives.candidates import Pool, called_different, find_candidates, known_positive, same_cluster
 from bgetune.negatives.corpus import Corpus
-from bgetune.negatives.rules import Rules, Search
+from bgetune.negatives.rules import Rules
 from bgetune.negatives.space import Space
 
 LEAST_KNOWN = 60
@@ -61,9 +63,6 @@ SERVED = 0.9
 
 DEEPEST = 1600
 """Maximum depth of the search for safe negatives (and at most half of all texts)."""
-
-CANDIDATES_AT_ONCE = 2_000_000
-"""Maximum number of candidates in memory at one time."""
 
 SPARE = 4
 """Safe candidates beyond `rank_max` that are kept, as a multiple of `num_negatives`: a reranker may veto some."""
@@ -218,17 +217,17 @@ class Assessment:
         return {kind: risk for kind, risk in self.by_kind.items() if isinstance(risk, str)}
 
 
-def assess(corpus: Corpus, queries: pd.DataFrame, space: Space, rules: Rules, search: Search) -> Assessment:
+def assess(corpus: Corpus, queries: pd.DataFrame, space: Space, rules: Rules, pools: Sequence[Pool]) -> Assessment:
     """Estimate the risk on a sample of the queries, searching deeper until most of them have safe negatives."""
     rows = np.sort(np.random.default_rng(rules.seed).permutation(len(queries))[:SAMPLED_QUERIES])
     limit, depth = rules.max_false_negatives, rules.rank_max
     deepest = max(min(DEEPEST, int((space.row >= 0).sum()) // 2), depth)
     while True:
-        pairs = find_candidates(corpus, queries, space, search, depth=depth, seed=rules.seed, rows=rows)
+        pairs = find_candidates(queries, space, pools, depth=depth, rows=rows)
         known = known_positive(corpus, queries, pairs)
         if rules.cluster_rule:
             known |= same_cluster(corpus, queries, pairs)
-        judged = _different(corpus, queries, pairs)
+        judged = called_different(corpus, queries, pairs)
         inputs = features(corpus, queries, pairs, space)
         kinds = corpus.kind[pairs["candidate"]]
         clusters = corpus.cluster[queries["anchor"].to_numpy()[pairs["query"]]]
@@ -245,55 +244,32 @@ def assess(corpus: Corpus, queries: pd.DataFrame, space: Space, rules: Rules, se
             break
         depth = min(2 * depth, deepest)
     nearest = np.flatnonzero(open_)[pairs[open_].groupby("query").cumcount() < rules.num_negatives]
-    return Assessment(found, depth, _share(found, kinds[nearest], inputs[nearest], Veto()))
+    return Assessment(found, depth, share(found, in_bins(found, kinds[nearest], inputs[nearest]), Veto()))
 
 
 def with_risk(
-    corpus: Corpus, queries: pd.DataFrame, space: Space, rules: Rules, search: Search, risks: Assessment
+    corpus: Corpus,
+    queries: pd.DataFrame,
+    space: Space,
+    rules: Rules,
+    pools: Sequence[Pool],
+    risks: Assessment,
+    rows: np.ndarray,
 ) -> pd.DataFrame:
-    """The candidates of all queries with a column risk: P(positive | unlabelled), NaN where it cannot be estimated.
+    """The candidates of queries with a column risk: P(positive | unlabelled), NaN where it cannot be estimated.
 
     Beyond `rank_max`, only the nearest safe candidates are kept.
     """
-    parts = []
-    for rows in np.array_split(np.arange(len(queries)), -(-len(queries) * risks.depth // CANDIDATES_AT_ONCE)):
-        pairs = find_candidates(corpus, queries, space, search, depth=risks.depth, seed=rules.seed, rows=rows)
-        inputs = features(corpus, queries, pairs, space)
-        pairs["risk"] = _probability(risks.by_kind, corpus.kind[pairs["candidate"]], inputs)
-        if risks.depth > rules.rank_max:
-            deep = pairs["rank"].gt(rules.rank_max)
-            safe = pairs[deep & pairs["risk"].le(rules.max_false_negatives)]
-            safe = safe[~known_positive(corpus, queries, safe) & ~same_cluster(corpus, queries, safe)]
-            safe = safe[safe.groupby("query").cumcount() < SPARE * rules.num_negatives]
-            pairs = pd.concat([pairs[~deep], safe]).sort_values(["query", "rank"])
-        parts.append(pairs)
-    return pd.concat(parts, ignore_index=True)
-
-
-def expected(
-    corpus: Corpus, queries: pd.DataFrame, space: Space, pairs: pd.DataFrame, risks: Assessment, veto: Veto
-) -> tuple[float, float, float] | None:
-    """Share of the negatives taken that are expected to be unknown positives, and its 90 % interval (low, high).
-
-    None where it cannot be estimated. Labels given by people count as certain.
-    """
-    if len(risks.reasons) == len(risks.by_kind):
-        return None
-    taken = pairs[pairs["taken"] & pairs["label"].isna()]
-    inputs = features(corpus, queries, taken, space)
-    share = _share(risks.by_kind, corpus.kind[taken["candidate"]], inputs, veto)
-    if share is None:
-        return None
-    certain = len(taken) / max(int(pairs["taken"].sum()), 1)
-    mean, low, high = share
-    return mean * certain, low * certain, high * certain
-
-
-def _different(corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
-    """Which candidates people called different from their query: (n,) bool."""
-    different = np.array([pair for pair, grade in corpus.labels.items() if grade == 0], dtype=np.int64).reshape(-1, 2)
-    anchor = queries["anchor"].to_numpy()[pairs["query"]]
-    return pd.Index(corpus.pair_key(anchor, pairs["candidate"])).isin(corpus.pair_key(*different.T))
+    pairs = find_candidates(queries, space, pools, depth=risks.depth, rows=rows)
+    inputs = features(corpus, queries, pairs, space)
+    pairs["risk"] = _probability(risks.by_kind, corpus.kind[pairs["candidate"]], inputs)
+    if risks.depth > rules.rank_max:
+        deep = pairs["rank"].gt(rules.rank_max)
+        safe = pairs[deep & pairs["risk"].le(rules.max_false_negatives)]
+        safe = safe[~known_positive(corpus, queries, safe) & ~same_cluster(corpus, queries, safe)]
+        safe = safe[safe.groupby("query").cumcount() < SPARE * rules.num_negatives]
+        pairs = pd.concat([pairs[~deep], safe]).sort_values(["query", "rank"], ignore_index=True)
+    return pairs
 
 
 def _probability(by_kind: dict[str, Risk | str], kinds: np.ndarray, inputs: np.ndarray) -> np.ndarray:
@@ -305,18 +281,35 @@ def _probability(by_kind: dict[str, Risk | str], kinds: np.ndarray, inputs: np.n
     return probability
 
 
-def _share(
-    by_kind: dict[str, Risk | str], kinds: np.ndarray, inputs: np.ndarray, veto: Veto
-) -> tuple[float, float, float] | None:
-    """Mean probability of candidates that passed the veto, and its 90 % interval; None where not estimated."""
-    sums = np.zeros(SAMPLES)
-    for kind in set(kinds):
+def in_bins(by_kind: Mapping[str, Risk | str], kinds: np.ndarray, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Kind -> number of candidates in each bin of the index: (bins,) int64; in one bin where nothing was estimated."""
+    found = {}
+    for kind in sorted(set(kinds)):
         risk, rows = by_kind.get(kind), inputs[kinds == kind]
+        if isinstance(risk, Risk):
+            found[kind] = np.bincount(risk.bin(rows), minlength=risk.curves.shape[1])
+        else:
+            found[kind] = np.array([len(rows)])
+    return found
+
+
+def share(
+    by_kind: Mapping[str, Risk | str], counts: Mapping[str, np.ndarray], veto: Veto
+) -> tuple[float, float, float] | None:
+    """Mean probability of candidates that passed the veto, and its 90 % interval; None where not estimated.
+
+    Args:
+        counts: the candidates as `in_bins` counts them.
+    """
+    sums = np.zeros(SAMPLES)
+    for kind, bins in counts.items():
+        risk = by_kind.get(kind)
         if not isinstance(risk, Risk):
             return None
-        sums += veto.after(risk.curves) @ np.bincount(risk.bin(rows), minlength=risk.curves.shape[1])
-    low, high = np.quantile(sums, [0.05, 0.95]) / max(len(kinds), 1)
-    return float(sums.mean() / max(len(kinds), 1)), float(low), float(high)
+        sums += veto.after(risk.curves) @ bins
+    total = max(int(sum(bins.sum() for bins in counts.values())), 1)
+    low, high = np.quantile(sums, [0.05, 0.95]) / total
+    return float(sums.mean() / total), float(low), float(high)
 
 
 def features(corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, space: Space) -> np.ndarray:
@@ -336,33 +329,45 @@ def features(corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, space: 
 
 def _support(corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, space: Space) -> np.ndarray:
     """Mean whitened similarity of candidates to the query and to its known positives but one: (n,) float64."""
-    members = _members(corpus, queries, space)
-    count = np.array([len(row) for row in members])
+    asked, query = np.unique(pairs["query"], return_inverse=True)
+    owner, flat = _members(corpus, queries, space, asked)
+    count = np.bincount(owner, minlength=len(asked))
     start = np.concatenate([[0], np.cumsum(count)])
-    flat = np.concatenate([*members, np.zeros(0, dtype=np.int64)]).astype(np.int64)
-    texts = space.whitened_texts
-    sums = np.zeros((len(queries), texts.shape[1]), dtype=np.float32)
-    owner = np.repeat(np.arange(len(queries)), count)
-    np.add.at(sums, owner, texts[space.start[owner] + space.row[flat]])
-    query, candidate = pairs["query"].to_numpy(), pairs["candidate"].to_numpy()
+    texts, base = space.whitened, space.start[asked]
+    sums = np.zeros((len(asked), texts.shape[1]), dtype=np.float32)
+    np.add.at(sums, owner, texts[base[owner] + space.row[flat]])
+    candidate = pairs["candidate"].to_numpy()
     found = pd.Index(corpus.pair_key(owner, flat)).get_indexer(corpus.pair_key(query, candidate))
     left_out = np.where(found >= 0, found, start[query] + candidate % count[query].clip(min=1))
     support = pairs["whitened"].to_numpy(dtype=np.float64).copy()
     several = np.flatnonzero(count[query] > 1)
     for part in np.array_split(several, len(several) // 1024 + 1):
-        start_of = space.start[query[part]]
+        start_of = base[query[part]]
         others = sums[query[part]] - texts[start_of + space.row[flat[left_out[part]]]]
         total = np.einsum("pd,pd->p", others, texts[start_of + space.row[candidate[part]]])
         support[part] = (support[part] + total) / count[query[part]]
     return support
 
 
-def _members(corpus: Corpus, queries: pd.DataFrame, space: Space) -> list[np.ndarray]:
-    """Text numbers of the known positives of each query in its split, at most `MEMBERS`: by edges, then by cluster."""
-    by_cluster = pd.Series(np.flatnonzero(space.row >= 0)).groupby(corpus.cluster[space.row >= 0]).agg(list)
-    members = []
-    for anchor, positives in queries[["anchor", "positives"]].itertuples(index=False):
-        known = dict.fromkeys([*positives[:MEMBERS], *by_cluster[corpus.cluster[anchor]][: 2 * MEMBERS]])
-        known.pop(anchor, None)
-        members.append(np.array(list(known)[:MEMBERS], dtype=np.int64))
-    return members
+def _members(corpus: Corpus, queries: pd.DataFrame, space: Space, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Known positives of queries in their split, at most `MEMBERS` of each: by edges, then by cluster.
+
+    Returns:
+        Positions in `rows`, ascending, and text numbers.
+    """
+    anchor = queries["anchor"].to_numpy()[rows]
+    by_edge = [positives[:MEMBERS] for positives in queries["positives"].to_numpy()[rows]]
+    order, begin = corpus.members
+    first = begin[corpus.cluster[anchor]]
+    size = np.minimum(begin[corpus.cluster[anchor] + 1] - first, 2 * MEMBERS)
+    inside = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    every = np.arange(len(rows))
+    known = pd.DataFrame(
+        {
+            "owner": np.concatenate([np.repeat(every, [len(row) for row in by_edge]), np.repeat(every, size)]),
+            "text": np.concatenate([np.array([*chain(*by_edge)], np.int64), order[np.repeat(first, size) + inside]]),
+        }
+    )
+    known = known[(known["text"] != anchor[known["owner"]]) & (space.row[known["text"]] >= 0)].drop_duplicates()
+    known = known[known.groupby("owner").cumcount() < MEMBERS].sort_values("owner", kind="stable")
+    return known["owner"].to_numpy(), known["text"].to_numpy()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bgetune.config.stages import HardNegatives
-from bgetune.models import index
+from bgetune.models.index import Index
 
 REASONS = {
     "known_positive": "an edge or a label says that it means the same",
@@ -87,19 +87,13 @@ class Search:
     search_params: Mapping[str, int] = field(default_factory=lambda: _default("search_params"))
     memory_mb: int = _default("memory_mb")
 
-    def nearest(self, queries: np.ndarray, texts: np.ndarray, k: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """The k most similar rows of `texts` for each row of `queries`.
+    def over(self, texts: np.ndarray, *, seed: int) -> Index:
+        """An index of (n, d) float32 unit rows.
 
         Args:
-            queries: (m, d) float32 unit rows.
-            texts: (n, d) float32 unit rows.
             seed: of an index that needs training.
-
-        Returns:
-            (m, k) float32 cosines, descending, and (m, k) int64 positions, -1 where there is no further row.
 
         Raises:
             InputError: if FAISS does not know the index or its parameters.
         """
-        options = dict(self.search_params)
-        return index.search(queries, texts, k, self.index, search_params=options, memory_mb=self.memory_mb, seed=seed)
+        return Index(texts, self.index, search_params=self.search_params, memory_mb=self.memory_mb, seed=seed)

@@ -8,11 +8,15 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from bgetune.models.cache import new_rows
 from bgetune.models.encoder import Encoder
 from bgetune.negatives.corpus import Corpus
 
 SIMILARITY_DIGITS = 6
 """Decimals that similarities are rounded to before they are compared: the last bits differ with the batch."""
+
+BLOCK = 65_536
+"""Rows that are whitened at a time."""
 
 
 @dataclass(frozen=True)
@@ -20,18 +24,19 @@ class Space:
     """The vectors of a split, as the model gives them and whitened.
 
     Attributes:
-        texts: (b * n, d) float32 unit rows: the n texts of the split, encoded once with each of b prompts.
-        queries: (m, d) float32 unit rows: the queries, each encoded with its prompt.
-        whiten: the whitening fitted to `texts`.
-        row: (number of all texts,) int64: a text's row in the first n of `texts`, -1 outside the split.
-        start: (m,) int64: first of the n rows of `texts` that a query is compared with.
+        vectors: (b * n + e, d) float32 unit rows, large ones memory-mapped: the n texts of the split, encoded once with
+            each of b prompts, then the queries whose prompt is none of these.
+        query: (m,) int64: row of `vectors` of each query, encoded with its prompt.
+        row: (number of all texts,) int64: a text's row in the first n of `vectors`, -1 outside the split.
+        start: (m,) int64: first of the n rows of `vectors` that a query is compared with.
+        whiten: the whitening fitted to the texts.
     """
 
-    texts: np.ndarray
-    queries: np.ndarray
-    whiten: Whitening
+    vectors: np.ndarray
+    query: np.ndarray
     row: np.ndarray
     start: np.ndarray
+    whiten: Whitening
 
     @classmethod
     def of(cls, corpus: Corpus, queries: pd.DataFrame, split: str, encoder: Encoder) -> Space:
@@ -40,45 +45,55 @@ class Space:
         row = np.full(len(corpus.texts), -1)
         row[numbers] = np.arange(len(numbers))
         block, prompts = pd.factorize(queries["text_prompt"], sort=True)
-        texts = np.vstack([encoder.encode(corpus.text[numbers].tolist(), prompt=prompt) for prompt in prompts])
+        parts = [encoder.encode(corpus.text[numbers].tolist(), prompt=prompt) for prompt in prompts]
+        texts = end = len(prompts) * len(numbers)
         anchors = queries["anchor"].to_numpy()
-        sought = np.empty((len(queries), texts.shape[1]), dtype=np.float32)
+        query = np.empty(len(queries), dtype=np.int64)
         for prompt, rows in queries.groupby("prompt").indices.items():
             if prompt in prompts:
-                sought[rows] = texts[prompts.get_loc(prompt) * len(numbers) + row[anchors[rows]]]
+                query[rows] = prompts.get_loc(prompt) * len(numbers) + row[anchors[rows]]
             else:
-                sought[rows] = encoder.encode(corpus.text[anchors[rows]].tolist(), prompt=str(prompt))
-        return cls(texts, sought, Whitening.fit(texts), row, block * len(numbers))
+                parts.append(encoder.encode(corpus.text[anchors[rows]].tolist(), prompt=str(prompt)))
+                query[rows] = np.arange(end, end + len(rows))
+                end += len(rows)
+        vectors = _stack(parts)
+        return cls(vectors, query, row, block * len(numbers), Whitening.fit(vectors[:texts]))
 
     def vectors_of(self, start: int, numbers: np.ndarray) -> np.ndarray:
         """(k, d) float32 vectors of k text numbers, encoded as the queries with this `start` are compared with them."""
-        return self.texts[start + self.row[numbers]]
+        found = new_rows(len(numbers), self.vectors.shape[1])
+        return np.take(self.vectors, start + self.row[numbers], axis=0, out=found, mode="clip")
 
-    @property
-    def whitened_texts(self) -> np.ndarray:
-        """(b * n, d) float32: `texts` after whitening."""
-        return self._whitened[1]
+    @cached_property
+    def whitened(self) -> np.ndarray:
+        """(b * n + e, d) float32: `vectors` after whitening."""
+        found = new_rows(*self.vectors.shape)
+        for start in range(0, len(found), BLOCK):
+            found[start : start + BLOCK] = self.whiten(self.vectors[start : start + BLOCK])
+        return found
 
     def similarity(self, query: np.ndarray, text: np.ndarray, whitened: bool = False) -> np.ndarray:
         """Cosines of p pairs: (p,) float64, rounded to `SIMILARITY_DIGITS`.
 
         Args:
-            query: (p,) rows of `queries`.
+            query: (p,) numbers of queries.
             text: (p,) text numbers.
             whitened: compare the whitened vectors.
         """
-        left, right = self._whitened if whitened else (self.queries, self.texts)
+        vectors = self.whitened if whitened else self.vectors
         products = np.empty(len(query))
         for start in range(0, len(query), 1024):  # rows of a block stay in the processor's cache
             part = slice(start, start + 1024)
             rows = self.start[query[part]] + self.row[text[part]]
-            products[part] = np.einsum("pd,pd->p", left[query[part]], right[rows])
+            products[part] = np.einsum("pd,pd->p", vectors[self.query[query[part]]], vectors[rows])
         return products.round(SIMILARITY_DIGITS)
 
-    @cached_property
-    def _whitened(self) -> tuple[np.ndarray, np.ndarray]:
-        """`queries` and `texts` after whitening."""
-        return self.whiten(self.queries), self.whiten(self.texts)
+
+def _stack(parts: list[np.ndarray]) -> np.ndarray:
+    """The rows of all parts, which have the same width."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts, out=new_rows(sum(map(len, parts)), parts[0].shape[1]))
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,16 @@
 # ruff: noqa: PD003, PD004 (isnull and notnull are Ibis's here)
 """Counts of click logs: distinct users of each query and clicked document, and of each query rewrite.
 
-The counting is written as Ibis expressions and runs where the log is (DuckDB in process, Spark, a warehouse): sessions,
-robots and junk first, then the users. The result is small; `evidence` decides which pairs it supports.
+The counting is written as Ibis expressions and runs where the log is (DuckDB in process, Spark, PostgreSQL), with the
+same result: sessions, robots and junk first, then the users. The result is small; `evidence` decides which pairs it
+supports.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bgetune.data import text
+from bgetune.data.backends import Engine
 from bgetune.data.text import STANDARD, Normalizer
 from bgetune.positives import impressions
 
@@ -139,21 +140,22 @@ def count(
         sample_fraction: share of the users to count, always the same ones.
         normalizer: normalises and masks texts.
     """
+    engine = Engine.of(log)
     if sample_fraction < 1:
-        log = log.filter(log.user_id.hexdigest("md5") < f"{int(sample_fraction * 16**8):08x}")
-    strings, kept, examples, masked = _clean(log, normalizer)
-    backend = log._find_backend(use_default=True)
+        log = log.filter(engine.digest(log.user_id) < f"{int(sample_fraction * 16**8):08x}")
+    numbered, kept, examples, masked = _clean(log, normalizer)
     with ExitStack() as stack:
         with (
-            _stored(backend, _rows(log, strings)) as shown,
-            _stored(backend, impressions.searches(shown)) if "clicked" in log.columns else nullcontext(shown) as rows,
-            _stored(backend, _robots(rows, robot_searches_per_day)) as robots,
+            engine.upload(numbered) as strings,
+            engine.store(_rows(log, strings, engine)) as shown,
+            engine.store(impressions.searches(shown)) if "clicked" in log.columns else nullcontext(shown) as rows,
+            engine.store(_robots(rows, robot_searches_per_day)) as robots,
         ):
             skips = {"skips": impressions.skips(shown, robots).to_pandas()} if rows is not shown else {}
             one_day = _one_day(rows)
             dropped = _drops(rows, robots, examples, robot_searches_per_day, min_dwell_seconds)
             usable = _usable(rows, robots, min_dwell_seconds, session_gap_minutes)
-            usable = stack.enter_context(_stored(backend, usable))  # outlives the rows: the memory they take is needed
+            usable = stack.enter_context(engine.store(usable))  # outlives the rows: the memory they take is needed
         return Counts(
             dropped=dropped,
             masked=masked,
@@ -161,16 +163,6 @@ def count(
             **skips,
             **_aggregates(usable, kept, rewrite_window_seconds),
         )
-
-
-@contextmanager
-def _stored(backend: ibis.BaseBackend, expression: ibis.Table) -> Iterator[ibis.Table]:
-    """The rows of the expression in a temporary table, because they are read more than once."""
-    name = f"bgetune_{uuid.uuid4().hex}"
-    try:
-        yield backend.create_table(name, expression, temp=True)
-    finally:
-        backend.raw_sql(f'DROP TABLE IF EXISTS "{name}"')  # Ibis's own drop fails with recent versions of sqlglot
 
 
 def _aggregates(rows: ibis.Table, texts: pd.DataFrame, rewrite_window_seconds: float) -> dict[str, Any]:
@@ -220,7 +212,7 @@ _PLAIN = r"^[\x{4e00}-\x{9fff}a-z0-9]*[\x{4e00}-\x{9fff}][\x{4e00}-\x{9fff}a-z0-
 _NUMBER = "[0-9]{11}"
 
 
-def _clean(log: ibis.Table, normalizer: Normalizer) -> tuple[ibis.Table, pd.DataFrame, dict[str, str], Counter[str]]:
+def _clean(log: ibis.Table, normalizer: Normalizer) -> tuple[pa.Table, pd.DataFrame, dict[str, str], Counter[str]]:
     """Normalise every distinct string of the log.
 
     Normalisation is written in Python, so it reads distinct strings instead of rows, and only those that need it.
@@ -230,7 +222,8 @@ def _clean(log: ibis.Table, normalizer: Normalizer) -> tuple[ibis.Table, pd.Data
         text); reason -> an example; kind of personal data -> how often it was masked.
     """
     strings = ibis.union(log.select(raw=log.query), log.select(raw=log.title), distinct=True)
-    raw = strings.filter(strings.raw.notnull()).order_by("raw").to_pyarrow()["raw"].combine_chunks().cast(pa.string())
+    found = strings.filter(strings.raw.notnull()).to_pyarrow()["raw"].combine_chunks().cast(pa.string())
+    raw = found.take(pc.sort_indices(found))  # by bytes; a database may sort otherwise
     plain = pc.and_(pc.match_substring_regex(raw, _PLAIN), pc.invert(pc.match_substring_regex(raw, _NUMBER)))
     plain = pc.and_(plain, pc.greater(pc.utf8_length(raw), 1))
     if normalizer.opencc:
@@ -252,26 +245,25 @@ def _clean(log: ibis.Table, normalizer: Normalizer) -> tuple[ibis.Table, pd.Data
     kept = pd.DataFrame({"text": normal.dictionary.to_pandas()}, dtype=str)
     kept.insert(0, "text_id", pd.Series([text.text_id(value) for value in normal.dictionary.to_pylist()], dtype=str))
     table = pa.table({"raw": raw, "number": normal.indices.cast(pa.int64()), "junk": junk})
-    return ibis.memtable(table), kept, examples, masked
+    return table, kept, examples, masked
 
 
-def _rows(log: ibis.Table, strings: ibis.Table) -> ibis.Table:
-    """The log with numbers instead of strings, and 64-bit hashes instead of users and urls."""
+def _rows(log: ibis.Table, strings: ibis.Table, engine: Engine) -> ibis.Table:
+    """The log with numbers instead of strings, and 63-bit hashes instead of users and urls."""
     titles = strings.view()
     joined = log.left_join(strings, log.query == strings.raw).drop("raw")
     joined = joined.rename(query_number="number", query_junk="junk")
     joined = joined.left_join(titles, joined.title == titles.raw)
     # negative, so that it is never mistaken for a title's number
-    url = ibis.ifelse(joined.url.isnull(), ibis.null("int64"), ibis.least(-1, -joined.url.hash().abs()))
     return joined.select(
         time=joined.time,
-        user=joined.user_id.hash(),
-        session=(joined.user_id + "\t" + joined.session_id).hash(),
+        user=engine.hash(joined.user_id),
+        session=engine.hash(joined.user_id + "\t" + joined.session_id),
         has_session=joined.session_id.notnull(),
         query=joined.query_number,
         junk=joined.query_junk,
         title=joined.number,
-        document=ibis.coalesce(joined.number, url),
+        document=ibis.coalesce(joined.number, -1 - engine.hash(joined.url)),
         rank=joined["rank"],
         dwell=joined.dwell,
         **({"clicked": joined.clicked} if "clicked" in log.columns else {}),
@@ -334,7 +326,7 @@ def _usable(rows: ibis.Table, robots: ibis.Table, min_dwell_seconds: float, gap_
         document=ibis.ifelse(short, ibis.null("int64"), rows.document),
         title=ibis.ifelse(short, ibis.null("int64"), rows.title),
     )
-    if rows.has_session.all().to_pandas() is not True and rows.count().to_pandas():
+    if rows.filter(~rows.has_session).count().to_pandas():
         rows = _with_sessions(rows, gap_minutes)
     return rows.select("time", "user", "session", "query", "title", "document", "rank")
 
@@ -343,7 +335,7 @@ def _with_sessions(rows: ibis.Table, gap_minutes: float) -> ibis.Table:
     """The rows with session numbers, made from the users' pauses, where they have no session id."""
     window = ibis.window(group_by=[rows.user, rows.has_session], order_by=rows.time)
     pause = rows.time.epoch_seconds() - rows.time.lag().over(window).epoch_seconds()
-    rows = rows.mutate(begins=(pause > gap_minutes * 60).fill_null(False).cast("int64"))
+    rows = rows.mutate(begins=ibis.ifelse(pause > gap_minutes * 60, 1, 0))
     window = ibis.window(group_by=[rows.user, rows.has_session], order_by=rows.time, preceding=None, following=0)
     made = rows.begins.sum().over(window)
     return rows.mutate(session=ibis.ifelse(rows.has_session, rows.session, made))
@@ -362,7 +354,7 @@ def _rewrites(rows: ibis.Table, window_seconds: float) -> ibis.Table:
         preceding=None,
         following=0,
     )
-    searches = searches.mutate(block=searches.clicked.cast("int64").sum().over(backwards))
+    searches = searches.mutate(block=ibis.ifelse(searches.clicked, 1, 0).sum().over(backwards))
     clicked = searches.filter(searches.clicked).select("user", "session", "block", rewrite="query", rewritten="time")
     found = searches.filter(~searches.clicked).join(clicked, ["user", "session", "block"])
     seconds = found.rewritten.epoch_seconds() - found["last"].epoch_seconds()

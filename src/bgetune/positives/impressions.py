@@ -24,7 +24,7 @@ def searches(rows: ibis.Table) -> ibis.Table:
     """
     each = _with_search(rows)
     columns = [name for name in rows.columns if name != "clicked"]
-    kept = {"time": each.time.min(), "session": each.session.min(), "clicks": each.clicked.cast("int64").sum()}
+    kept = {"time": each.time.min(), "session": each.session.min(), "clicks": ibis.ifelse(each.clicked, 1, 0).sum()}
     nothing = each.group_by(*KEYS, "junk", "has_session").agg(**kept).filter(ibis._.clicks == 0)
     missing = {name: ibis.null(rows[name].type()) for name in ("title", "document", "rank", "dwell")}
     return ibis.union(rows.filter(rows.clicked).select(columns), nothing.mutate(**missing).select(columns))

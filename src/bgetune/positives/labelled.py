@@ -11,6 +11,7 @@ import pandas as pd
 from bgetune.config.sources import GradedSource, GroupSource, PairSource, QrelsSource, TripletSource
 from bgetune.data import sources
 from bgetune.data.draw import draw
+from bgetune.data.drops import dropped_rows
 from bgetune.data.tables import SOURCES
 from bgetune.errors import InputError
 from bgetune.locale import _
@@ -201,7 +202,7 @@ def resolve_conflicts(
         with_columns(pairs[pairs["judged"]], GRADED),
         with_columns(edges, EDGES),
         with_columns(different, {"a_id": str, "b_id": str}),
-        sources.dropped_rows(drops),
+        dropped_rows(drops),
     )
 
 

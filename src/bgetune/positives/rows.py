@@ -8,6 +8,7 @@ import pandas as pd
 
 from bgetune.config.sources import Source
 from bgetune.data import sources, text
+from bgetune.data.drops import dropped_rows
 from bgetune.data.text import Normalizer
 
 Columns = dict[str, str | type]
@@ -67,4 +68,4 @@ def merge_texts(tables: list[pd.DataFrame]) -> pd.DataFrame:
 def dropped_row(source: Source, reason: str, examples: pd.Series) -> pd.DataFrame:
     """The table `dropped` for the texts of a source that are left out for one reason; empty for no texts."""
     example = examples.iloc[0] if len(examples) else ""
-    return sources.dropped_rows([(sources.label(source), reason, len(examples), example)])
+    return dropped_rows([(sources.label(source), reason, len(examples), example)])

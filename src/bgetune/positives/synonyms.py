@@ -12,6 +12,7 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from bgetune.config.sources import Sources
 from bgetune.data import sources, text
+from bgetune.data.drops import dropped_rows
 from bgetune.data.tables import SOURCES
 from bgetune.data.text import Normalizer
 from bgetune.positives.rows import EDGES, count_texts, dropped_row, id_in_sample, make_table, normalise
@@ -55,7 +56,7 @@ def read_lists(
                 origin.update(dict.fromkeys(unique, sources.label(source)))
     merged, ambiguous = _merge_lists(lists)
     drops.append(
-        sources.dropped_rows(
+        dropped_rows(
             (name, "synonym in several lists: which meaning?", len(words), words[0])
             for name, words in _grouped((origin[word], word) for word in ambiguous).items()
         )

@@ -96,6 +96,7 @@ def model_card(
     run_name: str,
     dtype: str = "float32",
     matryoshka: Sequence[int] = (),
+    judged: str = "",
 ) -> str:
     """The text of the README.md of a saved model, in the language in use.
 
@@ -110,6 +111,7 @@ def model_card(
         run_name: name of the run, whose 05_calibrate writes the thresholds.
         dtype: type of the saved weights.
         matryoshka: lengths to which vectors may be cut.
+        judged: what to say of dev pairs that no person made, see `bgetune.graph.outlook.said`.
     """
     base = base_model if is_hub_name(base_model) or "://" in base_model else Path(base_model).name
     shown = {name: value for name, value in parameters.items() if name not in PRIVATE}
@@ -131,11 +133,12 @@ def model_card(
         '`bgetune.scoring.Scorer.load("{run}")` reads both.'
     )
     trained_on = _table((N_("what"), N_("number")), ((_(name), number) for name, number in counts.items()))
+    note = f"**{judged}**\n\n" if judged else ""
     sections = [
         (_("Thresholds"), thresholds.format(run=run)),
         (_("Training data"), trained_on),
         (_("Parameters"), _table((N_("parameter"), N_("value")), shown.items())),
-        (_("On held-out pairs (dev)"), _table((N_("measure"), *result.columns), measures)),
+        (_("On held-out pairs (dev)"), note + _table((N_("measure"), *result.columns), measures)),
     ]
     return f"""---
 {_front(base_model, run_name, result)}---

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from bgetune.config.base import Embeds, Reranks, Seeded, Truth
+from bgetune.config.base import Embeds, FaissIndex, Reranks, SearchMemory, SearchParams, Seeded, Truth
 from bgetune.locale import _
 
 
@@ -88,17 +88,9 @@ class HardNegatives(Reranks, Embeds, Seeded):
     max_positives: int = Field(
         10, ge=1, description="Maximum number of positives of a query; the best supported come first."
     )
-    index: str = Field(
-        "Flat",
-        description="FAISS index factory string. Flat searches exactly; for millions of texts take "
-        "IVF4096,Flat or HNSW32.",
-    )
-    search_params: dict[str, int] = Field(
-        {},
-        description="Search parameters of that index: {nprobe: 32} or {efSearch: 128}. Larger values find "
-        "more and take longer.",
-    )
-    memory_mb: int = Field(512, ge=16, description="Working memory of the search, in MiB.")
+    index: FaissIndex = "auto"
+    search_params: SearchParams = Field({})
+    memory_mb: SearchMemory = 512
     precision: Literal["float32", "bfloat16", "float16", "int8", "auto"] = Field(
         "float32",
         description="Number format the models compute in. auto is about twice as fast; its results repeat on "

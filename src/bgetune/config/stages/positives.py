@@ -6,8 +6,19 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from bgetune.config.base import POSITIVE_GRADE, Embeds, Grade, Reranks, Seeded, Truth
-from bgetune.config.sources import Sources
+from bgetune.config import engines
+from bgetune.config.base import (
+    POSITIVE_GRADE,
+    Embeds,
+    FaissIndex,
+    Grade,
+    Reranks,
+    SearchMemory,
+    SearchParams,
+    Seeded,
+    Truth,
+)
+from bgetune.config.sources import ClickSource, Sources
 from bgetune.locale import _
 
 
@@ -15,6 +26,11 @@ class Positives(Reranks, Embeds, Seeded):
     """01_positives: click logs, rewrites, QA, synonyms, labelled pairs and recall become the positive graph."""
 
     sources: Sources = Field(Sources(), description="The team's own data.")
+    engine: str = Field(
+        engines.DUCKDB,
+        description="Where click logs are counted: duckdb (this process); a Spark master (local[4], spark://host:7077, "
+        "yarn, k8s://...), for tables and Parquet folders; postgres://user:${PGPASSWORD}@host/db, for its own tables.",
+    )
     positive_grade: Grade = POSITIVE_GRADE
     truth: Truth = None
     sample_fraction: float = Field(
@@ -34,6 +50,12 @@ class Positives(Reranks, Embeds, Seeded):
     strip_markup: bool = Field(
         False,
         description="Whether to leave HTML tags out of all texts; entities such as &amp; always become characters.",
+    )
+    document_pairs: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether two parts of one document become weak positives: its title and its body, a heading and "
+        "its section, a sentence and the text beside it. auto: only where no other source gives a positive and no "
+        "language model writes queries (02_backtranslate.generation).",
     )
     synonym_lexicon: bool = Field(
         False, description="Whether to join texts that become equal when synonyms in them are replaced."
@@ -86,6 +108,9 @@ class Positives(Reranks, Embeds, Seeded):
         le=1,
         description="Minimum similarity of a proposed pair. Smaller values propose more and cost more reranker time.",
     )
+    index: FaissIndex = "auto"
+    search_params: SearchParams = Field({})
+    memory_mb: SearchMemory = 512
     recall_reranker_score: float = Field(
         0.9, ge=0, le=1, description="Minimum reranker score, in both directions, that confirms a proposed pair."
     )
@@ -115,6 +140,24 @@ class Positives(Reranks, Embeds, Seeded):
         0.1, gt=0, lt=0.5, description="Share of the texts for test, which only the final evaluation uses."
     )
 
+    @classmethod
+    def _secret_remedy(cls, field: str) -> str:
+        if field == "engine":
+            return _("write ${NAME} in url and set NAME in the environment")
+        return super()._secret_remedy(field)
+
+    @model_validator(mode="after")
+    def _logs_at_the_engine(self) -> Positives:
+        kind = engines.kind(self.engine)
+        if kind is None:
+            raise ValueError(
+                _("engine is duckdb, a Spark master (local[4], spark://host:7077, yarn) or postgres://user@host/db")
+            )
+        for number, source in enumerate(self.sources.clicks):
+            if problem := _not_at(source, kind, self.engine):
+                raise ValueError(_("sources.clicks.{number}: {problem}").format(number=number, problem=problem))
+        return self
+
     @model_validator(mode="after")
     def _agree(self) -> Positives:
         if self.dev_fraction + self.test_fraction > 0.9:
@@ -129,3 +172,19 @@ class Positives(Reranks, Embeds, Seeded):
                 )
             )
         return self
+
+
+def _not_at(source: ClickSource, kind: str, engine: str) -> str:
+    """Why the engine cannot count a log where it lies; "" where it can."""
+    if kind == "duckdb":
+        alone = source.path is None and source.url is None
+        return _("a table alone is a table of engine; set engine, or give path or url") if alone else ""
+    if source.time_format is not None:
+        return _("time_format is for files; make times of the column in a view, and name that in table")
+    if source.query is not None:
+        return _("an engine counts tables, not a query; make a view of the query and name it in table")
+    if source.url is not None and source.url != engine:
+        return _("engine counts its own tables only; give table without url, or set engine: duckdb")
+    if source.path is not None and (kind == "database" or source.format not in (None, "parquet")):
+        return _("engine does not read this file; give table, with Spark also a Parquet folder, or set engine: duckdb")
+    return ""
