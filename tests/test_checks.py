@@ -244,6 +244,7 @@ WARNED = [
     ({"reranker": None, "03_hard_negatives.veto_score": 0.4}, "veto_score: has no effect without a reranker"),
     ({"01_positives.dev_fraction": 0.3, "01_positives.test_fraction": 0.3}, "dev and test take more than half"),
     ({"03_hard_negatives.rank_max": 3}, "rank_min to rank_max hold 3 candidates, fewer than 5"),
+    ({"01_positives.sources": {"corpus": [{"path": "TEAM/truth.csv"}]}}, "documents alone: their own parts are weak"),
     ({"04_train.mini_batch_size": 128}, "mini_batch_size: larger than batch_size"),
 ]
 ODD = [changes for changes, _ in WARNED if not changes.get("04_train.backend")]

@@ -55,7 +55,7 @@ class Findings:
         self.errors[_at(place, problem)] = None
 
     def warn(self, problem: str, place: object = "") -> None:
-        self.warnings[_at(place, problem)] = None
+        self.warnings |= {_at(place, problem): None} if problem else {}
 
     @contextmanager
     def catch(self, place: object = "") -> Iterator[None]:
@@ -159,6 +159,7 @@ def check(profiles: Sequence[Profile]) -> list[str]:
                 for kind in KINDS:
                     kind(part, found)
         _labels(parts, found)
+        _documents_alone(parts, found)
     found.stop()
     return list(found.warnings)
 
@@ -394,7 +395,7 @@ def _keys(part: Part, found: Findings) -> None:
 def _packages(part: Part, found: Findings) -> None:
     """What a parameter needs beyond the core package is there: an extra, or a token."""
     from bgetune.models import export
-    from bgetune.training import events, tracking, upload
+    from bgetune.training import TrainingSettings, devices, events, tracking, upload
 
     options, place = part.values, part.profile.place
     if isinstance(options, HardNegatives) and options.precision == "int8":
@@ -402,6 +403,8 @@ def _packages(part: Part, found: Findings) -> None:
             export.require()
     if not isinstance(options, Train):
         return
+    with found.catch(part.at("launcher")):
+        found.warn(devices.require(TrainingSettings.of(options, epochs=1)), part.at("launcher"))
     if options.onnx:
         with found.catch(part.at("onnx")):
             export.require()
@@ -480,6 +483,15 @@ def _labels(parts: Mapping[str, Part], found: Findings) -> None:
             ),
             train.at("metric"),
         )
+
+
+def _documents_alone(parts: Mapping[str, Part], found: Findings) -> None:
+    """Documents alone teach by their own parts, unless a language model writes queries for them."""
+    positives, back = parts["01_positives"], parts["02_backtranslate"].values
+    kinds = {place.split(".")[0] for place in positives.values.sources.every()}  # type: ignore[attr-defined]
+    if kinds == {"corpus"} and not back.writes_queries:  # type: ignore[attr-defined]
+        words = _("documents alone: their own parts are weak positives; see generation in 02_backtranslate for more")
+        found.warn(words, positives.at("sources"))
 
 
 KINDS: tuple[Callable[[Part, Findings], None], ...] = (

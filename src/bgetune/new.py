@@ -146,6 +146,9 @@ def profile(name: str, guesses: Sequence[Guess]) -> str:
     if not any(guess.kind for guess in guesses):
         doubt = _("what the tables hold could not be told; name the columns below")
         lines[-1] = "  sources: {}" + " " * 10 + f"# ? {doubt}"
+    if {guess.kind for guess in guesses} == {"corpus"}:
+        hint = _("Documents alone: a language model can write their queries, see docs/cold-start.md")
+        unknown += ["", f"# {hint}", "# 02_backtranslate:", "#   generation: {base_url: https://host/v1, model: NAME}"]
     return "\n".join([*lines, *unknown]) + "\n"
 
 

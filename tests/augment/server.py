@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from inspect import signature
 from urllib.parse import parse_qsl
 
 KEY = "sk-not-a-real-key-123"
@@ -27,13 +28,16 @@ def text_of(body):
 
 
 class Server(ThreadingHTTPServer):
-    """`script(request body, how often this text was asked) -> (status, body[, headers])`; a body may be raw bytes."""
+    """`script(text, how often it was asked) -> (status, body[, headers])`; a body may be raw bytes.
+
+    A script with a third parameter is given the request's body, too: one text may be sent for several tasks.
+    """
 
     daemon_threads = True
 
     def __init__(self, script):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.script = script
+        self.script = script if len(signature(script).parameters) == 3 else lambda text, turn, body: script(text, turn)
         self.requests = []
         self.busy = self.busiest = 0
         self.lock = threading.Lock()
@@ -54,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.requests.append((headers, body, time.monotonic()))
             self.server.busy += 1
             self.server.busiest = max(self.server.busiest, self.server.busy)
-        status, answer, *headers = self.server.script(text, turn)
+        status, answer, *headers = self.server.script(text, turn, body)
         with self.server.lock:
             self.server.busy -= 1
         raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

@@ -189,6 +189,11 @@ def test_a_query_for_a_document_may_leave_out_but_not_invent():
     assert reranker.asked == [(rows[0][1], document)]
 
 
+def near_misses():
+    rows = [(text_id(PAY[0]), text_id("付"), "付", 0.9, "answered"), (text_id(PAY[0]), text_id("登"), "登", 0.1, "")]
+    return pd.DataFrame(rows, columns=["origin_id", "text_id", "text", "reranker", "reason"])
+
+
 def test_yields_add_up():
     candidates = made(*((PAY[0], text) for _, _, text in RULE_CASES), (PAY[0], ""), (PAY[0], "支付口令如何去更改"))
     table = check(candidates, *world(), Gate(), progress=False)
@@ -196,9 +201,11 @@ def test_yields_add_up():
     assert list(yields.index) == list(RULES)
     assert yields["left"].iloc[-1] == (table["reason"] == "").sum()
     assert yields["dropped"].sum() + yields["left"].iloc[-1] == len(candidates)
-    dropped = dropped_rows(table, world()[0], {"queries": pd.DataFrame({"text": ["x"], "reason": ["timeout"]})})
+    failed = {"queries": pd.DataFrame({"text": ["x"], "reason": ["timeout"]})}
+    dropped = dropped_rows(table, near_misses(), world()[0], failed)
     tables.check("dropped", dropped)
-    assert dropped["rows"].sum() == yields["dropped"].sum() + 1
+    assert dropped["rows"].sum() == yields["dropped"].sum() + 2
+    assert dropped.loc[dropped["source"] == "generated near_misses", "reason"].tolist() == ["answered"]
     assert dropped.loc[dropped["source"] == "generated queries", "reason"].tolist() == ["timeout"]
 
 
@@ -206,7 +213,7 @@ def test_nothing_in_nothing_out():
     table = check(made(), *world(), Gate(), encoder=TwoAxes(), reranker=Listed({}), progress=False)
     assert tables.check("paraphrases", table).empty
     assert yield_by_rule(table)["dropped"].sum() == 0
-    tables.check("dropped", dropped_rows(table, world()[0], {}))
+    tables.check("dropped", dropped_rows(table, near_misses().head(0), world()[0], {}))
 
 
 def test_candidates_are_normalised_and_united():

@@ -1,12 +1,15 @@
 """Talks over a real socket to a server that speaks the protocol of OpenAI's endpoint, and misbehaves when told to."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pandas as pd
 import pytest
 
-from bgetune.augment.generate import generate, generate_for, read_prompt
+from bgetune.augment.generate import generate, generate_for, read_prompt, require_positives
 from bgetune.augment.remote import Limits, OutOfBudget
 from bgetune.config.augmentation import Generation
 from bgetune.errors import InputError
@@ -60,7 +63,7 @@ def test_json_mode_can_be_left_out(serve):
     assert "response_format" not in server.requests[0][1]
 
 
-@pytest.mark.parametrize("task", ["queries", "paraphrases"])
+@pytest.mark.parametrize("task", ["queries", "near_misses", "paraphrases"])
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_prompts_say_that_the_text_is_data(task, language):
     prompt = read_prompt(task, language)
@@ -218,9 +221,10 @@ def texts_table(*texts):
 
 def test_both_tasks_under_one_budget(serve):
     server, settings = serve(lambda text, turn: say(f"{text}吗"), queries=1, paraphrases=1, max_requests=3)
-    generated, fates = generate_for(
-        settings, documents=texts_table("文一", "文二"), queries=texts_table("问一", "问二")
-    )
+    limits = Limits(settings)
+    generated, fates = generate_for(settings, {"queries": texts_table("文一", "文二")}, limits=limits)
+    _, later = generate_for(settings, {"paraphrases": texts_table("问一", "问二")}, limits=limits)
+    fates |= later
     assert len(server.requests) == 3
     assert generated["queries"].to_dict("list") == {
         "origin_id": ["0" * 16, f"{1:016x}"],
@@ -231,10 +235,69 @@ def test_both_tasks_under_one_budget(serve):
 
 
 def test_off_unless_an_endpoint_is_named(serve):
-    assert generate_for(Generation(), documents=texts_table("文"), queries=texts_table("问")) == ({}, {})
-    server, settings = serve(lambda text, turn: say("好"), queries=0, paraphrases=0)
-    assert generate_for(settings, documents=texts_table("文"), queries=texts_table("问")) == ({}, {})
+    tasks = {"queries": texts_table("文"), "near_misses": texts_table("文"), "paraphrases": texts_table("问")}
+    assert generate_for(Generation(), tasks, limits=Limits(Generation())) == ({}, {})
+    server, settings = serve(lambda text, turn: say("好"), queries=0, near_misses=0, paraphrases=0)
+    assert generate_for(settings, tasks, limits=Limits(settings)) == ({}, {})
     assert not server.requests
+
+
+def test_each_kind_of_text_has_instructions_and_a_number_of_its_own(serve):
+    server, settings = serve(lambda text, turn: say(*"甲乙丙丁"), queries=3, near_misses=2, paraphrases=1)
+    tasks = {task: texts_table("文") for task in ("queries", "near_misses", "paraphrases")}
+    generated, _ = generate_for(settings, tasks, limits=Limits(settings))
+    assert {task: len(table) for task, table in generated.items()} == {"queries": 3, "near_misses": 2, "paraphrases": 1}
+    assert [body["messages"][0]["content"] for _, body, _ in server.requests] == [read_prompt(t, "zh") for t in tasks]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import pandas as pd
+from bgetune.augment.generate import generate_for
+from bgetune.augment.remote import Limits
+from bgetune.config.augmentation import Generation
+settings = Generation(base_url=sys.argv[1], model="test", key_variable="TEST_KEY", paraphrases=2, concurrency=2)
+table = pd.DataFrame({"text_id": [f"{n:016x}" for n in range(12)], "text": [f"文{n}" for n in range(12)]})
+tasks = {task: table for task in ("queries", "near_misses", "paraphrases")}
+print(generate_for(settings, tasks, limits=Limits(settings))[1]["paraphrases"]["reason"].tolist())
+"""
+
+
+def test_a_killed_run_pays_for_no_answer_twice(serve, tmp_path):
+    def answer(text, turn):
+        time.sleep(0.02)
+        return say(f"{text}一", f"{text}二")
+
+    server, _ = serve(answer)
+    command = [sys.executable, "-c", KILLED, f"{server.url}/v1"]
+    environment = {**os.environ, "BGETUNE_CACHE": str(tmp_path)}
+    asked = []
+    for least in (5, 17, 29):  # within each of the three tasks
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        while len(server.requests) < least and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()
+        asked.append(len(server.requests))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([""] * 12)
+    # only what was on its way when the process died is asked for again: two requests at a time
+    assert 3 * 12 <= len(server.requests) <= 3 * 12 + 3 * 2, asked
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert len(server.requests) <= 3 * 12 + 3 * 2
+
+
+def test_no_query_left_is_said_with_the_reasons():
+    sent = {"queries": pd.DataFrame({"reason": ["", "refused", "refused", "timeout"]})}
+    queries = pd.DataFrame({"reason": ["numbers", "numbers", "similarity"]})
+    require_positives(pd.DataFrame({"a_id": ["x"]}), queries, sent)
+    with pytest.raises(
+        InputError, match="4 documents were sent; without an answer: refused 2, timeout 1; dropped by th"
+    ):
+        require_positives(pd.DataFrame(), queries, sent)
+    with pytest.raises(InputError, match="by the gate: numbers 2, similarity 1"):
+        require_positives(pd.DataFrame(), queries, sent)
 
 
 def test_limits_end():

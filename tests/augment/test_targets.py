@@ -60,7 +60,22 @@ def test_the_choice_does_not_depend_on_order_or_limit():
 
 def test_documents_without_a_query():
     texts, clusters = table_of(ROWS)
-    assert sorted(documents_without_query(texts, clusters, None, 1)["text"]) == ["没有人问的文档", "游离文档"]
+    edges = pd.DataFrame({"a_id": [], "b_id": [], "source": []}, dtype=str)
+    found = documents_without_query(texts, edges, clusters, None, 1, heldout=False)
+    assert sorted(found["text"]) == ["没有人问的文档", "游离文档"]
+    found = documents_without_query(texts, edges, clusters, None, 1, heldout=True)
+    assert sorted(found["text"]) == ["没有人问的文档", "测试集文档", "游离文档"]
+
+
+def test_a_part_of_a_document_is_no_query_of_it():
+    rows = [("标题一", "query", "文档一", "train"), ("文档一", "document", "文档一", "train")]
+    rows += [("问题二", "query", "文档二", "train"), ("文档二", "document", "文档二", "train")]
+    texts, clusters = table_of(rows)
+    pairs = [("标题一", "文档一", "same_document"), ("问题二", "文档二", "same_document"), ("问题二", "文档二", "qa")]
+    edges = pd.DataFrame(
+        [(text_id(a), text_id(b), source) for a, b, source in pairs], columns=["a_id", "b_id", "source"]
+    )
+    assert documents_without_query(texts, edges, clusters, None, 1, heldout=False)["text"].tolist() == ["文档一"]
 
 
 @pytest.fixture

@@ -71,6 +71,37 @@ def test_promises_that_dev_cannot_carry_are_named():
     assert "With fewer than 50 in test only large differences are more than chance" in found.sentence
 
 
+def sourced(source, **sizes):
+    """The same world with edges of one source."""
+    edges, clusters = world(**sizes)
+    return edges.assign(source=source), clusters
+
+
+def test_the_best_evidence_of_which_there_is_enough_judges():
+    people, generated, parts = (sourced(name, dev=12, test=12) for name in ("qa", "generated", "same_document"))
+    assert outlook.judged_by(*people) == "held out"
+    assert outlook.judged_by(*generated) == "generated"
+    assert outlook.judged_by(*parts) == "documents"
+    both = pd.concat([generated[0], parts[0]]), generated[1]
+    assert outlook.judged_by(*both) == "generated"
+    few, clusters = sourced("qa", dev=9, test=12)
+    assert outlook.judged_by(few, clusters) == "held out", "there is nothing else"
+    assert outlook.judged_by(pd.concat([few, few.assign(source="generated")]), clusters) == "generated"
+    assert outlook.judged_by(*sourced("recall", dev=12, test=12)) == "held out"
+
+
+def test_what_no_person_made_is_said_before_it_judges():
+    found = count(*sourced("same_document", dev=200, test=60))
+    assert found.enough
+    assert found.sentence.startswith("No log and no person says")
+    assert "parts of one document" in found.sentence
+    promised = count(*world(train=50), generating=True)
+    assert promised.enough
+    assert "queries that a language model writes" in promised.sentence
+    assert "language model" not in count(*world(train=50, dev=20, test=20), generating=True).sentence
+    assert not count(*world(train=50, dev=1, test=1)).enough
+
+
 def test_a_large_cluster_counts_as_far_as_it_is_judged():
     edges = pd.DataFrame([(f"t{i}", f"t{i + 1}", "qa") for i in range(59)], columns=["a_id", "b_id", "source"])
     clusters = pd.DataFrame({"text_id": [f"t{i}" for i in range(60)], "cluster_id": "c", "split": "dev"})

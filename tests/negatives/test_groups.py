@@ -98,3 +98,28 @@ def test_machine_made_paraphrases_judge_nothing(toy, rules):
     text = dict(zip(toy.texts["text_id"], toy.texts["text"], strict=True))
     used = {text[name] for name in (*table["query_id"], *table["text_id"])}
     assert not {name for name in used if name.endswith("text 2")}
+
+
+def test_generated_queries_judge_where_they_are_named(toy, rules):
+    toy.edges["source"] = toy.edges["source"].replace("co_click", "generated")
+    table = heldout.heldout_pairs(toy.corpus, toy.encoder, toy.reranker, rules, per_cluster=20, judged="generated")
+    positive = table[table["label"] == 1]
+    edges = toy.edges.set_index(["a_id", "b_id"])["source"]
+    keys = [tuple(sorted(pair)) for pair in zip(positive["query_id"], positive["text_id"], strict=True)]
+    assert keys
+    assert {edges[key] for key in keys} == {"generated"}
+
+
+def test_a_document_and_its_own_sentence_judge_nothing(toy, rules):
+    toy.edges["source"] = "same_document"
+    first = toy.edges.iloc[16]  # of dev
+    text = toy.texts.set_index("text_id")["text"]
+    apart = heldout.heldout_pairs(toy.corpus, toy.encoder, toy.reranker, rules, per_cluster=20, judged="documents")
+    toy.texts.loc[toy.texts["text_id"] == first["b_id"], "text"] = f"{text[first['a_id']]} and more"
+    toy.vectors[f"{text[first['a_id']]} and more"] = toy.vectors[text[first["b_id"]]]
+    toy.meaning[f"{text[first['a_id']]} and more"] = toy.meaning[text[first["b_id"]]]
+    table = heldout.heldout_pairs(toy.corpus, toy.encoder, toy.reranker, rules, per_cluster=20, judged="documents")
+    assert (apart["label"] == 1).any()
+    inside = {first["a_id"], first["b_id"]}
+    positive = table[table["label"] == 1]
+    assert not any({a, b} == inside for a, b in zip(positive["query_id"], positive["text_id"], strict=True))

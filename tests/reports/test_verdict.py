@@ -1,7 +1,7 @@
 import pytest
 from made import results
 
-from bgetune.reports import verdict
+from bgetune.reports import sections, verdict
 
 
 def said(made):
@@ -160,3 +160,18 @@ def test_where_the_cosine_guarantees_nothing_it_is_said_what_the_reranker_does()
     text = said(results(recalls=missing, decisions=rows))
     assert "(cosine and reranker together), 95 % precision is guaranteed, at a recall of 30 %." in text
     assert "With the reranker" not in said(results(recalls=missing, decisions=rows[:1]))
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"), [("generated", "a language model"), ("documents", "parts of one document")]
+)
+def test_pairs_that_no_person_made_are_said_to_be_so_wherever_numbers_stand(origin, words):
+    made = results()
+    made["pairs"] |= {"pairs": origin, "human_labels": 1200}
+    assert words in verdict.evidence(made)
+    assert words in verdict.size_of_evidence(made)
+    assert "about 1,200 pairs labelled by people" in said(made)
+    assert step(made, doubtful=20).startswith("Label pairs (sources: pairs), about 1,200 in the end")
+    rows = [{"precision": 0.95, "cosine": 0.7, "probability": 0.5, "test_precision": 0.9, "test_recall": 0.5}]
+    assert words in sections.thresholds(made | {"thresholds": rows}, 0.95)._repr_html_()
+    assert words not in sections.thresholds(results(thresholds=rows), 0.95)._repr_html_()

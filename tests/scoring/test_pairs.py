@@ -56,6 +56,13 @@ def test_otherwise_the_heldout_pairs_serve_without_random_ones():
     assert set(pairs.random_pairs(heldout_pairs())["kind"]) == {"random"}
 
 
+def test_pairs_that_no_person_made_keep_their_name_unless_people_label_enough():
+    for graded, enough, expected in ((None, 20, "generated"), (graded_pairs(10), 20, "labelled")):
+        found, origin = pairs.evaluation_pairs(heldout_pairs(), graded, min_labelled=enough, judged="generated")
+        assert origin == expected
+        assert len(found)
+
+
 def test_a_pair_in_both_directions_counts_once():
     heldout = heldout_pairs()
     back = heldout.rename(columns={"query_id": "text_id", "text_id": "query_id"})[heldout.columns]

@@ -63,7 +63,7 @@ NEIGHBOURS = 50
 
 def collect(
     origins: pd.DataFrame,
-    translations: pd.DataFrame,
+    translations: pd.DataFrame | None,
     generated: Mapping[str, pd.DataFrame] | None = None,
     normalizer: Normalizer = STANDARD,
 ) -> pd.DataFrame:
@@ -71,14 +71,17 @@ def collect(
 
     Args:
         origins: rows of the table `texts`; `translations.origin` is a position in it.
-        translations: see `bgetune.augment.backtranslate.back_translate`.
-        generated: task (queries or paraphrases) -> origin_id, via, text.
+        translations: see `bgetune.augment.backtranslate.back_translate`. None: none.
+        generated: task (queries or paraphrases; other tasks are passed over) -> origin_id, via, text.
         normalizer: of the run. (A translator may answer in traditional characters, a language model with a phone
             number.)
 
     Returns:
         origin_id, text, source, via, pivot_text, support, fluency, agreement, asks: see `check`.
     """
+    if translations is None:
+        columns = ["origin", "via", "pivot_text", "paraphrase", "support", "fluency", "agreement"]
+        translations = pd.DataFrame({name: [] for name in columns})
     frames = [
         pd.DataFrame(
             {
@@ -95,6 +98,8 @@ def collect(
         )
     ]
     for task, found in (generated or {}).items():
+        if task not in ("queries", "paraphrases"):
+            continue
         rest = {
             "source": "generated",
             "pivot_text": "",
@@ -209,15 +214,19 @@ def yield_by_rule(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"says": list(RULES.values()), "dropped": dropped, "left": left}).rename_axis("rule")
 
 
-def dropped_rows(paraphrases: pd.DataFrame, texts: pd.DataFrame, failures: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The table `dropped`: rejected paraphrases by source and rule, and texts without an answer of the language model.
+def dropped_rows(
+    paraphrases: pd.DataFrame, near_misses: pd.DataFrame, texts: pd.DataFrame, failures: Mapping[Any, pd.DataFrame]
+) -> pd.DataFrame:
+    """The table `dropped`: rejected texts by source and rule, and texts without an answer of the language model.
 
     Args:
         paraphrases: see `check`.
+        near_misses: see `bgetune.augment.near_misses.check`.
         texts: the table `texts`.
         failures: task -> text, reason; see `bgetune.augment.generate.generate_for`.
     """
-    gone = paraphrases[paraphrases["reason"] != ""]
+    gone = pd.concat([paraphrases, near_misses.assign(source="generated near_misses")], ignore_index=True)
+    gone = gone[gone["reason"] != ""]
     origin = gone["origin_id"].map(texts.set_index("text_id")["text"])
     frames = [gone[["source", "reason"]].assign(example=origin + " -> " + gone["text"])]
     for task, outcomes in failures.items():
@@ -296,7 +305,9 @@ def _choose(table: pd.DataFrame, own: pd.Series, gate: Gate, drop: Drop) -> None
     alive = table[table["reason"] == ""].sort_values(["support", "change"], ascending=False, kind="stable")
     drop("duplicate", table.index.isin(alive.index[cores[alive.index].duplicated()]))
     if gate.max_per_text is not None:
-        alive = table[table["reason"] == ""].sort_values("change", ascending=False, kind="stable")
+        # how many queries are written for a document is a parameter of its own
+        alive = table[(table["reason"] == "") & ~table["asks"]]
+        alive = alive.sort_values("change", ascending=False, kind="stable")
         beyond = alive.groupby("origin_id").cumcount() >= gate.max_per_text
         drop("enough", table.index.isin(beyond.index[beyond]))
 

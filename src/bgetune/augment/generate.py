@@ -1,4 +1,4 @@
-"""Queries and paraphrases written by a language model at an OpenAI-compatible endpoint.
+"""Queries, near-misses and paraphrases written by a language model at an OpenAI-compatible endpoint.
 
 Off unless a profile names an endpoint, because texts are sent to it. Texts are sent as JSON in the user message, never
 as part of the instructions. Answers are validated (a JSON object with a list of texts) and pass the same gate as all
@@ -8,7 +8,8 @@ other paraphrases. Valid answers are cached on disk, so a run that was stopped o
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache as cached
 from importlib import resources
 from pathlib import Path
@@ -19,22 +20,24 @@ import pandas as pd
 from bgetune.augment import chat, memo
 from bgetune.augment.remote import PAUSE, Limits, Request, Result, request_all
 from bgetune.config.augmentation import Generation
+from bgetune.errors import InputError
 from bgetune.locale import _
 
-Task = Literal["queries", "paraphrases"]
+Task = Literal["queries", "near_misses", "paraphrases"]
 
 LONGEST_ANSWER = 200
 """Maximum number of characters of a generated text; longer ones are left out."""
 
 
 def generate_for(
-    settings: Generation | None, *, documents: pd.DataFrame, queries: pd.DataFrame, seed: int = 42
+    settings: Generation, tasks: Mapping[Task, pd.DataFrame], *, limits: Limits, seed: int = 42
 ) -> tuple[dict[Task, pd.DataFrame], dict[Task, pd.DataFrame]]:
-    """Generate queries for documents and paraphrases of queries, with one budget of requests.
+    """Generate texts for several tasks, one after the other.
 
     Args:
-        settings: the endpoint and the numbers of queries and paraphrases. None, or no `base_url`: generate nothing.
-        documents, queries: rows of the table `texts`.
+        settings: the endpoint and the number of texts of each task. Without `base_url` nothing is generated.
+        tasks: task -> rows of the table `texts`: documents to write queries or near-misses for, queries to paraphrase.
+        limits: budget and rate of all requests of the run.
         seed: sent with each request.
 
     Returns:
@@ -44,17 +47,10 @@ def generate_for(
     Raises:
         InputError: see `generate`.
     """
-    if settings is None or settings.base_url is None:
-        return {}, {}
     generated: dict[Task, pd.DataFrame] = {}
     outcomes: dict[Task, pd.DataFrame] = {}
-    limits = Limits(settings)
-    tasks: list[tuple[Task, pd.DataFrame, int]] = [
-        ("queries", documents, settings.queries),
-        ("paraphrases", queries, settings.paraphrases),
-    ]
-    for task, table, count in tasks:
-        if count:
+    for task, table in tasks.items() if settings.base_url else ():
+        if getattr(settings, task):
             results = generate(table["text"].tolist(), task, settings, limits=limits, seed=seed)
             outcomes[task] = table[["text_id", "text"]].set_axis(["origin_id", "text"], axis=1)
             outcomes[task]["reason"] = [result.reason for result in results]
@@ -65,6 +61,40 @@ def generate_for(
             ]
             generated[task] = pd.DataFrame(rows, columns=["origin_id", "text", "via"])
     return generated, outcomes
+
+
+def outcome_table(generated: Mapping[Task, pd.DataFrame], outcomes: Mapping[Task, pd.DataFrame]) -> pd.DataFrame:
+    """For the notebook, a row for each task: texts that were sent, texts that came back, texts without an answer."""
+    return pd.DataFrame(
+        {
+            "texts that were sent": [len(sent) for sent in outcomes.values()],
+            "texts that came back": [len(generated[task]) for task in outcomes],
+            "texts without an answer": [int((sent["reason"] != "").sum()) for sent in outcomes.values()],
+        },
+        index=pd.Index(outcomes, name="task"),
+    )
+
+
+def require_positives(edges: pd.DataFrame, queries: pd.DataFrame, outcomes: Mapping[Task, pd.DataFrame]) -> None:
+    """Raise an `InputError` if nothing says that two texts mean the same: not the data, and no generated query is left.
+
+    Args:
+        edges: of the graph, with those of the generated queries.
+        queries: see `bgetune.augment.gate.check`.
+        outcomes: see `generate_for`.
+    """
+    if len(edges):
+        return
+    sent = outcomes.get("queries", pd.DataFrame({"reason": []}))["reason"]
+    counted = [Counter(reasons[reasons != ""]) for reasons in (sent, queries["reason"])]
+    told = [", ".join(f"{_(reason)} {count:,}" for reason, count in found.most_common()) or "0" for found in counted]
+    raise InputError(
+        _(
+            "02_backtranslate.generation: no generated query is left, and nothing else says which texts mean the same. "
+            "{sent:,} documents were sent; without an answer: {failed}; dropped by the gate: {dropped}. Run again for "
+            "those without an answer (the others are remembered), and see 02_backtranslate.gate for the rules"
+        ).format(sent=len(sent), failed=told[0], dropped=told[1])
+    )
 
 
 def generate(
@@ -78,7 +108,7 @@ def generate(
     progress: bool = True,
     pause: float = PAUSE,
 ) -> list[Result]:
-    """Generate queries that each document answers, or paraphrases of each query.
+    """Generate queries that each document answers, near-misses that it does not answer, or paraphrases of each query.
 
     Args:
         texts: n documents or queries.
@@ -97,7 +127,7 @@ def generate(
         InputError: naming the parameter, if the endpoint is not configured, the key is missing, or the endpoint rejects
             the key, the model or the request.
     """
-    count = settings.queries if task == "queries" else settings.paraphrases
+    count = getattr(settings, task)
     prompt = read_prompt(task, settings.prompt_language)
 
     def connect() -> Request:

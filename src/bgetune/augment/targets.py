@@ -1,4 +1,4 @@
-"""Which texts to paraphrase or to write queries for: those of the train split only, so that nothing leaks."""
+"""Which texts to paraphrase (those of the train split only, so that nothing leaks), and to write queries for."""
 
 from __future__ import annotations
 
@@ -26,12 +26,25 @@ def texts_to_paraphrase(texts: pd.DataFrame, clusters: pd.DataFrame, limit: int 
     return _by_turns(queries.merge(train, on="text_id"), limit, seed)[list(texts.columns)]
 
 
-def documents_without_query(texts: pd.DataFrame, clusters: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
-    """Documents of train clusters without a query, and documents of no cluster; see `texts_to_paraphrase`."""
+def documents_without_query(
+    texts: pd.DataFrame, edges: pd.DataFrame, clusters: pd.DataFrame, limit: int | None, seed: int, *, heldout: bool
+) -> pd.DataFrame:
+    """Documents of clusters without a query, and documents of no cluster; see `texts_to_paraphrase`.
+
+    A part of a document (source same_document) is no query.
+
+    Args:
+        texts, edges, clusters: tables of the run.
+        heldout: whether to take documents of dev and test as well as those of train: for models to be judged on the
+            queries that are written for them.
+    """
     placed = texts.merge(clusters, on="text_id", how="left")
-    answered = set(placed.loc[placed["kind"] == "query", "cluster_id"].dropna())
-    open_to_train = placed["split"].isna() | (placed["split"] == "train")
-    found = placed[(placed["kind"] == "document") & open_to_train & ~placed["cluster_id"].isin(answered)]
+    others = edges[edges["source"] != "same_document"]
+    part = ~placed["text_id"].isin([*others["a_id"], *others["b_id"]])
+    part &= placed["text_id"].isin([*edges["a_id"], *edges["b_id"]])
+    answered = set(placed.loc[(placed["kind"] == "query") & ~part, "cluster_id"].dropna())
+    usable = placed["split"].isna() | (placed["split"] == "train") | heldout
+    found = placed[(placed["kind"] == "document") & usable & ~placed["cluster_id"].isin(answered)]
     return _by_turns(found.assign(cluster_id=found["cluster_id"].fillna(found["text_id"])), limit, seed)[
         list(texts.columns)
     ]

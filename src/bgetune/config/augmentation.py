@@ -126,7 +126,22 @@ class Pivot(Section):
 class Generation(Endpoint):
     """An OpenAI-compatible endpoint that writes queries for documents and paraphrases. Texts are sent to it."""
 
-    queries: int = Field(3, ge=0, le=20, description="Number of queries to write for each document without a query.")
+    queries: int = Field(
+        3,
+        ge=0,
+        le=20,
+        description="Number of queries to write for each document without a query, as far as max_requests allows: as "
+        "users type them, as questions, with typing errors and words left out. Documents of dev and test get some "
+        "only where no log and no person says what they mean; models are judged on these then, and all numbers from "
+        "them are marked.",
+    )
+    near_misses: int = Field(
+        2,
+        ge=0,
+        le=20,
+        description="Number of near-misses to write for each of these documents: queries that look as if it answered "
+        "them and that it does not answer. They become known negatives of its queries. 0: none.",
+    )
     paraphrases: int = Field(0, ge=0, le=20, description="Number of paraphrases to write for each query.")
     prompt_language: Literal["zh", "en"] = Field("zh", description="Language of the prompts.")
     temperature: float = Field(
@@ -189,6 +204,13 @@ class Gate(Section):
     )
     min_reranker: float | None = Field(
         0.9, ge=0, le=1, description="Minimum reranker score of paraphrase and original."
+    )
+    max_reranker: float | None = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Maximum reranker score of a generated near-miss and its document; from this score on the document "
+        "may answer it.",
     )
     max_per_text: int | None = Field(
         3, ge=1, description="Maximum number of paraphrases kept for each text; the most changed ones are kept."

@@ -268,6 +268,9 @@ class CorpusSource(Source):
     LISTS = ("text_column",)
 
     text_column: str = Field("text", description="Column with the text.")
+    title_column: str | None = Field(
+        None, description="Column with the document's title, which is put before the text. Null: none."
+    )
     kind: Literal["query", "document"] = Field("document", description="Whether these texts are queries or documents.")
 
 

@@ -11,7 +11,7 @@ from bgetune.locale import N_, _
 
 WRITTEN = {
     "01_positives": ("texts", "edges", "clusters", "splits", "graded", "dropped", "normalizer.json"),
-    "02_backtranslate": ("paraphrases", "texts", "edges", "clusters", "dropped"),
+    "02_backtranslate": ("paraphrases", "near_misses", "texts", "edges", "clusters", "dropped"),
     "03_hard_negatives": ("train.jsonl", "review.csv", "heldout", "rejected", "edges", "clusters"),
     "04_train": ("model", "onnx", "training_log", "dropped"),
     "05_calibrate": ("scoring.json", "README.md", "judged", "mistakes", "slices", "figures/*.png"),

@@ -149,13 +149,15 @@ def read_corpus(source: CorpusSource) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Further texts; a list makes a row of each of its items.
 
     Returns:
-        A table in the file's order with the columns text (string as given) and kind (query or document). And `dropped`.
+        A table in the file's order with the columns text and title (string as given, "" for no title) and kind (query
+        or document). And `dropped`.
 
     Raises:
         InputError: naming the file and the line or column, and the remedy.
     """
-    raw = opening.view(source, {"text": source.text_column}, lists=["text"])
-    values = {"text": "text", "kind": literal(source.kind)}
+    raw = opening.view(source, {"text": source.text_column, "title": source.title_column}, lists=["text"])
+    title = "coalesce(title, '')" if source.title_column else "''"
+    values = {"text": "text", "title": title, "kind": literal(source.kind)}
     return _frame(_select(raw, values, {"no text": "text IS NULL"}, unnest="text"))
 
 

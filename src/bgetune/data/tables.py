@@ -24,9 +24,15 @@ SOURCES = {
     "recall": 0.7,
     "back_translation": 0.6,
     "generated": 0.5,
+    "same_document": 0.4,
     "neighbor": 0.4,
 }
 """The pyramid of trust: where an edge of the positive graph comes from, and how far its weight can reach."""
+
+OBSERVED = ("given", "co_click", "rewrite", "qa", "synonym")
+"""Sources that people speak in: by labels, by what they wrote, by what they clicked."""
+MADE = ("back_translation", "generated", "same_document")
+"""Sources that no person speaks in. Their pairs train; they judge only where people's pairs are too few."""
 
 SPLITS = ("train", "dev", "test")
 KINDS = ("query", "document")
@@ -178,6 +184,17 @@ SCHEMAS = {
         description=N_(
             "Candidates that a rule rejected, of 5,000 queries at most; the manifest counts those of all (`rules`)."
         ),
+    ),
+    # not in `graded`: those are labels of people
+    "near_misses": pa.DataFrameSchema(
+        {
+            "a_id": _text_id(N_("id of the near-miss in `texts`")),
+            "b_id": _text_id(N_("id of the document that does not answer it, or of a query of that document")),
+            "grade": pa.Column("float64", pa.Check.eq(0), description=N_("0: different")),
+        },
+        unique=["a_id", "b_id"],
+        strict=True,
+        description=N_("Pairs that a language model wrote to be different: known negatives, which no person checked."),
     ),
     "paraphrases": pa.DataFrameSchema(
         {

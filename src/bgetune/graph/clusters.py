@@ -331,6 +331,10 @@ def doubtful(edges: pd.DataFrame, texts: pd.DataFrame, count: int, scores: pd.Da
         (Jaccard overlap of the characters of both texts).
     """
     pairs = ["a_id", "b_id"]
+    columns = ["a", "b", "source", "support", "weight", *(["score"] if scores is not None else []), "overlap"]
+    names = {"a": "text", "b": "other text"}
+    if edges.empty:
+        return pd.DataFrame(columns=columns).rename(columns=names)
     table = combine_sources(edges).assign(score=float("nan"))
     if scores is not None:
         table["score"] = table[pairs].merge(scores.drop_duplicates(pairs), how="left", on=pairs)["score"]
@@ -344,8 +348,7 @@ def doubtful(edges: pd.DataFrame, texts: pd.DataFrame, count: int, scores: pd.Da
         len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in zip(table["a"], table["b"], strict=True)
     ]
     table = table.sort_values(["score", "step", "overlap", *pairs]).head(count)
-    columns = ["a", "b", "source", "support", "weight", *(["score"] if scores is not None else []), "overlap"]
-    return table[columns].rename(columns={"a": "text", "b": "other text"}).reset_index(drop=True)
+    return table[columns].rename(columns=names).reset_index(drop=True)
 
 
 def concat_dropped(*tables: pd.DataFrame) -> pd.DataFrame:

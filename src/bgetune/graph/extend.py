@@ -1,4 +1,8 @@
-"""Add paraphrases to the positive graph, in the cluster and the split of the texts they were made from."""
+"""Add generated texts to the positive graph.
+
+Paraphrases and queries join the cluster of the text that they were made from; near-misses are clusters of their own, in
+the split of that text.
+"""
 
 from __future__ import annotations
 
@@ -50,4 +54,40 @@ def extend(
         pd.concat([texts, new_texts], ignore_index=True),
         pd.concat([edges, new_edges], ignore_index=True),
         pd.concat([clusters, founded, joined], ignore_index=True),
+    )
+
+
+def add_near_misses(
+    texts: pd.DataFrame, clusters: pd.DataFrame, near_misses: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Add the kept near-misses (those without a reason), each a cluster of its own in the split of its document.
+
+    Args:
+        texts, clusters: tables of the run, with all queries that were generated.
+        near_misses: see `bgetune.augment.near_misses.check`.
+
+    Returns:
+        texts and clusters with the additional rows at the end; and the table `near_misses`: each with its document and
+        with the queries of that document's cluster, which ask for something else.
+    """
+    kept = near_misses[near_misses["reason"] == ""]
+    place = clusters.set_index("text_id")
+    new_texts = pd.DataFrame({"text_id": kept["text_id"], "text": kept["text"], "kind": "query", "count": 1})
+    joined = pd.DataFrame({"text_id": kept["text_id"], "cluster_id": kept["text_id"]})
+    joined["split"] = kept["origin_id"].map(place["split"]).fillna("train")
+    queries = clusters[clusters["text_id"].isin(texts.loc[texts["kind"] == "query", "text_id"])]
+    asked = kept.assign(cluster_id=kept["origin_id"].map(place["cluster_id"])).merge(
+        queries[["text_id", "cluster_id"]], on="cluster_id", suffixes=("", "_other")
+    )
+    pairs = pd.concat(
+        [
+            kept[["text_id", "origin_id"]].set_axis(["a_id", "b_id"], axis=1),
+            asked[["text_id", "text_id_other"]].set_axis(["a_id", "b_id"], axis=1),
+        ],
+        ignore_index=True,
+    ).astype(str)
+    return (
+        pd.concat([texts, new_texts], ignore_index=True),
+        pd.concat([clusters, joined], ignore_index=True),
+        pairs.drop_duplicates(ignore_index=True).assign(grade=0.0),
     )

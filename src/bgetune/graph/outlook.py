@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bgetune.data.tables import OBSERVED
 from bgetune.locale import N_, _
 from bgetune.metrics.statistics import fewest_pairs
 
 FEWEST = 2
 """Minimum number of positive pairs, and of clusters of them, for 05_calibrate to fit and evaluate anything."""
+SURE = 10
+"""Number of clusters of dev and of test below which pairs of logs and people are too few to tell anything: an interval
+by resampling clusters means nothing then, and generated pairs judge where there are some."""
 FEW = 50
 """Number of positive pairs of test below which only large differences are significant."""
 JUDGED = ("dev", "test")
@@ -19,6 +23,25 @@ REMEDY = N_(
     "give more data, a larger dev_fraction and test_fraction (01_positives), or labelled pairs for judging alone "
     "(sources: pairs with label_column and use: heldout)"
 )
+EVIDENCE = {"held out": OBSERVED, "generated": ("generated",), "documents": ("same_document",)}
+"""What positive pairs of dev and test can come from, the best first -> the sources of their edges."""
+
+COLD = {
+    "generated": N_(
+        "No log and no person says which texts of dev and test mean the same: models are judged on queries that a "
+        "language model writes for their documents (02_backtranslate.generation). All numbers from them are marked."
+    ),
+    "documents": N_(
+        "No log and no person says which texts of dev and test mean the same: models are judged on parts of one "
+        "document each, a weak measure. All numbers from them are marked."
+    ),
+}
+"""Said where models are judged without pairs of logs or people."""
+
+
+def said(judged: str) -> str:
+    """What there is to say of the pairs that models are judged on; empty for those of logs and people."""
+    return _(COLD[judged]) if judged in COLD else ""
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,41 @@ class Outlook:
     table: pd.DataFrame
 
 
+def too_few_texts(count: int) -> str:
+    """The message for fewer than two texts."""
+    return _("sources: {count} usable text(s); positives need at least two. Give more sources").format(count=count)
+
+
+def no_positives() -> str:
+    """The message for data in which nothing says that two texts mean the same, and what to add."""
+    return _(
+        "sources: no two texts with one meaning were found. Add QA, synonyms or pairs, or a longer click log; for a "
+        "small log lower min_support, min_npmi and min_jaccard. For documents alone, let a language model write their "
+        "queries (02_backtranslate: generation: base_url and model), or give documents of several sentences or with a "
+        "title_column, whose parts become weak positives (document_pairs)"
+    )
+
+
+def enough(edges: pd.DataFrame, clusters: pd.DataFrame, evidence: str = "held out") -> bool:
+    """Whether dev and test hold positive pairs of this evidence enough to judge a model on.
+
+    Args:
+        evidence: a key of `EVIDENCE`; "held out" is that of logs and people.
+    """
+    table = _count(edges[edges["source"].isin(EVIDENCE[evidence])], clusters, None, SURE)
+    least = SURE if evidence == "held out" else FEWEST
+    return bool((table[["clusters", "positive pairs"]] >= least).all(axis=None))
+
+
+def judged_by(edges: pd.DataFrame, clusters: pd.DataFrame) -> str:
+    """What the positive pairs come from that models are judged on: the first of `EVIDENCE` of which there are enough.
+
+    Returns:
+        A key of `EVIDENCE`; "held out" where there are enough of none.
+    """
+    return next((name for name in EVIDENCE if enough(edges, clusters, name)), "held out")
+
+
 def count_pairs(
     edges: pd.DataFrame,
     clusters: pd.DataFrame,
@@ -46,6 +104,7 @@ def count_pairs(
     min_labelled: int,
     precisions: Iterable[float],
     confidence: float,
+    generating: bool = False,
 ) -> Outlook:
     """Compare the pairs of dev and test with what 05_calibrate needs.
 
@@ -58,10 +117,16 @@ def count_pairs(
         graded: a_id, b_id, label, split.
         heldout_per_cluster: parameter of 03_hard_negatives: maximum number of positive pairs of a cluster.
         min_labelled, precisions, confidence: parameters of 05_calibrate.
+        generating: whether a language model will write queries for documents of dev and test, too, where they hold no
+            pairs of logs or people.
     """
-    table = _count(edges, clusters, graded, heldout_per_cluster)
+    judged = judged_by(edges, clusters)
+    seen = edges[edges["source"].isin(EVIDENCE["documents"]) == (judged == "documents")]
+    table = _count(seen, clusters, graded, heldout_per_cluster)
     people = table[["labelled same", "labelled different"]]
     labelled = bool((people >= min_labelled).all(axis=None))
+    if not labelled and generating and not enough(edges, clusters):
+        return Outlook(True, said("generated"), table)
     if not labelled and (table[["clusters", "positive pairs"]] < FEWEST).any(axis=None):
         part = _("{split} holds {pairs} positive pairs of {clusters} clusters")
         held = _("; ").join(
@@ -82,6 +147,8 @@ def count_pairs(
             "Models will be judged on {test:,} labelled positive pairs of test and calibrated on {dev:,} of dev."
         )
     sentences = [judging.format(test=test, dev=dev)]
+    if not labelled and said(judged):
+        sentences.insert(0, said(judged))
     needed = {precision: fewest_pairs(precision, confidence) for precision in sorted(precisions)}
     if short := {precision: count for precision, count in needed.items() if count > dev}:
         part = _("{precision:.0%} needs {count:,}")
@@ -94,15 +161,16 @@ def count_pairs(
     return Outlook(True, " ".join(sentences), table)
 
 
-def _count(edges: pd.DataFrame, clusters: pd.DataFrame, graded: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The table of `Outlook`; of each cluster at most `most` positive pairs count."""
+def _count(edges: pd.DataFrame, clusters: pd.DataFrame, graded: pd.DataFrame | None, most: int) -> pd.DataFrame:
+    """The table of `Outlook`; of each cluster at most `most` positive pairs count. `graded` None: none is labelled."""
     by_text = clusters.set_index("text_id")
     pairs = (
         edges[["a_id", "b_id"]].drop_duplicates().assign(cluster=lambda rows: rows["a_id"].map(by_text["cluster_id"]))
     )
     pairs["split"] = pairs["a_id"].map(by_text["split"])
     sizes = pairs.groupby(["split", "cluster"]).size().clip(upper=most).groupby("split").agg(["size", "sum"])
-    same = graded.groupby("split")["label"].agg(["sum", "size"])
+    labels = pd.DataFrame({"split": [], "label": []}) if graded is None else graded
+    same = labels.groupby("split")["label"].agg(["sum", "size"])
     same["different"] = same["size"] - same["sum"]
     table = pd.concat([sizes, same[["sum", "different"]]], axis=1).reindex(JUDGED).fillna(0).astype("int64")
     return table.set_axis(["clusters", "positive pairs", "labelled same", "labelled different"], axis=1)

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 
 from bgetune.data.draw import draw
+from bgetune.data.tables import MADE
+from bgetune.graph.outlook import EVIDENCE
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
 from bgetune.negatives.corpus import Corpus
 from bgetune.negatives.mining import mine
 from bgetune.negatives.rules import Rules, Search
-
-MACHINE_MADE = ("back_translation", "generated")
-"""Sources whose pairs are used for training only."""
 
 COLUMNS = {"query_id": str, "text_id": str, "label": "int64", "kind": str, "split": str}
 
@@ -30,27 +29,33 @@ def heldout_pairs(
     search: Search = Search(),
     per_cluster: int,
     verdicts: Mapping[tuple[str, str], str] | None = None,
+    judged: str = "held out",
 ) -> pd.DataFrame:
     """Pairs of dev and test clusters: positives, and at most as many hard negatives and as many random pairs.
 
     Hard negatives are the nearest texts of other clusters that the reranker does not doubt. The similarity window does
     not apply: it reads the scores of the base model, and pairs chosen by them would bias the comparison with it.
-    Without a reranker, the margin protects from false negatives, even where training uses none. Machine-made
-    paraphrases are left out.
+    Without a reranker, the margin protects from false negatives, even where training uses none. Generated texts
+    and parts of documents are left out, except where `judged` names them.
 
     Args:
         rules: of the training negatives; `Rules.for_evaluation` says what is different here.
         per_cluster: maximum number of positive pairs of a cluster.
         verdicts: see `mining.mine`.
+        judged: what the positives come from, see `bgetune.graph.outlook.judged_by`.
 
     Returns:
         The table `heldout` (query_id, text_id, label, kind, split); empty if dev and test hold no positive pair.
     """
     rules = rules.for_evaluation()
-    machine = corpus.positives["source"].isin(MACHINE_MADE)
-    natural = set(corpus.positives.loc[~machine, "anchor"]) | set(corpus.positives.loc[~machine, "positive"])
+    source = corpus.positives["source"]
+    used = ~source.isin(MADE) if judged == "held out" else source.isin(EVIDENCE[judged])
+    if judged == "documents":  # a document holds its own sentences: that any model sees
+        sides = [corpus.text[corpus.positives[side]] for side in ("anchor", "positive")]
+        used &= np.array([a not in b and b not in a for a, b in zip(*sides, strict=True)], dtype=bool)
+    natural = set(corpus.positives.loc[used, "anchor"]) | set(corpus.positives.loc[used, "positive"])
     made = (set(corpus.positives["anchor"]) | set(corpus.positives["positive"])) - natural
-    corpus = replace(corpus, positives=corpus.positives[~machine])
+    corpus = replace(corpus, positives=corpus.positives[used])
     parts = []
     for split in ("dev", "test"):
         pairs = _positive_pairs(corpus, split, rules.seed, per_cluster)

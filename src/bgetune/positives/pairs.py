@@ -42,6 +42,8 @@ class Collected:
         heldout: text_ids that must not be used for training.
         train_only: text_ids that must not be used for evaluation.
         dropped: source, reason, rows, example.
+        documents: title ("" for none) and text of the documents, as the sources hold them: what
+            `bgetune.positives.documents` takes apart.
         rows: name of a source -> number of its rows, used or not.
         masked: kind of personal data -> how often it was masked.
     """
@@ -54,6 +56,7 @@ class Collected:
     heldout: frozenset[str]
     train_only: frozenset[str]
     dropped: pd.DataFrame
+    documents: pd.DataFrame
     rows: dict[str, int] = field(default_factory=dict)
     masked: Counter[str] = field(default_factory=Counter)
 
@@ -86,7 +89,7 @@ def collect(
     for kind, read in _READERS.items():
         for source in getattr(given, kind):
             table, *documents, dropped = read(source)
-            corpora += [(source, further, "document") for further in documents]
+            corpora += [(source, further.assign(title=""), "document") for further in documents]
             a = normalise(table["a"], normalizer, masked)
             b = normalise(table["b"], normalizer, masked)
             pairs, dropped_here = labelled.usable_pairs(a, b, table["label"], source, kind, positive_grade)
@@ -104,11 +107,14 @@ def collect(
         table, dropped = sources.read_corpus(source)
         corpora.append((source, table, source.kind))
         drops.append(dropped)
+    taken_apart = [pd.DataFrame({"title": [], "text": []}, dtype=str)]
     for source, table, kind in corpora:
-        normalised = normalise(table["text"], normalizer, masked)
+        normalised = normalise((table["title"] + " " + table["text"]).str.strip(), normalizer, masked)
         empty = normalised["text"] == ""
         drops.append(dropped_row(source, "no text", table["text"][empty]))
-        texts.append(count_texts(normalised[~empty & in_sample(normalised["text_id"], sample_fraction)], kind))
+        used = ~empty & in_sample(normalised["text_id"], sample_fraction)
+        texts.append(count_texts(normalised[used], kind))
+        taken_apart += [table.loc[used, ["title", "text"]]] if kind == "document" else []
 
     every = pd.concat([make_table([], LABELLED), *rows], ignore_index=True)
     graded, edges, different, conflicts = labelled.resolve_conflicts(every, positive_grade)
@@ -122,6 +128,7 @@ def collect(
         heldout=_ids(every, "heldout"),
         train_only=_ids(every, "train"),
         dropped=pd.concat([dropped_rows([]), *drops, conflicts], ignore_index=True),
+        documents=pd.concat(taken_apart, ignore_index=True),
         rows={name: rows for table in drops for name, rows in table.attrs.get("rows", {}).items()},
         masked=masked,
     )

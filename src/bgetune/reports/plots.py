@@ -43,6 +43,8 @@ def source_yields(edges: pd.DataFrame) -> Figure:
         edges: source, weight, ... (see `tables.SCHEMAS`).
     """
     figure, (left, right) = subplots(1, 2, width=5.0)
+    if edges.empty:
+        return says(figure, _("No two texts are joined yet: notebook 02 writes queries for the documents."))
     counts = edges["source"].value_counts().sort_values()
     left.barh(counts.index, counts.to_numpy(), color=COLORS["tuned"])
     left.bar_label(left.containers[0], fmt="{:,.0f}", padding=3, fontsize=8)
@@ -77,7 +79,7 @@ def degrees_and_sizes(degrees: Sequence[int], sizes: Sequence[int], max_cluster_
             edgecolor="white",
             linewidth=0.4,
         )
-        axis.set(title=title, xlabel=label, ylabel=_("number"), yscale="log")
+        axis.set(title=title, xlabel=label, ylabel=_("number"), yscale="log" if values.size else "linear")
     right.axvline(max_cluster_size, color=COLORS["hard_negative"], linestyle="--", linewidth=1)
     right.text(
         max_cluster_size,

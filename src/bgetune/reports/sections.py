@@ -12,6 +12,7 @@ import pandas as pd
 from bgetune.config.stages import STAGES
 from bgetune.locale import N_, _
 from bgetune.locale.words import said
+from bgetune.metrics import worth
 from bgetune.reports import numbers, tables, verdict
 from bgetune.reports.tables import Table
 from bgetune.runs import manifest
@@ -101,12 +102,14 @@ def _of_model(row: Mapping[str, Any], name: str) -> str:
 def thresholds(results: Mapping[str, Any], confidence: float) -> Table | None:
     """The threshold of each guaranteed precision, and what it reaches on test."""
     missing = {row["precision"]: row for row in results.get("recalls", ())}
+    mark = worth.mark(results.get("pairs", {}).get("pairs"))
     rows = []
     for row in results.get("thresholds", ()):
         kept = row["cosine"] is not None
         needed, recall = (missing.get(row["precision"], {}).get(key) for key in ("needed", "needed_recall"))
         if kept:
             guarantee = _("holds with {confidence} confidence").format(confidence=numbers.share(confidence))
+            guarantee = _("{guarantee}, for {pairs}").format(guarantee=guarantee, pairs=mark) if mark else guarantee
         elif needed and recall:
             text = _("too few pairs: about {needed} are needed, and the recall would be about {recall}")
             guarantee = text.format(needed=numbers.count(needed), recall=numbers.share(recall))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from bgetune.locale import N_, _
+from bgetune.metrics import worth
 from bgetune.reports.numbers import count, interval, number, rounded_up, share
 
 Change = Literal["better", "worse", "chance", "unknown"]
@@ -110,7 +111,7 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
     said = [_outcome_in_words(results)]
     guarantee = _guarantee_in_words(results) if outcome(results) in ("helped", "same", "unclear") else None
     said += [guarantee] if guarantee else []
-    said.append(evidence(results))
+    said += [evidence(results), *filter(None, [worth.caution(results.get("pairs", {}))])]
     error = results.get("calibration", {})
     if error.get("ece_low") is not None and not calibration_failed(results):
         said.append(
@@ -198,21 +199,33 @@ def _guaranteed_by_the_reranker(results: Mapping[str, Any]) -> Iterator[str]:
 
 def evidence(results: Mapping[str, Any]) -> str:
     """How many pairs, from how many meanings, and who says what they mean."""
-    labelled = results.get("pairs", {}).get("pairs") == "labelled"
-    text = (
-        _("Judged on {pairs} pairs from {clusters} clusters of meaning that no training saw, labelled by people.")
-        if labelled
-        else _(
-            "Judged on {pairs} pairs from {clusters} clusters of meaning that no training saw. Their negatives are "
-            "what the base model took for similar, which makes the base look worse than it is."
-        )
+    origin = results.get("pairs", {}).get("pairs")
+    mined = _(
+        "Judged on {pairs} pairs from {clusters} clusters of meaning that no training saw. Their negatives are "
+        "what the base model took for similar, which makes the base look worse than it is."
     )
+    texts = {
+        "labelled": _(
+            "Judged on {pairs} pairs from {clusters} clusters of meaning that no training saw, labelled by people."
+        ),
+        "generated": _(
+            "Judged on {pairs} pairs from {clusters} documents that no training saw: the positives and near-misses "
+            "were written by a language model, the other negatives are what the base model took for similar."
+        ),
+        "documents": _(
+            "Judged on {pairs} pairs from {clusters} documents that no training saw: the positives are two parts of "
+            "one document, the negatives parts of others that the base model took for similar."
+        ),
+    }
+    text = texts.get(origin, mined)
     return text.format(pairs=count(pairs_judged(results)), clusters=count(clusters_judged(results)))
 
 
 def size_of_evidence(results: Mapping[str, Any]) -> str:
     """The numbers of `evidence`, to stand beside figures."""
     text = _("They stand on {pairs} test pairs from {clusters} clusters.")
+    if mark := worth.mark(results.get("pairs", {}).get("pairs")):
+        text = _("They stand on {pairs} test pairs from {clusters} clusters, {mark}.").replace("{mark}", mark)
     return text.format(pairs=count(pairs_judged(results)), clusters=count(clusters_judged(results)))
 
 
@@ -259,6 +272,11 @@ def _steps(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) 
             "Label more pairs (sources: pairs): the calibration was fitted on {pairs} pairs from {clusters} clusters, "
             "too few to hold for others."
         ).format(pairs=count(dev["positives"] + dev["negatives"]), clusters=count(dev.get("clusters", 0)))
+    if found in ("same", "helped") and worth.mark(results.get("pairs", {}).get("pairs")):
+        yield _(
+            "Label pairs (sources: pairs), about {labels} in the end: begin with test, a hundred show whether the "
+            "generated pairs judged rightly."
+        ).format(labels=count(results["pairs"]["human_labels"]))
     for row in results.get("recalls", ()):
         if row["after"] is None and row.get("needed"):
             dev = results["pairs"]["balance"]["dev"]

@@ -43,7 +43,7 @@ COLUMNS = (
     *(N_("precision"), N_("recall"), N_("edge_precision"), N_("mixed_clusters")),
     # 02
     *(N_("via"), N_("pivot_text"), N_("paraphrase"), N_("task"), N_("texts that were sent"), N_("rule"), N_("says")),
-    *(N_("queries that came back"), N_("texts without an answer"), N_("dropped"), N_("left"), N_("origin"), N_("kept")),
+    *(N_("texts that came back"), N_("texts without an answer"), N_("dropped"), N_("left"), N_("origin"), N_("kept")),
     *(N_("change"), N_("fluency"), N_("agreement"), N_("similarity"), N_("reranker"), N_("before"), N_("after")),
     *(N_("paraphrases"), N_("correct"), N_("low"), N_("high"), N_("value")),
     # 03
@@ -68,6 +68,7 @@ RULES = (
     # of the gate
     *(N_("no text"), N_("known"), N_("copy"), N_("length"), N_("numbers"), N_("latin"), N_("terms"), N_("negation")),
     *(N_("meaning lost"), N_("other cluster"), N_("two clusters"), N_("enough"), N_("ungated")),
+    *(N_("answered"), N_("near_misses"), N_("generated near_misses"), N_("same_document"), N_("same_document edges")),
     # of the miner
     *(N_("known_positive"), N_("same_cluster"), N_("missed_positive"), N_("rank"), N_("below_window")),
     *(N_("above_window"), N_("margin"), N_("unknown_positive"), N_("veto"), N_("(not needed)"), N_("(taken)")),

@@ -20,7 +20,7 @@ COLUMNS = ["query_id", "text_id", "label", "kind", "split"]
 
 
 def evaluation_pairs(
-    heldout: pd.DataFrame, graded: pd.DataFrame | None, *, min_labelled: int = 100
+    heldout: pd.DataFrame, graded: pd.DataFrame | None, *, min_labelled: int = 100, judged: str = "held out"
 ) -> tuple[pd.DataFrame, str]:
     """The pairs of dev and test that calibration trusts: those labelled by people where there are enough.
 
@@ -30,9 +30,10 @@ def evaluation_pairs(
     Args:
         heldout, graded: see `tables.SCHEMAS`.
         min_labelled: labelled pairs of either label that dev and test must each have.
+        judged: what the held-out positives come from, see `bgetune.graph.outlook.judged_by`.
 
     Returns:
-        ``query_id, text_id, label, kind, split`` ordered by ids, and their origin: ``labelled`` or ``held out``.
+        ``query_id, text_id, label, kind, split`` ordered by ids, and their origin: ``labelled`` or `judged`.
 
     Raises:
         InputError: if dev or test lacks one of the labels in both tables.
@@ -59,7 +60,7 @@ def evaluation_pairs(
                 "test_fraction"
             ).format(min_labelled=min_labelled, there=there)
         )
-    return _ordered(mined), "held out"
+    return _ordered(mined), judged
 
 
 def random_pairs(heldout: pd.DataFrame) -> pd.DataFrame:

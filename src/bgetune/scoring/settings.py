@@ -47,7 +47,8 @@ def make_settings(
         normalizer: of the run: new texts are brought into the same form.
         dev: similarities and labels of the calibration pairs, kept as quantiles for monitoring.
         test: measures of the test pairs; ``auc_interval`` is read by the monitoring.
-        data: what the calibration pairs are: source, numbers, balance, prior.
+        data: what the calibration pairs are: origin (``pairs``), balance, prior, and ``human_labels``: how many labels
+            of people replace them.
         symmetric: whether most of them are of one kind, see `pairs.are_symmetric`.
         decisions: thresholds on the reranker's score (``reranker``) and on the combination (``both``).
     """
@@ -71,7 +72,7 @@ def make_settings(
         "normalization": asdict(normalizer),
         "calibration": calibrator.to_dict(),
         "thresholds": thresholds.to_dict(),
-        "stores": stores.bounds(thresholds.to_dict()["precision"]),
+        "stores": stores.bounds(thresholds.to_dict()["precision"], data.get("pairs")),
         "reranker": reranking,
         "data": data,
         "test": test,

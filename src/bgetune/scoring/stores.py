@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.locale import LANGUAGES, N_, _, translator
+from bgetune.metrics import worth
 
 DIGITS = 6
 HEADS = (N_("cosine"), N_("meaning"), N_("store"), N_("compares"), N_("write"))
@@ -93,18 +94,19 @@ STORES = {
 """What `scoring.json` calls a bound -> the store."""
 
 
-def bounds(guarantees: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def bounds(guarantees: Sequence[Mapping[str, Any]], origin: str | None = None) -> list[dict[str, Any]]:
     """The thresholds of the precisions that are guaranteed, with their meaning and their bounds in every store.
 
     Args:
         guarantees: with ``precision, confidence, threshold, recall``, as `Thresholds.to_dict` gives them.
+        origin: of the pairs that they were chosen on; what no person made is named in their meaning.
     """
     return [
         {
             "precision": row["precision"],
             "confidence": row["confidence"],
             "cosine": row["threshold"],
-            "meaning": meaning(row),
+            "meaning": meaning(row, worth.mark(origin)),
             "bounds": {name: store.bound(row["threshold"]) for name, store in STORES.items()},
         }
         for row in guarantees
@@ -112,13 +114,14 @@ def bounds(guarantees: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def meaning(guarantee: Mapping[str, Any]) -> str:
-    """A precision guarantee in one sentence."""
+def meaning(guarantee: Mapping[str, Any], mark: str = "") -> str:
+    """A precision guarantee in one sentence, which ends with the mark of the pairs that it holds for (see `worth`)."""
     sentence = _(
         "of the pairs with this cosine or more, at least {precision:.0%} mean the same (with {confidence:.0%} "
         "confidence); they are {recall:.0%} of the pairs that do"
     )
-    return sentence.format(**{name: guarantee[name] for name in ("precision", "confidence", "recall")})
+    said = sentence.format(**{name: guarantee[name] for name in ("precision", "confidence", "recall")})
+    return _("{sentence}; measured on {pairs}").format(sentence=said, pairs=mark) if mark else said
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -163,7 +166,12 @@ def section(rows: Sequence[Mapping[str, Any]]) -> str:
 """
 
 
-def complete(card: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """A model card, in any language, with the numbers in its section Thresholds, before what that says already."""
+def complete(card: str, rows: Sequence[Mapping[str, Any]], caution: str = "") -> str:
+    """A model card, in any language, with the numbers in its section Thresholds, before what that says already.
+
+    Args:
+        caution: what to think of these numbers, to stand first (see `worth.caution`).
+    """
+    first = f"**{caution}**\n\n" if caution else ""
     titles = "|".join(re.escape(translator(language).gettext("Thresholds")) for language in LANGUAGES)
-    return re.sub(rf"(?m)^## ({titles})\n\n", lambda found: f"{found.group()}{section(rows)}\n", card, count=1)
+    return re.sub(rf"(?m)^## ({titles})\n\n", lambda found: f"{found.group()}{first}{section(rows)}\n", card, count=1)

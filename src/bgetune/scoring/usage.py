@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.locale import _
+from bgetune.metrics import worth
 from bgetune.paths import ROOT
 from bgetune.scoring.scorer import Scorer
 
@@ -59,6 +60,8 @@ def code(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
         if precision is None
         else _("of what is True, {precision:.0%} or more is right").format(precision=precision)
     )
+    mark = worth.mark(scorer.settings.get("data", {}).get("pairs"))
+    means += _(" (measured on {pairs})").format(pairs=mark) if mark else ""
     searched, reranked = _("of the texts of this run"), _("the reranker orders, too")
     scores = np.round(scorer.score(query, texts), 2).tolist()
     lines = [

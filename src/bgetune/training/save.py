@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from bgetune.errors import InputError
+from bgetune.hubs import download
 from bgetune.locale import N_, _
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
@@ -94,6 +96,7 @@ def model_card(
     run_name: str,
     dtype: str = "float32",
     matryoshka: Sequence[int] = (),
+    judged: str = "",
 ) -> str:
     """The text of the README.md of a saved model, in the language in use.
 
@@ -108,6 +111,7 @@ def model_card(
         run_name: name of the run, whose 05_calibrate writes the thresholds.
         dtype: type of the saved weights.
         matryoshka: lengths to which vectors may be cut.
+        judged: what to say of dev pairs that no person made, see `bgetune.graph.outlook.said`.
     """
     base = base_model if is_hub_name(base_model) or "://" in base_model else Path(base_model).name
     shown = {name: value for name, value in parameters.items() if name not in PRIVATE}
@@ -129,11 +133,12 @@ def model_card(
         '`bgetune.scoring.Scorer.load("{run}")` reads both.'
     )
     trained_on = _table((N_("what"), N_("number")), ((_(name), number) for name, number in counts.items()))
+    note = f"**{judged}**\n\n" if judged else ""
     sections = [
         (_("Thresholds"), thresholds.format(run=run)),
         (_("Training data"), trained_on),
         (_("Parameters"), _table((N_("parameter"), N_("value")), shown.items())),
-        (_("On held-out pairs (dev)"), _table((N_("measure"), *result.columns), measures)),
+        (_("On held-out pairs (dev)"), note + _table((N_("measure"), *result.columns), measures)),
     ]
     return f"""---
 {_front(base_model, run_name, result)}---
@@ -164,7 +169,7 @@ def _front(base_model: str, run_name: str, result: pd.DataFrame) -> str:
     front["tags"] = tags
     if is_hub_name(base_model):
         front["base_model"] = base_model.removeprefix(MODELSCOPE)  # both hubs name a model OWNER/NAME
-    elif "://" not in base_model and (licence := _licence(locate(base_model) / "README.md")):
+    if licence := _licence(base_model):
         front["license"] = licence
     measured = [
         {"type": str(measure), "value": round(float(value), 4)}
@@ -181,8 +186,14 @@ def _front(base_model: str, run_name: str, result: pd.DataFrame) -> str:
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
 
 
-def _licence(card: Path) -> str | None:
-    """The licence that a model card names, None where it names none or is none."""
+def _licence(base_model: str) -> str | None:
+    """The licence that a model's card names, None where it names none, or there is no card."""
+    if base_model.startswith("demo://"):
+        return None
+    try:
+        card = (download(base_model) if is_hub_name(base_model) else locate(base_model)) / "README.md"
+    except InputError:  # of a hub that cannot be reached
+        return None
     if not card.is_file():
         return None
     try:

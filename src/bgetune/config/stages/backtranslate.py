@@ -43,3 +43,8 @@ class Backtranslate(Reranks, Embeds, Seeded):
     )
     generation: Generation = Field(Generation(), description=Generation.__doc__)
     gate: Gate = Field(Gate(), description=Gate.__doc__)
+
+    @property
+    def writes_queries(self) -> bool:
+        """Whether a language model writes queries for documents without any."""
+        return self.enabled and self.generation.base_url is not None and self.generation.queries > 0

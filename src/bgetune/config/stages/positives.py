@@ -51,6 +51,12 @@ class Positives(Reranks, Embeds, Seeded):
         False,
         description="Whether to leave HTML tags out of all texts; entities such as &amp; always become characters.",
     )
+    document_pairs: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether two parts of one document become weak positives: its title and its body, a heading and "
+        "its section, a sentence and the text beside it. auto: only where no other source gives a positive and no "
+        "language model writes queries (02_backtranslate.generation).",
+    )
     synonym_lexicon: bool = Field(
         False, description="Whether to join texts that become equal when synonyms in them are replaced."
     )
