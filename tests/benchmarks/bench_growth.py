@@ -1,6 +1,7 @@
 """How CPU time and memory grow with the data: each size in a process of its own.
 
     python tests/benchmarks/bench_growth.py texts [--sizes 50000,200000,500000,1000000] [--index auto]
+    python tests/benchmarks/bench_growth.py logs [OPTIONS]      # those of bench_growth_logs.py
 
 texts: vectors of 128 dimensions with clusters in them, through the cache of the encoder, recall, clusters, mining,
 groups and the tables of the report; at the end, how many negatives are those of an exact search. A line a size and
@@ -177,6 +178,10 @@ def texts_worker(count: int, work: Path, index: str) -> None:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["logs"]:
+        sys.exit(
+            subprocess.run([sys.executable, Path(__file__).with_name("bench_growth_logs.py"), *sys.argv[2:]]).returncode
+        )
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["texts"])
     parser.add_argument("--sizes", help="comma-separated numbers of texts")
