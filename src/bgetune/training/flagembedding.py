@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,14 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from bgetune.errors import InputError
 from bgetune.locale import _
-from bgetune.models import hub, layout
+from bgetune.models import hub, layout, processes
 from bgetune.models.encoder import Encoder
 from bgetune.models.tokens import shorten
-from bgetune.training import checkpoints, evaluation, events, tracking
+from bgetune.training import checkpoints, devices, evaluation, events, tracking
 from bgetune.training.callbacks import OnEvaluation
 from bgetune.training.groups import Group
 from bgetune.training.sentence_transformers import Trained, checkpoint_key
@@ -34,7 +29,6 @@ from bgetune.training.settings import RerankerSettings, TrainingSettings, uses_b
 from bgetune.training.trainer import LOGS
 
 MODULE = "FlagEmbedding.finetune.embedder.encoder_only.base"
-STEP = re.compile(rb"(\d+)/(\d+) \[")
 
 
 def train(
@@ -64,6 +58,7 @@ def train(
         events.require()
     if wandb_dir is not None:
         tracking.require()
+    devices.require(settings)
     if pairs is not None and not evaluation.can_be_evaluated(pairs):
         pairs = None
     source = hub.fetch(base)
@@ -72,11 +67,11 @@ def train(
     key = checkpoint_key(base, groups, cluster_of, settings, pairs, None)
     folder = checkpoints.prepare(folder, key, (settings.epochs + 1) * weights / 1e9)
     data = folder / "train.jsonl"
-    write_groups(
-        shortened(fill(groups, cluster_of, settings.negatives, settings.seed), source, settings.max_length), data
-    )
-    steps = math.ceil(len(groups) / settings.batch_size) * settings.epochs
-    states, history = run(command(source, data, folder, settings, steps), folder, steps)
+    filled = fill(groups, cluster_of, settings.negatives, settings.seed)
+    write_groups(shortened(filled, source, settings.max_length), data)
+    steps = math.ceil(len(groups) / (settings.batch_size * settings.world_size)) * settings.epochs
+    environment = processes.environment(settings.processes, settings.nodes)
+    states, history = run(command(source, data, folder, settings, steps), folder, steps, environment)
     for path in states.values():
         layout.copy_modules(source, path)  # the trainer saves the transformer alone, which would be read as CLS
     before: dict[str, float] = {"step": 0, "epoch": 0.0}
@@ -105,13 +100,16 @@ def train(
     return Trained(_encoder(states[best], settings).model, log, best)
 
 
-def run(command: list[str], folder: Path, steps: int) -> tuple[dict[int, Path], list[dict[str, Any]]]:
+def run(
+    command: list[str], folder: Path, steps: int, environment: dict[str, str]
+) -> tuple[dict[int, Path], list[dict[str, Any]]]:
     """Run an official trainer, unless it has run to its end before.
 
     Args:
         command: its command line.
         folder: where it writes its checkpoints, one an epoch.
         steps: number of steps of the whole training.
+        environment: of its processes.
 
     Returns:
         The checkpoints by their step, and the trainer's log.
@@ -123,7 +121,7 @@ def run(command: list[str], folder: Path, steps: int) -> tuple[dict[int, Path], 
     if last is None or _state(last)["global_step"] < steps:
         for old in folder.glob("checkpoint-*"):
             shutil.rmtree(old)
-        _run(command, folder / "flagembedding.log", steps)
+        _run(command, folder / "flagembedding.log", steps, environment)
     states = {_state(path)["global_step"]: path for path in folder.glob("checkpoint-*")}
     history = _state(states[max(states)])["log_history"]
     if any("loss" in entry and not math.isfinite(float(entry["loss"])) for entry in history):
@@ -202,8 +200,9 @@ def command(source: Path, data: Path, folder: Path, settings: TrainingSettings, 
         "temperature": 1 / settings.scale,
         "sentence_pooling_method": layout.official_pooling(source),
         "normalize_embeddings": True,
+        "negatives_cross_device": settings.world_size > 1,
     }
-    return command_line(MODULE, arguments)
+    return processes.command(MODULE, named(arguments), **settings.launcher)
 
 
 def shared_arguments(
@@ -235,36 +234,17 @@ def shared_arguments(
     }
 
 
-def command_line(module: str, arguments: Mapping[str, Any]) -> list[str]:
-    """Python runs a module with arguments by name."""
-    named = (part for name, value in arguments.items() for part in (f"--{name}", str(value)))
-    return [sys.executable, "-m", module, *named]
+def named(arguments: Mapping[str, Any]) -> list[str]:
+    """Arguments of a command line by their names."""
+    return [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
 
 
-def _run(command: list[str], log: Path, steps: int) -> None:
-    """Run the trainer: its output is written to a log file, its progress is shown as a bar."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process,
-        log.open("ab") as file,
-        tqdm(total=steps, desc=_("training"), unit=_("step")) as bar,
-    ):
-        output = process.stdout
-        assert output is not None  # as it is a pipe
-        try:
-            while chunk := os.read(output.fileno(), 1 << 16):
-                file.write(chunk)
-                for done, total in STEP.findall(chunk):
-                    if int(total) == steps and int(done) > bar.n:
-                        bar.update(int(done) - bar.n)
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
+def _run(command: list[str], log: Path, steps: int, environment: dict[str, str]) -> None:
+    if status := processes.run(command, log, steps, env=environment):
         end = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
         raise InputError(
             _("04_train: FlagEmbedding stopped with status {status}; the end of {file}:").format(
-                status=process.returncode, file=log
+                status=status, file=log
             )
             + "\n"
             + "\n".join(end)

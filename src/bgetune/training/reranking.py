@@ -35,7 +35,7 @@ from bgetune.training.groups import Group
 from bgetune.training.reranking_batches import RerankerCollator
 from bgetune.training.sentence_transformers import batch_sampler, checkpoint_key
 from bgetune.training.settings import RerankerSettings
-from bgetune.training.trainer import Batched, shared_arguments
+from bgetune.training.trainer import Batched, shared_arguments, stay_on_one_gpu
 
 if TYPE_CHECKING:
     from bgetune.config.stages import Train
@@ -151,10 +151,13 @@ def train(
         before |= evaluator.measure(model)
         stopping = EarlyStopping(before, None, on_evaluation)
         callbacks.append(stopping)
-    arguments = shared_arguments(settings, folder, steps, evaluates=evaluator is not None)
+    arguments = CrossEncoderTrainingArguments(
+        **shared_arguments(settings, folder, steps, evaluates=evaluator is not None)
+    )
+    stay_on_one_gpu(arguments)
     trainer = RerankerTrainer(
         model=model,
-        args=CrossEncoderTrainingArguments(**arguments),
+        args=arguments,
         train_dataset=DatasetDict(data),
         loss=loss,
         evaluator=evaluator,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bgetune.models import hub
+from bgetune.models import hub, processes
 from bgetune.training import checkpoints, evaluation, flagembedding, reranking
 from bgetune.training.callbacks import OnEvaluation
 from bgetune.training.groups import Group
@@ -52,7 +52,9 @@ def train(
     ]
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     steps = math.ceil(len(groups) / settings.batch_size) * settings.epochs
-    states, history = flagembedding.run(command(source, data, folder, settings, steps), folder, steps)
+    states, history = flagembedding.run(
+        command(source, data, folder, settings, steps), folder, steps, processes.environment(1)
+    )
 
     before: dict[str, float] = {"step": 0, "epoch": 0.0}
     evaluations: list[dict[str, float]] = []
@@ -82,4 +84,4 @@ def command(source: Path, data: Path, folder: Path, settings: RerankerSettings, 
     arguments = flagembedding.shared_arguments(source, data, folder, settings, steps)
     # it reads as many tokens of a pair as both together
     lengths = {"query_max_len": settings.max_length // 2, "passage_max_len": -(-settings.max_length // 2)}
-    return flagembedding.command_line(MODULE, arguments | lengths)
+    return processes.command(MODULE, flagembedding.named(arguments | lengths))

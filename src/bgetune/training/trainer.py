@@ -13,7 +13,7 @@ from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.trainer import BaseTrainer
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
-from transformers import PrinterCallback, ProgressCallback
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 from transformers.utils.notebook import NotebookProgressCallback
 
@@ -79,7 +79,14 @@ def training_arguments(
         evaluates: whether there are dev pairs to evaluate on, so that the best checkpoint is kept.
     """
     shared = shared_arguments(settings, folder, steps, evaluates=evaluates, eval_steps=settings.eval_steps)
-    return SentenceTransformerTrainingArguments(activation_checkpointing=settings.gradient_checkpointing, **shared)
+    arguments = SentenceTransformerTrainingArguments(activation_checkpointing=settings.gradient_checkpointing, **shared)
+    stay_on_one_gpu(arguments)
+    return arguments
+
+
+def stay_on_one_gpu(arguments: TrainingArguments) -> None:
+    """With several GPUs in one process the trainer would take DataParallel: slower, and it splits the label matrix."""
+    arguments._n_gpu = min(arguments.n_gpu, 1)
 
 
 def shared_arguments(
@@ -218,6 +225,8 @@ class Collator:
         cluster_of: Mapping[str, int],
         settings: TrainingSettings,
         guide: Guide | None,
+        rank: int = 0,
+        processes: int = 1,
     ):
         self.groups = GroupCollator(
             preprocessor(model),
@@ -228,6 +237,8 @@ class Collator:
             positives=settings.positives,
             negatives=settings.negatives,
             guide=guide,
+            rank=rank,
+            processes=processes,
         )
         self.pairs = SentenceTransformerDataCollator(preprocessor(model))
         self.valid_label_columns = self.pairs.valid_label_columns
