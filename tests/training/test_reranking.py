@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 from bgetune.config.stages import Train
 from bgetune.errors import InputError
 from bgetune.models.reranker import Reranker
-from bgetune.training import reranking, reranking_flagembedding, reranking_save
+from bgetune.training import reranking, reranking_flagembedding, reranking_save, train_reranker
 from bgetune.training.groups import Group, blocks
 from bgetune.training.reranking_batches import RANDOM, RerankerCollator
 from bgetune.training.sampler import ClusterBatchSampler
@@ -187,7 +187,7 @@ def test_the_official_trainer_leaves_a_reranker_for_every_reader(
     short = [Group(g.query, g.positives, g.negatives[: i % 3]) for i, g in enumerate(groups[:64])]
     chosen = parameters(reranker, backend="flagembedding", epochs=2, batch_size=32)
     settings = RerankerSettings.of(chosen)
-    tuned = reranking.train(reranker, short, cluster_of, settings, tmp_path / "c", pairs=dev_pairs)
+    tuned = train_reranker(reranker, short, cluster_of, settings, tmp_path / "c", pairs=dev_pairs)
     log = tuned.log.set_index("step")
     assert log.index.max() == 4  # 64 groups in batches of 32, twice
     assert tuned.best_step == log["average_precision"].iloc[1:].idxmax()

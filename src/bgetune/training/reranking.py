@@ -4,7 +4,7 @@
     tuned = train("BAAI/bge-reranker-base", groups, cluster_of, settings, Path("checkpoints"), pairs=dev)
     tuned.write(Path("models/reranker"), parameters, counts={"groups": len(groups)}, run_name="mine")
 
-By the trainer of sentence-transformers' cross-encoders, or that of BGE (:mod:`.reranking_flagembedding`).
+By the trainer of sentence-transformers' cross-encoders; that of BGE is in :mod:`.reranking_flagembedding`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def train(
     graded: pd.DataFrame | None = None,
     on_evaluation: OnEvaluation | None = None,
 ) -> TunedReranker:
-    """Fine-tune a cross-encoder with one output, by the backend that the settings name.
+    """Fine-tune a cross-encoder with one output.
 
     A training that was killed continues from its last checkpoint when it is called again with the same arguments, and
     ends with the weights of an uninterrupted one.
@@ -118,12 +118,6 @@ def train(
         InputError: a reranker with several outputs, a loss that is not finite (with the batch), no room for
             checkpoints, an unknown model.
     """
-    if settings.backend == "flagembedding":
-        from bgetune.training import reranking_flagembedding
-
-        return reranking_flagembedding.train(
-            base, groups, cluster_of, settings, folder, pairs=pairs, on_evaluation=on_evaluation
-        )
     model = load(base, settings)
     if pairs is not None and not evaluation.can_be_evaluated(pairs):
         pairs = None
