@@ -15,6 +15,7 @@ from bgetune import paths
 from bgetune.augment.generate import read_prompt
 from bgetune.data.text import STANDARD, text_id
 from bgetune.metrics.truth import read_truth
+from bgetune_demo import WORLDS
 from bgetune_demo.language import sentences, stream
 from bgetune_demo.lexicon import Meaning, load, near_misses
 from bgetune_demo.parse import meaning_of
@@ -29,12 +30,13 @@ class KnownWorld:
         noise: share of the texts that are wrong: a query that means something else, a near-miss that means the same.
         faults: share of the requests that fail the first time: 429, 500, an answer that is cut off, a slow one.
         seed: of what it writes.
+        world: name of the demo world.
     """
 
-    def __init__(self, *, noise: float = 0.1, faults: float = 0.02, seed: int = 0):
+    def __init__(self, *, noise: float = 0.1, faults: float = 0.02, seed: int = 0, world: str = "standard"):
         self.noise, self.faults, self.seed = noise, faults, seed
-        self.lexicon = load()
-        self.truth = read_truth(paths.locate("demo://standard/truth.csv"), STANDARD)
+        self.lexicon = load(WORLDS[world].services)
+        self.truth = read_truth(paths.locate(f"demo://{world}/truth.csv"), STANDARD)
         self.meanings = {meaning.id: meaning for meaning in self.lexicon.meanings}
         self.close: dict[Meaning, list[Meaning]] = {meaning: [] for meaning in self.lexicon.meanings}
         for a, b in near_misses(self.lexicon.meanings):
