@@ -23,7 +23,8 @@ def say(*texts):
 def text_of(body):
     """What is to be worked on: OpenAI's, Tencent's, DeepL's, and the others' request."""
     if "messages" in body:
-        return json.loads(body["messages"][1]["content"])["text"]
+        data = json.loads(body["messages"][1]["content"])
+        return data.get("text") or data["a"]
     text = body.get("SourceText") or body.get("text") or body.get("q")
     return text[0] if isinstance(text, list) else text
 

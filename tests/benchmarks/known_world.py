@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import time
@@ -20,7 +21,7 @@ from bgetune_demo.language import sentences, stream
 from bgetune_demo.lexicon import Meaning, load, near_misses
 from bgetune_demo.parse import meaning_of
 
-TASKS = ("queries", "near_misses", "paraphrases")
+TASKS = ("queries", "near_misses", "paraphrases", "judge")
 
 
 class KnownWorld:
@@ -50,15 +51,23 @@ class KnownWorld:
         return self.meanings.get(meaning_of(text) or "" if found is None else found)
 
     def __call__(self, text: str, turn: int, body: dict) -> tuple:
-        import json
-
         task = self.prompts[body["messages"][0]["content"]]
-        rng = stream(self.seed, task, text)
+        data = json.loads(body["messages"][1]["content"])
+        rng = stream(self.seed, task, *data.values())
         if rng.random() < self.faults and turn == 0:
             return self.fault(rng)
+        if task == "judge":
+            return 200, completion(json.dumps({"verdict": self.verdict(data["a"], data["b"], rng)}))
         meaning = self.meaning(text)
-        count = json.loads(body["messages"][1]["content"])["count"]
-        return say(*(self.write(task, text, meaning, count, rng) if meaning else ()))
+        return say(*(self.write(task, text, meaning, data["count"], rng) if meaning else ()))
+
+    def verdict(self, a: str, b: str, rng: random.Random) -> str:
+        """Whether two texts mean the same; a twentieth is not sure, noise says the contrary."""
+        meaning = self.meaning(a)
+        same = meaning is not None and meaning == self.meaning(b)
+        if rng.random() < 0.05:
+            return "unsure"
+        return "same" if same != (rng.random() < self.noise) else "different"
 
     def fault(self, rng: random.Random) -> tuple:
         kind = rng.choice(["limit", "error", "cut", "slow"])
