@@ -12,7 +12,7 @@ A quarter of the world's meanings is kept out of all data. What is left trains t
 All are judged on the same pairs of the meanings kept out, by the truth: two wordings of one meaning, and for each
 wording the texts of other meanings that the base model finds most similar. Prints AUC and average precision, the share
 of the gain of the logs that each way reaches, and for what is judged by generated pairs, the true precision of the
-threshold that promises 95 %. The last line is one JSON object.
+threshold that promises 95 %. Every way trains for as many steps. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ from bgetune_demo.world import make
 
 KEPT_OUT = 0.25
 """Share of the meanings that no training sees."""
+VISITS = 5400
+"""Groups that a training sees, all epochs together, so that every way trains for as many steps: two epochs of the logs."""
 PAIRS = 20
 """Positive pairs of a meaning, at most."""
 TEXT_COLUMNS = {
@@ -146,6 +148,10 @@ def tune(arm: str, folder: Path, files: dict[str, str], seed: int, options: argp
     try:
         for stage in ("01_positives", "02_backtranslate", "03_hard_negatives", "04_train", "05_calibrate"):
             notebook, target = ROOT / "notebooks" / f"{stage}.ipynb", folder / f"{arm}-{stage}.ipynb"
+            if stage == "04_train":
+                groups = sum(1 for _ in (run_dir / "03_hard_negatives/train.jsonl").open(encoding="utf-8"))
+                profile["04_train"]["epochs"] = max(round(VISITS / groups), 1)
+                file.write_text(yaml.safe_dump(profile, allow_unicode=True), "utf-8")
             run = f"import papermill; papermill.execute_notebook({str(notebook)!r}, {str(target)!r}, "
             run += f"parameters={{'profile': {str(file)!r}, 'run_dir': {str(run_dir)!r}}}, progress_bar=False)"
             subprocess.run([sys.executable, "-c", run], env=environment, check=True, stderr=subprocess.DEVNULL)
