@@ -55,7 +55,7 @@ class Findings:
         self.errors[_at(place, problem)] = None
 
     def warn(self, problem: str, place: object = "") -> None:
-        self.warnings[_at(place, problem)] = None
+        self.warnings |= {_at(place, problem): None} if problem else {}
 
     @contextmanager
     def catch(self, place: object = "") -> Iterator[None]:
@@ -395,7 +395,7 @@ def _keys(part: Part, found: Findings) -> None:
 def _packages(part: Part, found: Findings) -> None:
     """What a parameter needs beyond the core package is there: an extra, or a token."""
     from bgetune.models import export
-    from bgetune.training import events, tracking, upload
+    from bgetune.training import TrainingSettings, devices, events, tracking, upload
 
     options, place = part.values, part.profile.place
     if isinstance(options, HardNegatives) and options.precision == "int8":
@@ -403,6 +403,8 @@ def _packages(part: Part, found: Findings) -> None:
             export.require()
     if not isinstance(options, Train):
         return
+    with found.catch(part.at("launcher")):
+        found.warn(devices.require(TrainingSettings.of(options, epochs=1)), part.at("launcher"))
     if options.onnx:
         with found.catch(part.at("onnx")):
             export.require()

@@ -17,6 +17,7 @@ WEIGHTS = ".safetensors"
 """The only format of weights that is read; a pickle could run code."""
 
 _READ = (WEIGHTS, ".json", ".txt", ".model", ".spm", ".jinja")
+_WANTED = [*(f"*{suffix}" for suffix in _READ), "README.md"]  # the card names the licence
 _LEFT_OUT = ["onnx/*", "openvino/*"]
 
 
@@ -70,8 +71,7 @@ def _hugging_face(name: str, parameter: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     def snapshot(revision: str | None = None) -> Path:
-        patterns = [f"*{suffix}" for suffix in _READ]
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=_LEFT_OUT))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_LEFT_OUT))
 
     try:
         folder = snapshot()
@@ -121,9 +121,8 @@ def _modelscope(name: str, parameter: str) -> Path:
     api = HubApi(config)
 
     def snapshot(offline: bool) -> Path:
-        patterns = [f"*{suffix}" for suffix in _READ]
         return api.download_repo(
-            name, "model", allow_patterns=patterns, ignore_patterns=_LEFT_OUT, local_files_only=offline
+            name, "model", allow_patterns=_WANTED, ignore_patterns=_LEFT_OUT, local_files_only=offline
         )
 
     try:

@@ -47,6 +47,19 @@ ENVIRONMENT = {
 }
 
 
+def _refuse_launcher() -> None:
+    """Raise an `InputError` in the processes of torchrun, mpirun or Slurm's srun: each would run the whole pipeline."""
+    for variable in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        number = os.environ.get(variable, "1")
+        if number.isdecimal() and int(number) > 1:
+            raise InputError(
+                _(
+                    "{number} processes were started ({variable}), and each would run the whole pipeline; start it "
+                    "once, and let it start its own: launcher: {{processes: {number}}}"
+                ).format(number=number, variable=variable)
+            )
+
+
 @dataclass(frozen=True)
 class Course:
     """Which notebooks run.
@@ -69,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
     locale.use(language_of(options.profiles[0]))
     try:
+        _refuse_launcher()
         profiles = load(options.profiles, options.set)
         locale.use(profiles[0].language)
         course = Course(stage_named("--from", options.start), stage_named("--until", options.until), options.force)

@@ -3,8 +3,9 @@
     python tests/loaders/matrix.py                models of the tests: CLS and mean pooling, with and without prompts
     python tests/loaders/matrix.py FOLDER...      models on disk as well, saved again as 04_train saves them
 
-Versions of sentence-transformers other than the installed one are put beside it with pip, each with a transformers of
-its time, into data/cache/loaders (60 MB each); torch is shared. `test_loaders.py` holds in the suite what is there.
+Infinity, and versions of sentence-transformers other than the installed one, are put beside it with pip, each with a
+transformers of its time, into data/cache/loaders (60 MB each); torch is shared. `test_loaders.py` holds in the suite
+what is there.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ VERSIONS = {
 }
 """Version of sentence-transformers -> what stands in for the installed packages."""
 
+INFINITY = "infinity-0.0.78"
+PACKAGES = VERSIONS | {INFINITY: ["infinity-emb==0.0.78", "orjson", "hf_transfer", *VERSIONS["3.4.1"]]}
+"""The same for every loader that is put beside the installed packages; Infinity wants an old sentence-transformers."""
+
 TEXTS = [
     "怎么查询密码",
     "How do I reset my password?",
@@ -56,16 +61,16 @@ KINDS = {
 
 
 def packages(version: str) -> Path:
-    """Where a version of sentence-transformers lies, once `install` has put it there."""
+    """Where the packages of one of `PACKAGES` lie, once `install` has put it there."""
     return cache_root() / "data" / "cache" / "loaders" / version
 
 
 def install(version: str) -> None:
-    """Put a version of sentence-transformers beside the installed one."""
+    """Put the packages of one of `PACKAGES` beside the installed ones."""
     if not packages(version).is_dir():
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
         with tempfile.TemporaryDirectory(dir=cache_root()) as folder:
-            subprocess.run([*command, f"{folder}/packages", *VERSIONS[version]], check=True)
+            subprocess.run([*command, f"{folder}/packages", *PACKAGES[version]], check=True)
             packages(version).parent.mkdir(parents=True, exist_ok=True)
             Path(f"{folder}/packages").rename(packages(version))
 
@@ -88,7 +93,7 @@ def difference(folder: Path, loader: str, version: str | None = None) -> float:
     Args:
         folder: of the model.
         loader: a key of `LOADERS` in read.py.
-        version: of sentence-transformers; None: the installed one.
+        version: a key of `PACKAGES`; None: what is installed.
 
     Raises:
         RuntimeError: if the loader fails, with the end of what it said.
@@ -116,7 +121,7 @@ def difference(folder: Path, loader: str, version: str | None = None) -> float:
 
 
 def rows(version_of: dict[str, str]) -> list[tuple[str, str, str | None]]:
-    """Loader, version shown, and version asked for (None: the installed one)."""
+    """Loader, version shown, and the key of `PACKAGES` asked for (None: what is installed)."""
     installed = metadata.version("sentence-transformers")
     return [
         *(("sentence-transformers", version, version) for version in VERSIONS),
@@ -125,6 +130,7 @@ def rows(version_of: dict[str, str]) -> list[tuple[str, str, str | None]]:
         ("transformers", metadata.version("transformers"), None),
         ("FlagModel", metadata.version("FlagEmbedding"), None),
         ("ONNX Runtime", metadata.version("onnxruntime"), None),
+        ("Infinity", INFINITY.partition("-")[2], INFINITY),
     ]
 
 
@@ -135,7 +141,7 @@ def main() -> int:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import tiny
 
-    for version in VERSIONS:
+    for version in PACKAGES:
         install(version)
     transformers = {version: packed[1].partition("==")[2] for version, packed in VERSIONS.items()}
     with tempfile.TemporaryDirectory() as work:

@@ -85,11 +85,32 @@ def onnx_runtime(folder, texts):
     return {task: encode(prompt) for task, prompt in _settings(folder)[0].items()}
 
 
+def infinity(folder, texts):
+    """Infinity's engine, which serves the model over HTTP elsewhere; prompts are the caller's."""
+    import asyncio
+
+    from infinity_emb import AsyncEmbeddingEngine, EngineArgs
+
+    options = {"engine": "torch", "device": "cpu", "dtype": "float32", "batch_size": 4, "model_warmup": False}
+    options |= {"compile": False, "bettertransformer": False, "trust_remote_code": False}
+    engine = AsyncEmbeddingEngine.from_args(EngineArgs(model_name_or_path=folder, **options))
+
+    async def encode():
+        found = {}
+        async with engine:
+            for task, prompt in _settings(folder)[0].items():
+                found[task] = np.stack((await engine.embed([prompt + text for text in texts]))[0])
+        return found
+
+    return asyncio.run(encode())
+
+
 LOADERS = {
     "sentence-transformers": sentence_transformers,
     "FlagModel": flag_model,
     "transformers": transformers,
     "ONNX Runtime": onnx_runtime,
+    "Infinity": infinity,
 }
 
 

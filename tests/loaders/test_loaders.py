@@ -81,3 +81,9 @@ def test_other_versions_give_our_vectors(model, loader, version):
     if not matrix.packages(version).is_dir():
         pytest.skip(f"sentence-transformers {version} is not there; python tests/loaders/matrix.py installs it")
     assert matrix.difference(model[0], loader, version) <= matrix.ENOUGH
+
+
+def test_infinity_gives_our_vectors(model):
+    if not matrix.packages(matrix.INFINITY).is_dir():
+        pytest.skip("Infinity is not there; python tests/loaders/matrix.py installs it")
+    assert matrix.difference(model[0], "Infinity", matrix.INFINITY) <= matrix.ENOUGH

@@ -201,3 +201,19 @@ def test_unreachable_hub_says_the_ways_out():
         Encoder("BAAI/no-such-model-zh")
     for part in ("model:", "BAAI/no-such-model-zh", "HF_ENDPOINT", "/path/to/no-such-model-zh"):
         assert part in str(error.value)
+
+
+def test_two_processes_share_the_encoding_and_give_the_same_vectors(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("bgetune.models.encoder.SHARD", 8)
+    monkeypatch.setattr("bgetune.models.spread.BLOCKS", 1)
+    texts = [f"{text}{number}" for number in range(8) for text in TEXTS]
+    alone = Encoder(folder, cache_dir=tmp_path / "one").encode(texts)
+    encoder = Encoder(folder, cache_dir=tmp_path / "two", processes=2)
+    monkeypatch.setattr(encoder, "_forward", lambda *_: pytest.fail("a process left texts for this one"))
+    np.testing.assert_array_equal(encoder.encode(texts), alone)
+    shards = [sorted(file.name for file in (tmp_path / name).rglob("*.npy")) for name in ("one", "two")]
+    assert shards[0] == shards[1]
+    assert len(shards[0]) == 2 * 4  # 32 distinct texts, 8 a block
+    few = Encoder(folder, cache_dir=tmp_path / "few", processes=2)
+    monkeypatch.setattr("bgetune.models.spread.fill", lambda *_: pytest.fail("too few texts to start processes for"))
+    few.encode(texts[:16])

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bgetune.negatives import groups, measure, mining, promotion, risk
@@ -37,6 +38,45 @@ def test_the_limit_is_what_keeps_false_negatives_out(known_world):
     hardness = [mined.negatives["similarity"].mean() for mined in (strict, usual, free)]
     assert hardness == sorted(hardness)
     assert set(usual.candidates["rule"]) >= {"unknown_positive", "same_cluster"}
+
+
+@pytest.mark.parametrize("target", [0.02, 0.05, 0.15])
+def test_as_many_false_negatives_are_risked_as_are_asked_for(known_world, target):
+    """The share holds for the negatives as chosen: the nearest of those within the limit, not all within it."""
+    known = known_world(noise=1.6)
+    mined = known.mine(max_false_negatives=target)
+    share, low, high = mined.expected
+    assert low <= share <= high
+    assert 0.6 * target < share <= target
+    assert mined.risks.limit > target
+    assert measure.false_negatives(known.corpus, mined, known.meanings) == pytest.approx(share, abs=0.03)
+
+
+def test_misleading_features_of_the_nearest_candidates_are_found_out():
+    """All candidates have the same features and 6 % are positives, but of the nearest of each query 30 %."""
+    rng = np.random.default_rng(0)
+    queries, depth, c = 4000, 20, 0.5
+    rank = np.tile(np.arange(depth), queries)
+    positive = rng.random(len(rank)) < np.where(rank == 0, 0.3, 0.05)
+    known = positive & (rng.random(len(rank)) < c)
+    true = (positive & ~known).sum() / (~known).sum()
+    query = np.repeat(np.arange(queries), depth)
+    made = risk.Risk(
+        centre=np.zeros(3),
+        scale=np.ones(3),
+        weights=np.ones(3),
+        edges=np.zeros(0),
+        curves=np.full((risk.SAMPLES, 1), true),
+        known_shares=np.full(risk.SAMPLES, c),
+        clusters=np.arange(queries),
+        drawn=np.ones((risk.SAMPLES, queries), dtype=int),
+    )
+    pairs = {"query": query, "known": known, "kind": "query", "cluster": query, "bin": 0, "risk": true}
+    by_known, by_probability = risk._positives({"query": made}, pd.DataFrame(pairs), 0.5, 1)
+    first = pd.DataFrame(pairs | {"positive": positive})[~known].groupby("query").head(1)
+    assert by_known.mean() == pytest.approx(first["positive"].mean(), abs=0.02)
+    assert by_probability.mean() == pytest.approx(true)
+    assert true < 0.5 * first["positive"].mean()
 
 
 def test_negatives_that_lie_deeper_than_the_search_are_found(known_world):
@@ -77,9 +117,10 @@ def test_hidden_positives_are_expected_back():
     hidden = known & (rng.random(40_000) < 1 / 3)
     cluster = np.arange(40_000) // 100
     before, after = risk.fit(features, known, cluster), risk.fit(features, known & ~hidden, cluster)
-    grown = after.probability(features)[~known | hidden].sum() - before.probability(features)[~known].sum()
+    expected = [made.curves.mean(axis=0)[made.bin(features)] for made in (before, after)]
+    grown = expected[1][~known | hidden].sum() - expected[0][~known].sum()
     assert grown == pytest.approx(hidden.sum(), rel=0.1)
-    assert before.probability(features)[~known].sum() == pytest.approx((positive & ~known).sum(), rel=0.1)
+    assert expected[0][~known].sum() == pytest.approx((positive & ~known).sum(), rel=0.1)
 
 
 def test_documents_and_queries_are_estimated_apart(known_world):

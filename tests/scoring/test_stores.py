@@ -76,6 +76,47 @@ def test_qdrant_itself(threshold):
         assert {point.id for point in found} == set(np.flatnonzero(corpus @ query >= threshold).tolist())
 
 
+@pytest.mark.parametrize("threshold", [0.7])
+def test_milvus_itself(threshold, tmp_path):
+    """Milvus Lite; it accepts what lies above the bound, not what is equal to it."""
+    for module in ("milvus_lite", "pymilvus"):
+        pytest.importorskip(module, reason="pip install milvus-lite pymilvus")
+    from pymilvus import MilvusClient
+
+    rng = np.random.default_rng(0)
+    corpus, queries = unit(rng, 200), unit(rng, 5)
+    client = MilvusClient(str(tmp_path / "milvus.db"))
+    client.create_collection("texts", dimension=16, metric_type="COSINE")
+    client.insert("texts", [{"id": i, "vector": row.tolist()} for i, row in enumerate(corpus)])
+    radius = {"params": {"radius": stores.STORES["milvus_radius"].bound(threshold)}}
+    answers = client.search("texts", data=queries.tolist(), limit=200, search_params=radius)
+    client.close()
+    for query, found in zip(queries, answers, strict=True):
+        assert {hit["id"] for hit in found} == set(np.flatnonzero(corpus @ query >= threshold).tolist())
+
+
+@pytest.mark.parametrize("threshold", [0.7])
+def test_pgvector_itself(threshold, tmp_path):
+    server_module = pytest.importorskip("pgserver", reason="pip install pgserver")
+    import psycopg
+
+    rng = np.random.default_rng(0)
+    corpus, queries = unit(rng, 200), unit(rng, 5)
+    server = server_module.get_server(tmp_path / "data")
+    try:
+        with psycopg.connect(server.get_uri()) as connection:
+            connection.execute("CREATE EXTENSION vector")
+            connection.execute("CREATE TABLE texts (id int, embedding vector(16))")
+            rows = [(i, json.dumps(row.tolist())) for i, row in enumerate(corpus)]
+            connection.cursor().executemany("INSERT INTO texts VALUES (%s, %s::vector)", rows)
+            bound = stores.STORES["pgvector_distance"].written(threshold).replace("$1", "%s::vector")
+            for query in queries:
+                found = connection.execute(f"SELECT id FROM texts {bound}", [json.dumps(query.tolist())]).fetchall()
+                assert {one for (one,) in found} == set(np.flatnonzero(corpus @ query >= threshold).tolist())
+    finally:
+        server.cleanup()
+
+
 @pytest.fixture
 def rows(scorer):
     return stores.bounds(scorer.settings["thresholds"]["precision"])

@@ -15,6 +15,7 @@ from bgetune.config.stages import Train
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import NO_PROMPTS, Prompts
 from bgetune.scoring import stores
+from bgetune.training import save as save_module
 from bgetune.training.save import agreement, model_card, save
 
 
@@ -119,6 +120,16 @@ def test_card_has_the_licence_of_its_base(result, saved, tmp_path, card, licence
         saved(Prompts("")), str(tmp_path / "base"), parameters={}, counts={}, result=result, run_name="shop"
     )
     assert yaml.safe_load(made.split("---")[1]).get("license") == licence
+
+
+@pytest.mark.parametrize("location", ["BAAI/bge-small-zh-v1.5", "modelscope://BAAI/bge-small-zh-v1.5"])
+def test_card_names_the_base_of_a_hub_and_its_licence(result, saved, tmp_path, monkeypatch, location):
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n", "utf-8")
+    monkeypatch.setattr(save_module, "download", lambda name: tmp_path)
+    card = model_card(saved(Prompts("")), location, parameters={}, counts={}, result=result, run_name="shop")
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["base_model"] == "BAAI/bge-small-zh-v1.5"
+    assert front["license"] == "mit"
 
 
 def test_card_is_in_the_language_in_use_and_takes_thresholds_in_any(result, saved):

@@ -21,9 +21,7 @@ from bgetune.errors import InputError
 from bgetune.models import hub
 from bgetune.training import checkpoints, flagembedding
 from bgetune.training.callbacks import DriftGuard, guarded_weight
-from bgetune.training.groups import blocks
 from bgetune.training.losses import RankingLoss
-from bgetune.training.sampler import share_with_false_negative
 from bgetune.training.sentence_transformers import checkpoint_key, train
 from bgetune.training.settings import TrainingSettings
 from bgetune.training.trainer import training_arguments
@@ -305,21 +303,6 @@ def test_a_killed_training_continues_and_ends_with_the_weights_of_an_unbroken_on
     log = pd.read_json(tmp_path / "continued" / "log.json")
     columns = ["step", "loss", "auc", "average_precision"]
     pd.testing.assert_frame_equal(log[columns], unbroken.log[columns], check_dtype=False, atol=1e-3)
-
-
-def test_two_processes_share_the_batches(base, groups, cluster_of, dev_pairs, tmp_path):
-    chosen = options(base, epochs=2, batch_size=16)
-    command = job(tmp_path, "two", base, groups, cluster_of, chosen, dev_pairs)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*launcher, *command], check=True, capture_output=True, env=ONE_THREAD, timeout=120)
-    log = pd.read_json(tmp_path / "two" / "log.json")
-    assert log["step"].max() == 8  # 8 batches an epoch, two at a time
-    batches = [[json.loads(line) for line in (tmp_path / f"two.json.{rank}").open()] for rank in range(2)]
-    assert [len(part) for part in batches] == [8, 8]
-    assert sorted(item for part in batches for batch in part for item in batch) == list(range(2 * len(groups)))
-    number = blocks(groups, cluster_of)
-    assert share_with_false_negative(np.tile(number, 2), [*batches[0], *batches[1]]) == 0
-    assert log["auc"].iloc[-1] > log["auc"].iloc[0]
 
 
 def test_the_regularisation_grows_while_scores_bunch_and_eases_when_they_do_not():

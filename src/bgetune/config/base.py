@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from bgetune.config.annotations import models_in
@@ -76,7 +84,7 @@ SearchParams = Annotated[
     dict[str, int],
     Field(
         description="Search parameters of that index: {nprobe: 32} or {efSearch: 128}. Larger values find more and "
-        "take longer. Unset, auto takes nprobe 64."
+        "take longer. Unset, auto takes nprobe 32."
     ),
 ]
 SearchMemory = Annotated[int, Field(ge=16, description="Working memory of the search, in MiB.")]
@@ -86,6 +94,30 @@ class Seeded(Section):
     seed: int = Field(
         42, ge=0, description="Seed of every random choice: two runs with the same seed give the same result."
     )
+
+
+class Launcher(Section):
+    """Several processes, one for each GPU, started by torchrun."""
+
+    processes: int = Field(
+        1,
+        ge=1,
+        description="Number of processes on each machine: that of its GPUs. A batch has batch_size queries of each.",
+    )
+    nodes: int = Field(
+        1, ge=1, description="Number of machines. All see the run's folder; 04 prints what to start on the others."
+    )
+    rendezvous: str | None = Field(
+        None,
+        pattern=r"^[^\s:]+:\d+$",
+        description="HOST:PORT at which the machines meet: a free port of one of them. Needed where nodes is above 1.",
+    )
+
+    @model_validator(mode="after")
+    def _where_to_meet(self) -> Launcher:
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ValueError(_("with several nodes, give rendezvous: HOST:PORT, a free port of one of them"))
+        return self
 
 
 class Embeds(Section):
@@ -112,6 +144,21 @@ class Embeds(Section):
         "values need more memory and time.",
     )
     device: str = Field("auto", description="Device to compute on: auto (GPU if there is one), cpu, cuda, cuda:0, mps.")
+    launcher: Launcher = Field(
+        Launcher(),
+        description="Processes that train together and share the encoding of many texts, such as {processes: 4} for "
+        "four GPUs. The negatives of a query are then those of the batches of all.",
+    )
+
+    @model_validator(mode="after")
+    def _no_single_device(self) -> Embeds:
+        if self.launcher.processes > 1 and ":" in self.device:
+            raise ValueError(
+                _("launcher: {processes} processes cannot share {device}; set device to auto or cuda").format(
+                    processes=self.launcher.processes, device=self.device
+                )
+            )
+        return self
 
     @field_validator("model", mode="wrap")
     @classmethod

@@ -117,6 +117,14 @@ class Engine:
             return _timestamp_micros(microseconds).cast("timestamp")
         return _to_timestamp(microseconds / 1e6).cast("timestamp")
 
+    def with_zones(self, table: ibis.Table) -> ibis.Table:
+        """The table, with a time zone in the types of points in time: Ibis takes Spark's TIMESTAMP for a local time."""
+        if self.backend.name != "pyspark":
+            return table
+        fields = self.backend._session.sql(self.backend.compile(table)).schema
+        points = [field.name for field in fields if field.dataType.typeName() == "timestamp"]
+        return table.mutate(**{name: table[name].cast(_UTC) for name in points}) if points else table
+
     def to_utc(self, time: ibis.Value, zone: str) -> ibis.Value:
         """A local time of a zone (IANA name) in UTC, both without zone."""
         if zone == "UTC":

@@ -95,6 +95,7 @@ def open_table(source: ClickSource, at: Engine) -> ibis.Table:
             assert source.table, "a source of an engine has a path or a table"
             database, _dot, simple = source.table.rpartition(".")
             table = at.backend.table(simple, database=database or None)
+        table = at.with_zones(table)
     _require(source, table, at)
     return table
 

@@ -43,6 +43,11 @@ def content_keys(prefix: str, texts: Iterable[str]) -> np.ndarray:
     return np.array([content_key(prefix, text) for text in texts], dtype=KEY)
 
 
+def by_length(item: Any) -> tuple[int, Any]:
+    """The order in which items are computed: by length and text."""
+    return len("".join(item)), item
+
+
 def new_rows(count: int, width: int) -> np.ndarray:
     """An uninitialised array of (count, width) float32.
 
@@ -103,7 +108,7 @@ def cached_rows(
         known = keys(distinct)
         rows, found = cache.find(known)
     # ordered by length and text, so that batches do not depend on the order of the items
-    missing = sorted(np.flatnonzero(~found), key=lambda i: (len("".join(distinct[i])), distinct[i]))
+    missing = sorted(np.flatnonzero(~found), key=lambda i: by_length(distinct[i]))
     with tqdm(total=len(missing), desc=label, unit=unit, disable=not (progress and missing)) as bar:
         for start in range(0, len(missing), block):
             part = missing[start : start + block]
@@ -154,6 +159,14 @@ class RowCache:
                 rows[where] = stored[inside]
                 found[where] = True
         return rows, found
+
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """Which of (n,) keys are there, (n,) bool; whether their rows are intact is not checked."""
+        self._open_new_shards()
+        found = np.zeros(len(keys), dtype=bool)
+        for shard in self._keys.values():
+            found |= np.isin(keys, shard)
+        return found
 
     def add(self, keys: Sequence[bytes] | np.ndarray, rows: np.ndarray) -> None:
         """Write a shard of (n,) keys and (n, d) float32 rows."""

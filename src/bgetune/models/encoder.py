@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from bgetune.files import remove
 from bgetune.locale import _
-from bgetune.models import bert, hub
-from bgetune.models.cache import CACHE_VERSION, RowCache, cached_rows, content_key, content_keys
+from bgetune.models import bert, hub, spread
+from bgetune.models.cache import CACHE_VERSION, RowCache, by_length, cached_rows, content_key, content_keys
 from bgetune.models.prompts import Prompts
 from bgetune.models.tokens import Tokens, tokenize
 from bgetune.paths import cache_root
@@ -51,6 +51,7 @@ class Encoder:
             device. Vectors are float32 in any case.
         cache_dir: folder of the cache of vectors; None: no cache. The default is ``data/cache/embeddings``.
         parameter: the parameter that named the model, for error messages.
+        processes: number of processes that share the encoding of many texts, by way of the cache; one for each GPU.
 
     The cache key is a hash of weights, tokenizer, pooling, normalisation, maximum length, precision, prompt and text,
     not the model's name, so that a tuned model in the same folder gets no old vectors. The model is loaded at the first
@@ -75,11 +76,13 @@ class Encoder:
         precision: Precision = "float32",
         cache_dir: Path | str | None = CACHE,
         parameter: str = "model",
+        processes: int = 1,
     ):
         self.location = str(location)
         self.max_length = max_length
         self.device = device
         self.parameter = parameter
+        self.processes = processes
         self.folder = hub.fetch(location, parameter)
         self.prompts = Prompts.of(self.folder) if prompts is None else prompts
         self._precision = precision
@@ -100,6 +103,7 @@ class Encoder:
         """
         location = parameters.model if location is None else location
         prompts = Prompts.of(hub.fetch(location), parameters.query_instruction, parameters.document_instruction)
+        options |= {"processes": parameters.launcher.processes}
         return cls(location, prompts=prompts, max_length=parameters.max_length, device=parameters.device, **options)
 
     @cached_property
@@ -136,6 +140,8 @@ class Encoder:
         with self._lock:
             if not len(texts):
                 return np.empty((0, self.dimension), dtype=np.float32)
+            if self.processes > 1:
+                self._share_out(texts, prompt)
             return cached_rows(
                 texts,
                 lambda some, bar: self._forward([prompt + text for text in some], bar),
@@ -146,6 +152,17 @@ class Encoder:
                 unit=_("text"),
                 progress=progress,
             )
+
+    def _share_out(self, texts: Sequence[str], prompt: str) -> None:
+        """Have the processes encode what is not in the cache, if it is much."""
+        if self._cache is None or self._cache_dir is None:
+            return
+        distinct = list(dict.fromkeys(texts))
+        known = self._cache.holds(content_keys(prompt, distinct))
+        missing = sorted((text for text, there in zip(distinct, known, strict=True) if not there), key=by_length)
+        if len(missing) > spread.BLOCKS * self.processes * SHARD:
+            blocks = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
+            spread.fill(self, self._cache_dir, blocks, prompt)
 
     @cached_property
     def model(self) -> SentenceTransformer:

@@ -86,8 +86,12 @@ def risk_sentence(mined: Mined) -> str:
         )
         served = coverage(mined)["with_negatives"]
         none = "" if served else _(" No text was safe enough: training goes without hard negatives.")
-        sentence = _("Expected false negatives: {share:.1%} of the negatives ({low:.1%} to {high:.1%}); {known}.{none}")
-        return sentence.format(share=share, low=low, high=high, known=known, none=none)
+        limit = ""
+        if mined.risks.limit is not None:
+            limit = _(" A text becomes a negative up to a probability of {limit:.1%} of being a positive.")
+            limit = limit.format(limit=mined.risks.limit)
+        sentence = _("Expected false negatives: {share:.1%} of the negatives ({low:.1%} to {high:.1%}); {known}.")
+        return sentence.format(share=share, low=low, high=high, known=known) + limit + none
     reasons = "; ".join(f"{_(kind)}: {said(reason)}" for kind, reason in mined.risks.reasons.items())
     sentence = _(
         "The share of false negatives cannot be estimated ({reasons}). "

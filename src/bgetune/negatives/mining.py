@@ -217,7 +217,7 @@ def apply_rules(task: Task, reranker: Reranker | None, rules: Rules) -> Mined:
     for rows in np.array_split(np.arange(len(queries)), -(-len(queries) * risks.depth // CANDIDATES_AT_ONCE)):
         pairs = _candidates(task, risks, rows, reranker, rules, cuts)
         veto = veto or _evaluate_veto(task.corpus, queries, pairs, vetoing, rules)
-        pairs = _decide(task, pairs, rows, vetoing, veto, rules)
+        pairs = _decide(task, pairs, rows, vetoing, veto, risks.limit, rules)
         searched += len(pairs)
         counts.append(_count(pairs))
         unsure = pairs[pairs["taken"] & pairs["label"].isna()]
@@ -258,16 +258,26 @@ def _candidates(
 
 
 def _decide(
-    task: Task, pairs: pd.DataFrame, rows: np.ndarray, vetoing: Reranker | None, veto: risk.Veto, rules: Rules
+    task: Task,
+    pairs: pd.DataFrame,
+    rows: np.ndarray,
+    vetoing: Reranker | None,
+    veto: risk.Veto,
+    limit: float | None,
+    rules: Rules,
 ) -> pd.DataFrame:
-    """The candidates of some queries with the other rules and the column taken."""
+    """The candidates of some queries with the other rules and the column taken.
+
+    Args:
+        limit: of the probability of being a positive: `risk.Assessment.limit`.
+    """
     corpus, queries = task.corpus, task.queries
     if vetoing is None:
-        unknown = pairs["risk"].isna() & (rules.max_false_negatives is not None)
+        unknown = pairs["risk"].isna() & (limit is not None)
         too_near = pairs["whitened"] > queries["cut"].to_numpy()[pairs["query"]]
         reject(pairs, "margin", too_near & (unknown if rules.margin is None else True))
-    if rules.max_false_negatives is not None:
-        reject(pairs, "unknown_positive", veto.after(pairs["risk"]) > rules.max_false_negatives)
+    if limit is not None:
+        reject(pairs, "unknown_positive", veto.after(pairs["risk"]) > limit)
     if rules.too_few == "random":
         pairs = with_random(corpus, queries, task.space, pairs, rows, rules)
     take(corpus, queries, pairs, vetoing, rules)
@@ -304,7 +314,7 @@ def _expected(
     if len(risks.reasons) == len(risks.by_kind):
         return None
     assert veto is not None  # there is a block
-    share = risk.share(risks.by_kind, bins, veto)
+    share = risk.share(risks, bins, veto)
     return None if share is None else (share[0] * unlabelled, share[1] * unlabelled, share[2] * unlabelled)
 
 

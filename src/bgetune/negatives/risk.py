@@ -19,11 +19,13 @@ all are positives. If the encoder is so poor that even its nearest neighbours ar
 the error is on the side of fewer negatives. All values are means over bootstrap samples of the clusters, which also
 give the intervals.
 
-Measured with the known intents of CLINC150, half and a fifth of the texts of an intent known (all-MiniLM-L6-v2): the
-five nearest are positives in 91 % and 94 % (expected 94 % and 96 %), the negatives that are taken in 2.9 % and 3.6 %
-(2.1 % and 2.5 %), at a mean similarity of .45 and .44; FlagEmbedding's miner takes 39 % at .43. By similarity alone,
-P <= 0.05 would hold for all such candidates together (4.6 %), but of the nearest five of them 39 % would be positives:
-the nearest candidates are those whose similarity is misleading. Pairs with P >= 0.8 were positives in 95 %.
+The limit on P is chosen so that the share of positives among the negatives that are taken stays within
+`max_false_negatives`. Their mean P is too low for that, because the nearest candidates within a limit are those whose
+features mislead: among 20 intents of CLINC150, half of the texts known (all-MiniLM-L6-v2), it was 1.8 % where 6.1 %
+were positives. The known positives within the limit show it (`_positives`): 5.1 % expected. Target .05 with 20, 60 and
+150 intents and in the demo world with 30 texts a meaning: expected 5.1, 4.6, 4.4 and 4.8 %, true 6.1, 4.3, 5.5 and 3.4
+%. FlagEmbedding's miner takes 27 % with 60 intents and 11 % in the demo world, at lower similarity; the relative margin
+of sentence-transformers 66 % and 9 %, for 45 % and 20 % of the queries (`tests/benchmarks/bench_separation.py`).
 """
 
 from __future__ import annotations
@@ -64,6 +66,12 @@ SERVED = 0.9
 DEEPEST = 1600
 """Maximum depth of the search for safe negatives (and at most half of all texts)."""
 
+MULTIPLES = (5, 4, 3, 2.5, 2, 1.75, 1.5, 1.25, 1, 0.7, 0.5, 0.25)
+"""Limits of the probability of a single negative that are tried, as multiples of `max_false_negatives`."""
+
+LARGEST_LIMIT = 0.5
+"""Largest such limit: what is more likely a positive than not never becomes a negative."""
+
 SPARE = 4
 """Safe candidates beyond `rank_max` that are kept, as a multiple of `num_negatives`: a reranker may veto some."""
 
@@ -82,8 +90,9 @@ class Risk:
         centre, scale, weights: (3,) float64: index = (features - centre) / scale @ weights.
         edges: (bins - 1,) float64: bounds of the bins of the index, ascending.
         curves: (samples, bins) float64: P(positive | unlabelled) in each bin, one row for each bootstrap sample.
-        known_share: c, the share of the positives that is known.
-        interval: 90 % interval of c.
+        known_shares: (samples,) float64: c, the share of the positives that is known; first of the data as they are.
+        clusters: (units,) int64: the clusters that the bootstrap draws, ascending.
+        drawn: (samples, units) int64: how often each of them is in each sample.
     """
 
     centre: np.ndarray
@@ -91,16 +100,43 @@ class Risk:
     weights: np.ndarray
     edges: np.ndarray
     curves: np.ndarray
-    known_share: float
-    interval: tuple[float, float]
+    known_shares: np.ndarray
+    clusters: np.ndarray
+    drawn: np.ndarray
+
+    @property
+    def known_share(self) -> float:
+        """c, the share of the positives that is known."""
+        return float(self.known_shares[0])
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """90 % interval of c."""
+        low, high = np.quantile(self.known_shares, [0.05, 0.95])
+        return float(low), float(high)
+
+    def unknown(self, known: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+        """Expected number of unknown positives among candidates that were chosen without a look at who is known.
+
+        Of k known positives among them, the positives in all are k / c. Half a positive is added, so that none found
+        does not mean none there.
+
+        Args:
+            known: (n,) bool.
+            cluster: (n,) int: cluster of the query.
+
+        Returns:
+            (samples,) float64, at most the number of unlabelled candidates.
+        """
+        unit = np.searchsorted(self.clusters, cluster)
+        found, unlabelled = (
+            self.drawn @ np.bincount(unit[rows], minlength=len(self.clusters)) for rows in (known, ~known)
+        )
+        return np.minimum((1 - self.known_shares) / self.known_shares * (found + 0.5), unlabelled)
 
     def bin(self, features: np.ndarray) -> np.ndarray:
         """The bin of each row of features (n, 3): (n,) int64."""
         return np.searchsorted(self.edges, (features - self.centre) / self.scale @ self.weights, side="right")
-
-    def probability(self, features: np.ndarray) -> np.ndarray:
-        """P(positive | unlabelled) of each row of features (n, 3): (n,) float64."""
-        return self.curves.mean(axis=0)[self.bin(features)]
 
 
 def fit(features: np.ndarray, known: np.ndarray, cluster: np.ndarray, seed: int = 0) -> Risk | str:
@@ -121,8 +157,8 @@ def fit(features: np.ndarray, known: np.ndarray, cluster: np.ndarray, seed: int 
         return f"{known.sum():,} known positives among the nearest texts of the queries; {LEAST_KNOWN} are needed"
     if known.all():
         return "all near texts are known positives: there is nothing to choose from"
-    numbers = np.unique(cluster, return_inverse=True)[1]
-    units = numbers.max() + 1
+    clusters, numbers = np.unique(cluster, return_inverse=True)
+    units = len(clusters)
     if units < LEAST_CLUSTERS:
         return f"all known positives are in {units} clusters; {LEAST_CLUSTERS} are needed"
     centre, scale = features.mean(axis=0), features.std(axis=0) + 1e-9
@@ -148,8 +184,7 @@ def fit(features: np.ndarray, known: np.ndarray, cluster: np.ndarray, seed: int 
     share = np.array([_isotonic(p, t) for p, t in zip(positive, total, strict=True)])
     share = np.minimum(share, c[:, None])  # r cannot exceed c: what does is noise
     curves = (1 - c[:, None]) / c[:, None] * share / (1 - share).clip(min=1e-9)
-    low, high = np.quantile(c, [0.05, 0.95])
-    return Risk(centre, scale, weights, edges, curves.clip(0, 1), float(c[0]), (float(low), float(high)))
+    return Risk(centre, scale, weights, edges, curves.clip(0, 1), c, clusters, drawn)
 
 
 def _top(values: np.ndarray, known: np.ndarray, unit: np.ndarray, drawn: np.ndarray, share: float) -> np.ndarray:
@@ -203,12 +238,18 @@ class Assessment:
     Attributes:
         by_kind: kind of the candidate (query, document) -> its risk, or the reason why it cannot be estimated.
         depth: number of texts to search for each query so that enough are safe.
+        limit: highest probability with which a text may become a negative, so that of all negatives together at most
+            `max_false_negatives` are expected to be positives; None: no limit.
+        factor: (samples,) float64: how many times more of the nearest candidates within the limit are positives than
+            their probabilities say: see `_positives`. 1 without a limit, or where it cannot be estimated.
         nearest: (share, low, high): expected share of unknown positives among the `num_negatives` nearest unlabelled
             candidates of the queries, with its 90 % interval; None where it cannot be estimated.
     """
 
     by_kind: dict[str, Risk | str]
     depth: int
+    limit: float | None
+    factor: np.ndarray
     nearest: tuple[float, float, float] | None = None
 
     @property
@@ -220,7 +261,7 @@ class Assessment:
 def assess(corpus: Corpus, queries: pd.DataFrame, space: Space, rules: Rules, pools: Sequence[Pool]) -> Assessment:
     """Estimate the risk on a sample of the queries, searching deeper until most of them have safe negatives."""
     rows = np.sort(np.random.default_rng(rules.seed).permutation(len(queries))[:SAMPLED_QUERIES])
-    limit, depth = rules.max_false_negatives, rules.rank_max
+    depth = rules.rank_max
     deepest = max(min(DEEPEST, int((space.row >= 0).sum()) // 2), depth)
     while True:
         pairs = find_candidates(queries, space, pools, depth=depth, rows=rows)
@@ -236,15 +277,71 @@ def assess(corpus: Corpus, queries: pd.DataFrame, space: Space, rules: Rules, po
             for kind in sorted(set(kinds))
             if (chosen := (kinds == kind) & ~judged).any()
         }
-        pairs["risk"] = _probability(found, kinds, inputs)
-        open_ = ~known & ~judged
-        enough = pairs[open_ & ~(pairs["risk"] > (limit or 1))].groupby("query").size() >= rules.num_negatives
+        bins = _bins(found, kinds, inputs)
+        pairs = pairs.assign(known=known, kind=kinds, cluster=clusters, bin=bins, risk=_probability(found, kinds, bins))
+        pairs = pairs[~judged]
+        limit = _limit(found, pairs, rules)
+        enough = pairs[~pairs["known"] & ~(pairs["risk"] > (limit or 1))].groupby("query").size()
+        enough = enough >= rules.num_negatives
         served = enough.sum() >= SERVED * len(rows) and not any(isinstance(risk, str) for risk in found.values())
         if limit is None or served or known.sum() < LEAST_KNOWN or depth >= deepest:
             break
         depth = min(2 * depth, deepest)
-    nearest = np.flatnonzero(open_)[pairs[open_].groupby("query").cumcount() < rules.num_negatives]
-    return Assessment(found, depth, share(found, in_bins(found, kinds[nearest], inputs[nearest]), Veto()))
+    within = None if limit is None else _positives(found, pairs, limit, rules.num_negatives)
+    nearest = _positives(found, pairs, None, rules.num_negatives)
+    factor = np.ones(SAMPLES) if within is None else within[0] / within[1].clip(min=1e-9)
+    return Assessment(found, depth, limit, factor, None if nearest is None else _summary(nearest[1]))
+
+
+def _limit(by_kind: Mapping[str, Risk | str], pairs: pd.DataFrame, rules: Rules) -> float | None:
+    """The highest limit with which at most `max_false_negatives` of the negatives are expected to be positives."""
+    if rules.max_false_negatives is None:
+        return None
+    limits = [min(multiple * rules.max_false_negatives, LARGEST_LIMIT) for multiple in MULTIPLES]
+    for limit in limits[:-1]:
+        found = _positives(by_kind, pairs, limit, rules.num_negatives)
+        if found is not None and found[0].mean() <= rules.max_false_negatives:
+            return limit
+    return limits[-1]
+
+
+def _positives(
+    by_kind: Mapping[str, Risk | str], pairs: pd.DataFrame, limit: float | None, count: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The share of positives among the nearest unlabelled candidates of each query, in two ways.
+
+    The mean probability is too low where candidates are chosen by it: the nearest of those within a limit are those
+    whose features are misleading. The known positives tell by how much. They are chosen like the others, as if nobody
+    knew them, and each stands for (1 - c) / c unknown ones. (Without a limit the mean probability is right, and this
+    count too low in small clusters, of which hardly any positive is left when enough unlabelled ones are found.)
+
+    Args:
+        pairs: candidates of a sample of queries by rank: query, risk, known, kind, cluster (of the query).
+        limit: highest risk; None: no limit.
+        count: number of unlabelled candidates to choose for each query.
+
+    Returns:
+        By the known positives, and by the mean probability: (samples,) float64 each; None where not estimated.
+    """
+    near = pairs if limit is None else pairs[pairs["risk"] <= limit]
+    unlabelled = ~near["known"]
+    near = near[unlabelled.groupby(near["query"]).cumsum() - unlabelled < count]
+    by_known, by_probability = np.zeros(SAMPLES), np.zeros(SAMPLES)
+    for kind, rows in near.groupby("kind"):
+        risk = by_kind.get(str(kind))
+        if not isinstance(risk, Risk):
+            return None
+        known = rows["known"].to_numpy()
+        by_known += risk.unknown(known, rows["cluster"].to_numpy())
+        by_probability += risk.curves @ np.bincount(rows["bin"].to_numpy()[~known], minlength=risk.curves.shape[1])
+    total = max(int((~near["known"]).sum()), 1)
+    return by_known / total, by_probability / total
+
+
+def _summary(samples: np.ndarray) -> tuple[float, float, float]:
+    """Mean and 90 % interval of the values of bootstrap samples."""
+    low, high = np.quantile(samples, [0.05, 0.95])
+    return float(samples.mean()), float(low), float(high)
 
 
 def with_risk(
@@ -262,54 +359,57 @@ def with_risk(
     """
     pairs = find_candidates(queries, space, pools, depth=risks.depth, rows=rows)
     inputs = features(corpus, queries, pairs, space)
-    pairs["risk"] = _probability(risks.by_kind, corpus.kind[pairs["candidate"]], inputs)
+    kinds = corpus.kind[pairs["candidate"]]
+    pairs["risk"] = _probability(risks.by_kind, kinds, _bins(risks.by_kind, kinds, inputs))
     if risks.depth > rules.rank_max:
         deep = pairs["rank"].gt(rules.rank_max)
-        safe = pairs[deep & pairs["risk"].le(rules.max_false_negatives)]
+        safe = pairs[deep & pairs["risk"].le(risks.limit)]
         safe = safe[~known_positive(corpus, queries, safe) & ~same_cluster(corpus, queries, safe)]
         safe = safe[safe.groupby("query").cumcount() < SPARE * rules.num_negatives]
         pairs = pd.concat([pairs[~deep], safe]).sort_values(["query", "rank"], ignore_index=True)
     return pairs
 
 
-def _probability(by_kind: dict[str, Risk | str], kinds: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """P(positive | unlabelled) of candidates of some kinds and features: (n,) float64, NaN where not estimated."""
+def _bins(by_kind: Mapping[str, Risk | str], kinds: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    """The bin of candidates of some kinds and features: (n,) int64, 0 where nothing was estimated."""
+    bins = np.zeros(len(kinds), dtype=np.int64)
+    for kind, risk in by_kind.items():
+        if isinstance(risk, Risk):
+            bins[kinds == kind] = risk.bin(inputs[kinds == kind])
+    return bins
+
+
+def _probability(by_kind: Mapping[str, Risk | str], kinds: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """P(positive | unlabelled) of candidates of some kinds in some bins: (n,) float64, NaN where not estimated."""
     probability = np.full(len(kinds), np.nan)
     for kind, risk in by_kind.items():
         if isinstance(risk, Risk):
-            probability[kinds == kind] = risk.probability(inputs[kinds == kind])
+            probability[kinds == kind] = risk.curves.mean(axis=0)[bins[kinds == kind]]
     return probability
 
 
 def in_bins(by_kind: Mapping[str, Risk | str], kinds: np.ndarray, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Kind -> number of candidates in each bin of the index: (bins,) int64; in one bin where nothing was estimated."""
-    found = {}
-    for kind in sorted(set(kinds)):
-        risk, rows = by_kind.get(kind), inputs[kinds == kind]
-        if isinstance(risk, Risk):
-            found[kind] = np.bincount(risk.bin(rows), minlength=risk.curves.shape[1])
-        else:
-            found[kind] = np.array([len(rows)])
-    return found
+    bins = _bins(by_kind, kinds, inputs)
+    estimated = {kind: risk for kind, risk in by_kind.items() if isinstance(risk, Risk)}
+    size = {kind: risk.curves.shape[1] for kind, risk in estimated.items()}
+    return {kind: np.bincount(bins[kinds == kind], minlength=size.get(kind, 1)) for kind in sorted(set(kinds))}
 
 
-def share(
-    by_kind: Mapping[str, Risk | str], counts: Mapping[str, np.ndarray], veto: Veto
-) -> tuple[float, float, float] | None:
-    """Mean probability of candidates that passed the veto, and its 90 % interval; None where not estimated.
+def share(risks: Assessment, counts: Mapping[str, np.ndarray], veto: Veto) -> tuple[float, float, float] | None:
+    """Expected share of positives among negatives that passed the veto, and its 90 % interval; None: not estimated.
 
     Args:
-        counts: the candidates as `in_bins` counts them.
+        counts: the negatives as `in_bins` counts them.
     """
     sums = np.zeros(SAMPLES)
     for kind, bins in counts.items():
-        risk = by_kind.get(kind)
+        risk = risks.by_kind.get(kind)
         if not isinstance(risk, Risk):
             return None
         sums += veto.after(risk.curves) @ bins
     total = max(int(sum(bins.sum() for bins in counts.values())), 1)
-    low, high = np.quantile(sums, [0.05, 0.95]) / total
-    return float(sums.mean() / total), float(low), float(high)
+    return _summary((sums / total * risks.factor).clip(max=1))
 
 
 def features(corpus: Corpus, queries: pd.DataFrame, pairs: pd.DataFrame, space: Space) -> np.ndarray:

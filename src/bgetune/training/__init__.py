@@ -38,10 +38,15 @@ def train(
     tensorboard_dir: Path | None = None,
     wandb_dir: Path | None = None,
 ) -> Trained:
-    """Train by the backend that the settings name; arguments and result are those of `sentence_transformers.train`."""
-    from bgetune.training import flagembedding, sentence_transformers
+    """Train by the backend that the settings name, in as many processes as they say.
 
-    backend = flagembedding.train if settings.backend == "flagembedding" else sentence_transformers.train
+    Arguments and result are those of `sentence_transformers.train`.
+    """
+    from bgetune.training import flagembedding, launch, sentence_transformers
+
+    backend = sentence_transformers.train if settings.world_size == 1 else launch.train
+    if settings.backend == "flagembedding":
+        backend = flagembedding.train
     return backend(
         base,
         groups,

@@ -38,6 +38,11 @@ class Guide:
         return anchor @ document.T > bound[:, None]
 
 
+def shares(count: int, processes: int) -> list[int]:
+    """How many of some texts of a batch each process encodes, the first ones by the first process."""
+    return [count // processes + (number < count % processes) for number in range(processes)]
+
+
 @dataclass
 class GroupCollator:
     """Makes a batch of groups: two columns of texts, and the label matrix of `RankingLoss`.
@@ -59,6 +64,8 @@ class GroupCollator:
         seed: seed of all choices.
         positives, negatives: maximum numbers of texts of a group in a batch, see `choose`.
         guide: masks further false negatives.
+        rank, processes: which process of how many this is. Each tokenises its share of the anchors and documents of a
+            batch, and all of them have the labels of the whole.
     """
 
     preprocess: Callable[..., dict[str, Any]]
@@ -69,20 +76,27 @@ class GroupCollator:
     positives: int | None = None
     negatives: int | None = None
     guide: Guide | None = None
+    rank: int = 0
+    processes: int = 1
 
     def __call__(self, items: Sequence[int]) -> dict[str, Any]:
         """Tokens of anchors and documents (each document once), labels (b, m) int8, and the items (b,)."""
         import torch
 
         batch = self.batch(items)
-        anchors = self.preprocess([group.anchor for group in batch.groups])
-        documents = self.preprocess(batch.documents)
+        anchors = self.preprocess(self._share([group.anchor for group in batch.groups]))
+        documents = self.preprocess(self._share(batch.documents))
         return {
             **{f"anchor_{key}": value for key, value in anchors.items()},
             **{f"document_{key}": value for key, value in documents.items()},
             "label": torch.from_numpy(batch.labels),
             "items": torch.tensor(items),
         }
+
+    def _share(self, texts: list[str]) -> list[str]:
+        """What this process encodes of a batch; see `shares`."""
+        start = sum(shares(len(texts), self.processes)[: self.rank])
+        return texts[start : start + shares(len(texts), self.processes)[self.rank]]
 
     def describe(self, items: Sequence[int]) -> str:
         """The first groups of a batch, for an error message."""

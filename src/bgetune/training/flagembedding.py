@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,14 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from bgetune.errors import InputError
 from bgetune.locale import _
-from bgetune.models import hub, layout
+from bgetune.models import hub, layout, processes
 from bgetune.models.encoder import Encoder
 from bgetune.models.tokens import shorten
-from bgetune.training import checkpoints, evaluation, events, tracking
+from bgetune.training import checkpoints, devices, evaluation, events, tracking
 from bgetune.training.callbacks import OnEvaluation
 from bgetune.training.groups import Group
 from bgetune.training.sentence_transformers import Trained, checkpoint_key
@@ -34,7 +29,6 @@ from bgetune.training.settings import TrainingSettings, uses_bfloat16
 from bgetune.training.trainer import LOGS
 
 MODULE = "FlagEmbedding.finetune.embedder.encoder_only.base"
-STEP = re.compile(rb"(\d+)/(\d+) \[")
 
 
 def train(
@@ -64,6 +58,7 @@ def train(
         events.require()
     if wandb_dir is not None:
         tracking.require()
+    devices.require(settings)
     if pairs is not None and not evaluation.can_be_evaluated(pairs):
         pairs = None
     source = hub.fetch(base)
@@ -74,11 +69,11 @@ def train(
     data = folder / "train.jsonl"
     write_groups(_shortened(fill(groups, cluster_of, settings.negatives, settings.seed), source, settings), data)
     last = checkpoints.latest(folder)
-    steps = math.ceil(len(groups) / settings.batch_size) * settings.epochs
+    steps = math.ceil(len(groups) / (settings.batch_size * settings.world_size)) * settings.epochs
     if last is None or _state(last)["global_step"] < steps:
         for old in folder.glob("checkpoint-*"):
             shutil.rmtree(old)
-        _run(command(source, data, folder, settings, steps), folder / "flagembedding.log", steps)
+        _run(command(source, data, folder, settings, steps), settings, folder / "flagembedding.log", steps)
 
     states = {_state(path)["global_step"]: path for path in folder.glob("checkpoint-*")}
     for path in states.values():
@@ -175,7 +170,7 @@ def command(source: Path, data: Path, folder: Path, settings: TrainingSettings, 
         steps: number of steps of the whole training.
     """
     cuda = settings.device != "cpu" and torch.cuda.is_available()
-    arguments = {
+    given = {
         "model_name_or_path": source,
         "trust_remote_code": False,
         "train_data": data,
@@ -204,39 +199,18 @@ def command(source: Path, data: Path, folder: Path, settings: TrainingSettings, 
         "save_strategy": "epoch",
         "save_only_model": True,
         "report_to": "none",
+        "negatives_cross_device": settings.world_size > 1,
     }
-    return [
-        sys.executable,
-        "-m",
-        MODULE,
-        *(part for name, value in arguments.items() for part in (f"--{name}", str(value))),
-    ]
+    listed = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    return processes.command(MODULE, listed, **settings.launcher)
 
 
-def _run(command: list[str], log: Path, steps: int) -> None:
-    """Run the trainer: its output is written to a log file, its progress is shown as a bar."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process,
-        log.open("ab") as file,
-        tqdm(total=steps, desc=_("training"), unit=_("step")) as bar,
-    ):
-        output = process.stdout
-        assert output is not None  # as it is a pipe
-        try:
-            while chunk := os.read(output.fileno(), 1 << 16):
-                file.write(chunk)
-                for done, total in STEP.findall(chunk):
-                    if int(total) == steps and int(done) > bar.n:
-                        bar.update(int(done) - bar.n)
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
+def _run(command: list[str], settings: TrainingSettings, log: Path, steps: int) -> None:
+    if status := processes.run(command, log, steps, env=processes.environment(settings.processes, settings.nodes)):
         end = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
         raise InputError(
             _("04_train: FlagEmbedding stopped with status {status}; the end of {file}:").format(
-                status=process.returncode, file=log
+                status=status, file=log
             )
             + "\n"
             + "\n".join(end)

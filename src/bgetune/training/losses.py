@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from sentence_transformers.base.losses.gradcache import CachedLossMixin
 from sentence_transformers.sentence_transformer import losses
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
+from bgetune.training.collator import shares
 from bgetune.training.settings import LossScope
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class RankingLoss(CachedLossMixin, nn.Module):
             far less memory; None encodes the batch at once.
 
     Inputs: two columns, anchors (b texts) and documents (m texts), and labels (b, m) of POSITIVE, NEGATIVE and MASKED.
+    In several processes each has its share of either column (`collator.shares`) and the labels of all: the loss of each
+    is that of the whole batch in one process, and so is the gradient that DistributedDataParallel averages.
     """
 
     def __init__(
@@ -103,9 +106,11 @@ class RankingLoss(CachedLossMixin, nn.Module):
         """The parts of the loss: "ranking" and, where it has a weight, "orthogonality".
 
         Args:
-            embeddings: (b, d) anchors and (m, d) documents, not normalised.
+            embeddings: (b, d) anchors and (m, d) documents, not normalised; in several processes, this one's share.
             labels: (b, m).
         """
+        if len(embeddings[0]) < len(labels):
+            embeddings = [gathered(rows, count) for rows, count in zip(embeddings, labels.shape, strict=True)]
         full = embeddings[0].shape[1]
         lengths = [length for length in self.dimensions if length < full] + [full]
         parts = [self._at_length([rows[:, :length] for rows in embeddings], labels) for length in lengths]
@@ -123,6 +128,30 @@ class RankingLoss(CachedLossMixin, nn.Module):
         positives = documents[(labels == POSITIVE).int().argmax(dim=1)]
         regularisation = (orthogonality(anchors) + orthogonality(positives)) / 2
         return {"ranking": loss, "orthogonality": self.orthogonality_weight * regularisation}
+
+
+def gathered(rows: Tensor, count: int) -> Tensor:
+    """The vectors of a column of a batch from all processes; this one's gradient times the number of processes.
+
+    Each process has the loss of the whole batch and the gradient of its own vectors alone. The mean of the processes'
+    gradients, times their number, is the sum: the gradient of one process with all of them.
+
+    Args:
+        rows: (n, d), this process's share (`collator.shares`).
+        count: number of vectors in all.
+
+    Returns:
+        (count, d), in the order of the batch.
+    """
+    processes, rank = distributed.get_world_size(), distributed.get_rank()
+    sizes = shares(count, processes)
+    padded = rows.new_zeros(max(sizes), rows.shape[1])
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in sizes]
+    distributed.all_gather(parts, padded)
+    every = [part[:size] for part, size in zip(parts, sizes, strict=True)]
+    every[rank] = rows.detach() + processes * (rows - rows.detach())  # the value is exactly that of the rows
+    return torch.cat(every)
 
 
 def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:

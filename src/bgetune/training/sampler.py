@@ -60,20 +60,30 @@ class ClusterBatchSampler:
         blocks: (n,) int, the block number of every row.
         batch_size: maximum number of rows in a batch.
         seed: seed of the shuffles.
-        processes: number of processes of `torchrun`; the number of batches is a multiple of it.
+        processes: number of processes of `torchrun`, which take the batches in turn.
         renumber: whether to yield epoch * n + row instead of row, so that a number also tells its epoch.
+        together: whether the processes compute each batch together. It is then as large as theirs are in all, and comes
+            once for each of them. Else every process has batches of its own.
 
     Raises:
         ValueError: if there are too few rows for the processes.
     """
 
     def __init__(
-        self, blocks: Sequence[int] | np.ndarray, batch_size: int, seed: int, processes: int = 1, renumber: bool = False
+        self,
+        blocks: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seed: int,
+        processes: int = 1,
+        renumber: bool = False,
+        together: bool = False,
     ):
         self.blocks = np.asarray(blocks, dtype=np.int64)
         self.seed = seed
         self.renumber = renumber
         self.epoch = 0
+        self.copies = processes if together else 1
+        batch_size *= self.copies
         largest = int(np.bincount(self.blocks).max())
         full = -(-len(self.blocks) // batch_size)
         if largest > 2 * full:
@@ -83,18 +93,21 @@ class ClusterBatchSampler:
                     "{after}. A smaller max_cluster_size in 01_positives helps."
                 ).format(rows=largest, before=batch_size, after=-(-len(self.blocks) // largest))
             )
-        wanted = -(-max(largest, full) // processes) * processes
-        self.batches = min(wanted, len(self.blocks) // processes * processes)
+        multiple = processes // self.copies
+        wanted = -(-max(largest, full) // multiple) * multiple
+        # no process without a row
+        self.batches = min(wanted, len(self.blocks) // processes * multiple)
         if self.batches < largest:
             raise ValueError(f"{len(self.blocks)} rows are too few for {processes} processes")
 
     def __len__(self) -> int:
-        return self.batches
+        return self.batches * self.copies
 
     def __iter__(self) -> Iterator[list[int]]:
         first = self.epoch * len(self.blocks) if self.renumber else 0
         for batch in split_into_batches(self.blocks, self.batches, np.random.default_rng([self.seed, self.epoch])):
-            yield [first + row for row in batch]
+            for _copy in range(self.copies):
+                yield [first + row for row in batch]
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -109,7 +122,8 @@ class MixedBatchSampler:
         mixing: "proportional" shuffles all batches of all sets, each used once an epoch; "round_robin" takes the sets
             in turn until the smallest one is used up.
         seed: seed of the shuffle.
-        processes: as for `ClusterBatchSampler`; all processes get batches of the same set at the same time.
+        processes: as for `ClusterBatchSampler`; all processes get batches of the same set at the same time, and the
+            same batch where they compute it together.
     """
 
     batch_size = None  # tells accelerate that batches differ in size

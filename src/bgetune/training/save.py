@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from bgetune.errors import InputError
+from bgetune.hubs import download
 from bgetune.locale import N_, _
 from bgetune.models import hub, layout
 from bgetune.models.encoder import Encoder
@@ -167,7 +169,7 @@ def _front(base_model: str, run_name: str, result: pd.DataFrame) -> str:
     front["tags"] = tags
     if is_hub_name(base_model):
         front["base_model"] = base_model.removeprefix(MODELSCOPE)  # both hubs name a model OWNER/NAME
-    elif "://" not in base_model and (licence := _licence(locate(base_model) / "README.md")):
+    if licence := _licence(base_model):
         front["license"] = licence
     measured = [
         {"type": str(measure), "value": round(float(value), 4)}
@@ -184,8 +186,14 @@ def _front(base_model: str, run_name: str, result: pd.DataFrame) -> str:
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
 
 
-def _licence(card: Path) -> str | None:
-    """The licence that a model card names, None where it names none or is none."""
+def _licence(base_model: str) -> str | None:
+    """The licence that a model's card names, None where it names none, or there is no card."""
+    if base_model.startswith("demo://"):
+        return None
+    try:
+        card = (download(base_model) if is_hub_name(base_model) else locate(base_model)) / "README.md"
+    except InputError:  # of a hub that cannot be reached
+        return None
     if not card.is_file():
         return None
     try:

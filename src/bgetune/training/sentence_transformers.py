@@ -105,8 +105,9 @@ def train(
             {"query": graded["query"].tolist(), "text": graded["text"].tolist(), "label": graded["grade"].tolist()}
         )
         losses["graded"] = graded_loss(settings.graded_loss, model)
-    sampler = batch_sampler(groups, cluster_of, 0 if graded is None else len(graded), settings)
-    steps = len(sampler) // sampler.processes * settings.epochs
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    sampler = batch_sampler(groups, cluster_of, 0 if graded is None else len(graded), settings, processes)
+    steps = len(sampler) // processes * settings.epochs
     before = {"step": 0, "epoch": 0.0}
     evaluator = stopping = None
     callbacks: list[TrainerCallback] = [Progress(), EpochSetter(sampler)]
@@ -115,7 +116,7 @@ def train(
         before |= evaluator.before
         stopping = EarlyStopping(before, settings.patience, on_evaluation)
         callbacks += [stopping, DriftGuard(ranking, before, settings.orthogonality_weight)]
-    if tensorboard_dir is not None and int(os.environ.get("RANK", "0")) == 0:
+    if tensorboard_dir is not None and rank == 0:
         callbacks.append(TensorBoardCallback(events.start(tensorboard_dir, before, checkpoints.step(last))))
     trainer = Trainer(
         model=model,
@@ -123,7 +124,7 @@ def train(
         train_dataset=DatasetDict(data),
         loss=losses,
         evaluator=evaluator,
-        collator=Collator(model, groups, cluster_of, settings, guide(base, groups, settings)),
+        collator=Collator(model, groups, cluster_of, settings, guide(base, groups, settings), rank, processes),
         callbacks=callbacks,
         sampler=sampler,
     )
@@ -158,19 +159,21 @@ def ranking_loss(model: SentenceTransformer, settings: TrainingSettings) -> Rank
 
 
 def batch_sampler(
-    groups: Sequence[Group], cluster_of: Mapping[str, int], graded: int, settings: TrainingSettings
+    groups: Sequence[Group], cluster_of: Mapping[str, int], graded: int, settings: TrainingSettings, processes: int = 1
 ) -> MixedBatchSampler:
     """The batches of an epoch: groups of one cluster in different batches, graded pairs shuffled.
+
+    Several processes compute each batch of groups together; of graded pairs each has batches of its own.
 
     Args:
         groups: training groups.
         cluster_of: cluster number of every text in them.
         graded: number of graded pairs.
         settings: how to train.
+        processes: number of processes of `torchrun`.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     size, seed = settings.batch_size, settings.seed
-    samplers = [ClusterBatchSampler(blocks(groups, cluster_of), size, seed, processes, renumber=True)]
+    samplers = [ClusterBatchSampler(blocks(groups, cluster_of), size, seed, processes, renumber=True, together=True)]
     if graded:
         samplers.append(ClusterBatchSampler(np.arange(graded), size, seed, processes))
     offsets = [0, len(groups) * settings.epochs]

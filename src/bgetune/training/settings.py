@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from bgetune.models import hub
 
@@ -20,6 +20,7 @@ class TrainingSettings:
 
     Attributes:
         epochs: passes over all groups; always a number, see `groups.default_epochs`.
+        processes, nodes, rendezvous: those of `launcher`.
     """
 
     backend: Literal["sentence_transformers", "flagembedding"]
@@ -51,6 +52,19 @@ class TrainingSettings:
     metric: Literal["auc", "average_precision", "labelled_auc", "mrr@10"]
     drift_penalty: float
     patience: int | None
+    processes: int = 1
+    nodes: int = 1
+    rendezvous: str | None = None
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes on all machines."""
+        return self.processes * self.nodes
+
+    @property
+    def launcher(self) -> dict[str, Any]:
+        """The arguments of `processes.command`."""
+        return {"processes": self.processes, "nodes": self.nodes, "rendezvous": self.rendezvous}
 
     @classmethod
     def of(cls, parameters: Train, *, epochs: int) -> Self:
@@ -60,8 +74,9 @@ class TrainingSettings:
             parameters: with an attribute of the same name for each setting.
             epochs: the number of epochs; the parameter may leave it open.
         """
-        given = {field.name: getattr(parameters, field.name) for field in fields(cls)}
-        return cls(**(given | {"epochs": epochs}))
+        launcher = parameters.launcher.model_dump()
+        given = {field.name: getattr(parameters, field.name) for field in fields(cls) if field.name not in launcher}
+        return cls(**(given | launcher | {"epochs": epochs}))
 
 
 def uses_bfloat16(precision: str, device: str) -> bool:

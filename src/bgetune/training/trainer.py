@@ -79,7 +79,7 @@ def training_arguments(
     """
     cuda = settings.device != "cpu" and torch.cuda.is_available()
     every = min(steps, settings.eval_steps or -(-steps // 10))
-    return SentenceTransformerTrainingArguments(
+    arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
@@ -105,6 +105,9 @@ def training_arguments(
         report_to="none",
         disable_tqdm=True,
     )
+    # with several GPUs in one process the trainer would take DataParallel, which is slower and splits the label matrix
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 class CheckedTrainer(SentenceTransformerTrainer):
@@ -192,6 +195,8 @@ class Collator:
         cluster_of: Mapping[str, int],
         settings: TrainingSettings,
         guide: Guide | None,
+        rank: int = 0,
+        processes: int = 1,
     ):
         self.groups = GroupCollator(
             preprocessor(model),
@@ -202,6 +207,8 @@ class Collator:
             positives=settings.positives,
             negatives=settings.negatives,
             guide=guide,
+            rank=rank,
+            processes=processes,
         )
         self.pairs = SentenceTransformerDataCollator(preprocessor(model))
         self.valid_label_columns = self.pairs.valid_label_columns

@@ -40,9 +40,10 @@ class HardNegatives(Judged, Reranks, Embeds, Seeded):
         0.05,
         gt=0,
         lt=1,
-        description="Highest probability of being an unknown positive with which a text may become a negative. It is "
-        "estimated from the known positives, and lower where a reranker vetoes. Larger: harder negatives, more of them "
-        "false. Null: no limit.",
+        description="Share of the hard negatives that may be positives that nobody knows. Each text's probability of "
+        "being one is estimated from the known positives, and the limit on it is chosen so that the expected share "
+        "stays within this one; a reranker's veto comes on top. Larger: harder negatives, more of them false. Null: no "
+        "limit.",
     )
     margin: float | None = Field(
         None,
