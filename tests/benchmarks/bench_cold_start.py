@@ -45,7 +45,7 @@ from bgetune_demo.world import make
 KEPT_OUT = 0.25
 """Share of the meanings that no training sees."""
 VISITS = 5400
-"""Groups that a training sees, epochs together, so that every way trains for as many steps as the logs in two epochs."""
+"""Groups that a training sees, epochs together: every way trains for as many steps as the logs in two epochs."""
 PAIRS = 20
 """Positive pairs of a meaning, at most."""
 TEXT_COLUMNS = {
