@@ -339,6 +339,7 @@ FIGURES = (
     ),
     N_("recall {number}%"),
     N_("precision {number}%"),
+    N_("after, untuned reranker"),
     N_("after, reranker"),
     N_("after, both"),
     N_(
