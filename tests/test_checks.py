@@ -103,7 +103,14 @@ BAD = {
         {"03_hard_negatives.index": "IVF4,Flat", "03_hard_negatives.search_params": {"nprob": 4}},
         "search_params: IndexIVFFlat has no nprob; nprobe is that of IVF",
     ),
-    "FAISS parameter of Flat": ({"03_hard_negatives.search_params": {"nprobe": 4}}, "search_params: Flat has none"),
+    "FAISS parameter of Flat": (
+        {"03_hard_negatives.index": "Flat", "03_hard_negatives.search_params": {"nprobe": 4}},
+        "search_params: Flat has none",
+    ),
+    "FAISS parameter of auto": (
+        {"01_positives.search_params": {"efSearch": 4}},
+        "search_params: IndexIVFFlat has no efS",
+    ),
     "FAISS parameter 0": (
         {"03_hard_negatives.index": "HNSW8", "03_hard_negatives.search_params": {"efSearch": 0}},
         "search_params: efSearch is at least 1, not 0",

@@ -1,10 +1,12 @@
 """How CPU time and memory grow with the data: each size in a process of its own.
 
     python tests/benchmarks/bench_growth.py texts [--sizes 50000,200000,500000,1000000] [--index auto]
+    python tests/benchmarks/bench_growth.py logs [OPTIONS]      # those of bench_growth_logs.py
 
 texts: vectors of 128 dimensions with clusters in them, through the cache of the encoder, recall, clusters, mining,
-groups and the tables of the report. A line a size and step: CPU seconds, microseconds a text, peak of the resident
-memory, and what of it is not backed by a file. The last line is one JSON object.
+groups and the tables of the report; at the end, how many negatives are those of an exact search. A line a size and
+step: CPU seconds, microseconds a text, peak of the resident memory and what of it no file backs. The last line is one
+JSON object.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ import numpy as np
 # --- a step's costs -----------------------------------------------------------------------------------------------
 
 
+STANDARD = ("cpu_s", "wall_s", "peak_mib", "anonymous_mib")
+
+
 class Meter:
     """CPU seconds and peak memory of the steps of this process."""
 
@@ -43,7 +48,7 @@ class Meter:
         yield values
         peak, anonymous = _memory("VmHWM"), _memory("RssAnon")
         measured = {"cpu_s": _cpu() - begun, "wall_s": time.perf_counter() - wall}
-        self.steps[name] = measured | {"peak_mib": peak, "anonymous_after_mib": anonymous} | values
+        self.steps[name] = measured | {"peak_mib": peak, "anonymous_mib": anonymous} | values
         print(name, {key: round(value, 3) for key, value in self.steps[name].items()}, file=sys.stderr, flush=True)
 
 
@@ -65,6 +70,7 @@ DIMENSION = 128
 MEANING = 8  # texts of one meaning
 KNOWN = 5  # of which the positive graph knows
 TOPIC = 2000  # texts of one topic
+SAMPLE = 1000  # queries whose negatives are compared with those of an exact search
 
 
 def write_vectors(count: int, file: Path) -> None:
@@ -163,10 +169,19 @@ def texts_worker(count: int, work: Path, index: str) -> None:
         promotion.doubtful(corpus, mined, limit=200)
     with meter.step("ablation"):
         measure.ablation(corpus, encoder, rules=Rules(), search=search)
+    del mined
+    with meter.step("overlap with exact search") as found:
+        some = [mining.mine(corpus, encoder, search=way, sample=SAMPLE) for way in (search, Search(index="Flat"))]
+        keys = [set(zip(m.negatives["query"], m.negatives["candidate"], strict=True)) for m in some]
+        found["overlap"] = len(keys[0] & keys[1]) / len(keys[1])
     print(json.dumps(meter.steps))
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["logs"]:
+        sys.exit(
+            subprocess.run([sys.executable, Path(__file__).with_name("bench_growth_logs.py"), *sys.argv[2:]]).returncode
+        )
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["texts"])
     parser.add_argument("--sizes", help="comma-separated numbers of texts")
@@ -195,7 +210,24 @@ def main() -> None:
             ]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             results[size] = json.loads(done.stdout.splitlines()[-1])
+    print_table(results)
     print(json.dumps(results))
+
+
+def print_table(results: dict[int, dict[str, dict[str, float]]]) -> None:
+    """A line a size and step; `growth` is the cost of an item relative to the size before."""
+    before: dict[str, float] = {}
+    print(f"{'size':>12} {'step':<28} {'CPU s':>9} {'µs/item':>9} {'growth':>7} {'peak MiB':>9} {'no file':>8}  other")
+    for size, steps in results.items():
+        for name, step in steps.items():
+            each = step["cpu_s"] / size * 1e6
+            growth = f"{each / before[name]:.2f}" if before.get(name) else ""
+            other = {key: round(value, 4) for key, value in step.items() if key not in STANDARD}
+            print(
+                f"{size:>12,} {name:<28} {step['cpu_s']:>9.1f} {each:>9.1f} {growth:>7} {step['peak_mib']:>9.0f} "
+                f"{step['anonymous_mib']:>8.0f}  {', '.join(f'{key} {value:,}' for key, value in other.items())}"
+            )
+            before[name] = each
 
 
 if __name__ == "__main__":

@@ -394,13 +394,9 @@ def index_worker(factory: str, folder: Path) -> None:
     corpus = np.load(folder / "corpus.npy", mmap_mode="r")
     queries = np.array(corpus[np.random.default_rng(7).choice(len(corpus), QUERIES, replace=False)])
     start = time.perf_counter()
-    if factory == "Flat":
-        built, search = start, lambda: index.search(queries, corpus, 20, memory_mb=MEMORY)
-    else:
-        made = index.build(corpus, factory, memory_mb=MEMORY)
-        built = time.perf_counter()
-        search = lambda: index.search_index(made, queries, 20, INDEXES[factory], memory_mb=MEMORY)  # noqa: E731
-    positions = search()[1]
+    made = index.Index(corpus, factory, search_params=INDEXES[factory], memory_mb=MEMORY, cache_dir=None)
+    built = time.perf_counter()
+    positions = made.search(queries, 20)[1]
     seconds = time.perf_counter() - built
     if factory == "Flat":
         np.save(folder / "exact.npy", positions)

@@ -29,6 +29,7 @@ from bgetune.paths import ROOT, cache_root
 
 NAME = "kill_runs"
 MODES = ("pipeline and kernel", "pipeline", "kernel")
+INDEX = "  index: IVF8,Flat\n  search_params: {nprobe: 4}\n"
 UNEQUAL = {"started", "seconds", "mtime_ns", "pages", "milliseconds"}
 """Keys of a manifest that no two runs have in common: when, how long, and hashes of pages that show it."""
 DURATION = re.compile(
@@ -37,8 +38,9 @@ DURATION = re.compile(
 
 
 def write_profile(folder: Path) -> Path:
-    """The demo's profile on the small world."""
+    """The demo's profile on the small world, searched by indexes on disk as a large corpus is."""
     text = (ROOT / "params/demo.yaml").read_text("utf-8").replace("demo://standard/", "demo://small/")
+    text = text.replace("01_positives:", f"01_positives:\n{INDEX}") + f"03_hard_negatives:\n{INDEX}"
     file = folder / "profile.yaml"
     file.write_text(text.replace("name: demo", f"name: {NAME}").replace("max_texts: 200", "max_texts: 40"), "utf-8")
     return file

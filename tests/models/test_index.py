@@ -96,7 +96,7 @@ def test_auto_is_exact_where_that_is_cheap_and_has_lists_of_one_length_beyond():
     assert resolve("auto", {"nprobe": 8}, EXACT) == ("Flat", {})
     assert resolve("auto", {}, 1_000_000) == ("IVF4096,Flat", {"nprobe": PROBES})
     assert resolve("auto", {"nprobe": 8}, 500_000) == ("IVF2048,Flat", {"nprobe": 8})
-    assert resolve("auto", {}, 16_000_000)[0] == "IVF65536_HNSW32,Flat"
+    assert resolve("auto", {}, 16_000_000)[0] == resolve("auto", {}, 99_000_000)[0] == "IVF65536_HNSW32,Flat"
     assert resolve("IVF16,Flat", None, 10) == ("IVF16,Flat", {})
 
 

@@ -84,7 +84,7 @@ SearchParams = Annotated[
     dict[str, int],
     Field(
         description="Search parameters of that index: {nprobe: 32} or {efSearch: 128}. Larger values find more and "
-        "take longer. Unset, auto takes nprobe 64."
+        "take longer. Unset, auto takes nprobe 32."
     ),
 ]
 SearchMemory = Annotated[int, Field(ge=16, description="Working memory of the search, in MiB.")]

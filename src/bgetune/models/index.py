@@ -21,17 +21,18 @@ from bgetune.paths import cache_root
 CACHE = Path("data/cache/indexes")
 
 EXACT = 100_000
-"""Largest number of vectors that ``auto`` searches exactly. There, 32 lists of an IVF index take as long."""
+"""Largest number of vectors that ``auto`` searches exactly, which takes twice as long there as an IVF index."""
 
 LIST = 256
 """Vectors in a list of the IVF index that ``auto`` makes, about: a constant, so that a query costs the same in any
 corpus."""
 
-PROBES = 64
+PROBES = 32
 """Lists of it that a query reads."""
 
-FLAT_LISTS = 2**14
-"""Largest number of lists whose centroids ``auto`` compares one by one; more are found by HNSW."""
+FLAT_LISTS, MOST_LISTS = 2**14, 2**16
+"""Largest number of lists whose centroids ``auto`` compares one by one (more are found by HNSW), and of all: training
+takes time with their square."""
 
 LEAST_SAMPLE, SAMPLE_OF_LIST = 50_000, 40
 """Vectors that an index with centroids or codebooks is trained on: at least, and for each of its lists (FAISS wants
@@ -130,7 +131,7 @@ def resolve(factory: str, search_params: Mapping[str, int] | None, count: int) -
         return factory, given
     if count <= EXACT:
         return "Flat", {}
-    lists = 2 ** round(math.log2(count / LIST))
+    lists = min(2 ** round(math.log2(count / LIST)), MOST_LISTS)
     return f"IVF{lists}{'_HNSW32' if lists > FLAT_LISTS else ''},Flat", {"nprobe": PROBES} | given
 
 
