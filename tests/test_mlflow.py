@@ -27,6 +27,7 @@ def run(tmp_path):
             "after": {"auc": 0.9, "auc_interval": [0.8, 0.95], "gone": float("nan"), "text": "<b>"},
             "recalls": [{"precision": 0.95, "after": 0.7}],
             "decisions": [{"precision": 0.95, "decided by": "reranker", "test_recall": 0.8}],
+            "reranking": [{"scored by": "both", "mrr": 0.75, "auc_gain": None}],
             "dropped": {"查询<b>/x": 3},
         },
         "outputs": outputs,
@@ -55,6 +56,7 @@ def test_a_run_is_logged_whole(run, tmp_path, monkeypatch, capsys):
     assert logged.data.params["01_positives.p149"] == "149"
     assert logged.data.metrics["05_calibrate/after/auc"] == 0.9
     assert logged.data.metrics["05_calibrate/decisions/0.95 reranker/test_recall"] == 0.8
+    assert logged.data.metrics["05_calibrate/reranking/both/mrr"] == 0.75
     assert logged.data.tags["bgetune.git"] == "abc"
     top = {item.path for item in client.list_artifacts(logged.info.run_id)}
     assert {"index.html", "manifest.json", "05_calibrate", "model"} <= top

@@ -96,10 +96,11 @@ def _numbers(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
             yield from _numbers(item, (*path, str(key)))
     elif isinstance(value, list):
         for place, item in enumerate(value):
-            # rows of a table are told apart by their precision, which stays where it is when rows are added
-            row = f"{item['precision']:g}" if isinstance(item, Mapping) and "precision" in item else str(place)
-            score = f" {item['decided by']}" if isinstance(item, Mapping) and "decided by" in item else ""
-            yield from _numbers(item, (*path, row + score))
+            # rows of a table are told apart by what stays where it is when rows are added
+            row = item if isinstance(item, Mapping) else {}
+            named = row.get("scored by", f"{row['precision']:g}" if "precision" in row else str(place))
+            score = f" {row['decided by']}" if "decided by" in row else ""
+            yield from _numbers(item, (*path, named + score))
     elif isinstance(value, int | float) and math.isfinite(value):
         yield path, float(value)
 

@@ -47,6 +47,19 @@ def test_training_steps_follow_from_groups_and_epochs():
     assert found.memory > costs.LIBRARIES + 16e6 * 25
 
 
+def test_tuning_the_reranker_costs_three_forward_passes_of_every_pair():
+    tuned = {"epochs": 3, "negatives": 4, "reranker": "r", "tune_reranker": True, "reranker_epochs": 2}
+    timed = speeds(training=0.01, reranker=0.5)
+    found = costs.cost("04_train", values(**{"04_train": tuned}), COUNTS, timed)
+    assert found.parts["tuning the reranker"] == pytest.approx(3 * 0.5 * 2 * (7_000 * 6 + 640))
+    without = costs.cost("04_train", values(**{"04_train": tuned | {"tune_reranker": False}}), COUNTS, timed)
+    assert "tuning the reranker" not in without.parts
+    assert found.memory > without.memory
+    (line, _first_look) = estimate.advice({"04_train": found})[-2:]
+    assert "Tuning the reranker takes long, in 04" in line
+    assert "take a smaller `reranker`" in line
+
+
 def test_translations_by_a_service_are_not_timed():
     pivot = {"language": "en", "text_code": "zh", "pivot_code": "en", "service": {"name": "baidu"}}
     back = STAGES["02_backtranslate"](model="any", pivots=[pivot])

@@ -30,7 +30,7 @@ from bgetune.paths import ROOT, cache_root
 NAME = "kill_runs"
 MODES = ("pipeline and kernel", "pipeline", "kernel")
 INDEX = "  index: IVF8,Flat\n  search_params: {nprobe: 4}\n"
-UNEQUAL = {"started", "seconds", "mtime_ns", "pages", "milliseconds"}
+UNEQUAL = {"started", "seconds", "mtime_ns", "pages", "milliseconds", "ms a pair", "ms a query"}
 """Keys of a manifest that no two runs have in common: when, how long, and hashes of pages that show it."""
 DURATION = re.compile(
     rb"\b[\d.,]+ ?(?:ms|s|seconds|milliseconds)\b|\d{4}-\d\d-\d\d[T ][\d:+]+|(?<=\"seconds\">)[\d.,]+"

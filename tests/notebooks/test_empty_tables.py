@@ -13,6 +13,8 @@ from bgetune.data.tables import SCHEMAS
 from bgetune.errors import InputError
 from bgetune.models.reranker import Reranker
 from bgetune.reports import report
+from bgetune.runs import manifest
+from bgetune.scoring import Scorer
 
 pytestmark = pytest.mark.slow
 
@@ -126,9 +128,10 @@ def run(folder, monkeypatch, name, sources, score, changes, last):
     for key, value in changes.items():
         values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
     (where / "profile.yaml").write_text(yaml.safe_dump(values, allow_unicode=True), "utf-8")
-    monkeypatch.setattr(
-        Reranker, "score", lambda self, pairs, *, progress=True: np.full(len(pairs), score, dtype=np.float32)
-    )
+    if score is not None:
+        monkeypatch.setattr(
+            Reranker, "score", lambda self, pairs, *, progress=True: np.full(len(pairs), score, dtype=np.float32)
+        )
     for stage in [stage for stage in STAGES if stage[:2] <= last]:
         variables = cells.run(stage, where / "profile.yaml", where)
     return where, variables
@@ -146,6 +149,29 @@ def test_the_notebooks_finish_or_say_what_to_add(folder, monkeypatch, name):
         run(folder, monkeypatch, name, *world, last)
     done = [file.name[:2] for file in (folder / name.replace(" ", "_")).glob("0?_*")]
     assert last not in done or last == "05", "an earlier notebook ended it"
+
+
+def test_a_tuned_reranker_is_judged_beside_the_untuned_one_and_is_what_production_loads(folder, monkeypatch):
+    tuning = {"tune_reranker": True, "reranker_epochs": 1, "reranker_learning_rate": 1e-3}
+    no_veto = {"veto_score": None, "promote_score": None}
+    chosen = {"reranker": str(folder / "reranker"), "04_train": tuning, "03_hard_negatives": no_veto}
+    where, names = run(folder, monkeypatch, "a tuned reranker", TIDY, None, chosen, "05")
+    outputs = manifest.read_manifest(where)["stages"]["04_train"]["outputs"]
+    assert {"model", "reranker", "reranker_log"} <= outputs.keys()
+    assert not (where / "04_train/reranker_checkpoints").exists()
+    assert list(names["rerankers"]) == ["untuned reranker", "reranker"]
+    worth = names["decisions"].worth.set_index("scored by")
+    assert list(worth.index) == ["cosine", "untuned reranker", "reranker", "both"]
+    scorer, pair = Scorer.load(where), (text(1), text(1) + "办")
+    tuned = Reranker(where / "04_train/reranker", max_length=32, cache_dir=None)
+    assert scorer.settings["reranker"]["fingerprint"] == tuned.fingerprint
+    assert scorer.rerank(*pair)[0] == pytest.approx(tuned.score([pair], progress=False)[0], abs=1e-6)
+    base = Reranker(folder / "reranker", max_length=32, cache_dir=None)
+    assert scorer.rerank(*pair)[0] != base.score([pair], progress=False)[0]
+    report.write_index(where, "tuned")
+    page = (where / "index.html").read_text("utf-8")
+    assert "untuned reranker" in page
+    assert "04_train/reranker" in page
 
 
 @pytest.mark.parametrize("answer", ["", "登录密码", None])

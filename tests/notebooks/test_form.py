@@ -116,4 +116,4 @@ def test_all_that_is_shown_goes_through_the_functions_that_escape(notebook):
                 said = node.args[0].args[0] if ast.unparse(node.args[0]).startswith("_(") else node.args[0]
                 assert isinstance(said, ast.Constant) or text.startswith(ESCAPES), text
             else:
-                assert name.startswith(("plots.", "sections.", "preview.")) or name in KNOWN, text
+                assert name.startswith(("plots.", "sections.", "preview.", "reranking.")) or name in KNOWN, text

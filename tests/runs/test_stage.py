@@ -258,6 +258,15 @@ def test_a_model_that_nobody_named_is_asked_for(tmp_path):
         runs.start("01_positives", {"profile": tmp_path / "mine.yaml", "run_dir": tmp_path / "run"})
 
 
+def test_a_reranker_to_tune_is_asked_for(tmp_path):
+    arguments = {"profile": tmp_path / "mine.yaml", "run_dir": tmp_path / "run"}
+    (tmp_path / "mine.yaml").write_text("model: any\n04_train: {tune_reranker: true}\n")
+    with pytest.raises(InputError, match=r"04_train: tune_reranker needs a reranker to start from; name one"):
+        runs.start("04_train", arguments)
+    (tmp_path / "mine.yaml").write_text("model: any\nreranker: other\n04_train: {tune_reranker: true}\n")
+    assert runs.start("04_train", arguments).params.reranker == "other"
+
+
 def two_runs(folder, **values):
     """The folder of a run with two stages done, and of one with the first of them only."""
     one, other = folder / "one", folder / "other"

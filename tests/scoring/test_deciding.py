@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import tiny
 from scipy.stats import binomtest
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bgetune.metrics.calibrators import Combination, Platt
 from bgetune.models.encoder import Encoder
@@ -58,8 +59,11 @@ def decisions(judged, models):
     texts = pd.DataFrame({"text_id": ids, "text": ids})
     on_cosine = thresholds.choose(dev["after"], dev["label"], clusters=dev["cluster_id"], **WANTED)
     combination = Combination.fit(platt.predict(dev["after"]), dev["cross"], dev["label"])
+    untuned = Read(reranker.folder, dict.fromkeys(reranker.known, 0.5))
+    rerankers = {"untuned reranker": untuned, "reranker": reranker}
+    spent, ranking = {"search": 2.0, "rerank": 30.0}, pd.DataFrame({"mrr": [0.5, 0.75]}, ["after", "after, both"])
     return deciding.compare(
-        judged, texts, on_cosine, encoder, platt, reranker, combination, {"search": 2.0, "rerank": 30.0}, **WANTED
+        judged, texts, on_cosine, encoder, platt, rerankers, combination, spent, ranking, count=100, **WANTED
     )
 
 
@@ -89,10 +93,45 @@ def test_what_it_costs_and_what_is_missing(decisions):
     json.dumps(decisions.rows, allow_nan=False)
 
 
+def test_what_the_scores_are_worth_on_test(judged, decisions):
+    test = judged[judged["split"] == "test"]
+    worth = decisions.worth.set_index("scored by")
+    assert list(worth.index) == ["cosine", "untuned reranker", "reranker", "both"]
+    for name, values in {"cosine": test["after"], "reranker": test["cross"]}.items():
+        assert worth.loc[name, "auc"] == pytest.approx(roc_auc_score(test["label"], values), abs=1e-6)
+        assert worth.loc[name, "average_precision"] == pytest.approx(
+            average_precision_score(test["label"], values), abs=1e-6
+        )
+    assert worth.loc["untuned reranker", "auc"] == 0.5
+    assert worth.loc["cosine", ["auc_gain", "auc_gain_low", "auc_gain_high"]].tolist() == [0, 0, 0]
+    both = worth.loc["both"]
+    assert both["auc_gain"] == pytest.approx(both["auc"] - worth.loc["cosine", "auc"])
+    assert 0 < both["auc_gain_low"] < both["auc_gain"] < both["auc_gain_high"]
+    assert 0 < worth.loc["reranker", "tuning_low"] < worth.loc["reranker", "tuning"]
+    assert worth["tuning"].notna().tolist() == [False, False, True, False]
+    assert worth.loc["both", "mrr"] == 0.75
+    assert decisions.reranking[1]["mrr"] is None  # no such order was measured
+    assert (worth["ms a pair"] > 0).all()
+    assert set(decisions.thresholds) == {"reranker", "both"}  # the untuned one is measured, never used
+    json.dumps(decisions.reranking, allow_nan=False)
+
+
+def test_rerankers_to_compare(tmp_path):
+    folder, tuned = (tiny.save_bert(tmp_path / name, labels=1) for name in ("base", "tuned"))
+    given = {"max_length": 24, "device": "cpu"}
+    assert deciding.rerankers(None, None, **given) == {}
+    assert {name: one.folder for name, one in deciding.rerankers(folder, None, **given).items()} == {"reranker": folder}
+    both = deciding.rerankers(folder, tuned, **given)
+    assert {name: one.folder for name, one in both.items()} == {"untuned reranker": folder, "reranker": tuned}
+    assert list(deciding.rerankers(None, tuned, **given)) == ["reranker"]
+
+
 def test_without_a_reranker_the_cosine_stands_alone(judged, models):
     on_cosine = thresholds.choose(judged["after"], judged["label"], **WANTED)
     texts = pd.DataFrame({"text_id": pd.concat([judged["query_id"], judged["text_id"]]), "text": "字"})
     platt = Platt().fit(judged["after"], judged["label"])
-    made = deciding.compare(judged, texts, on_cosine, models[0], platt, None, None, {}, **WANTED)
+    made = deciding.compare(judged, texts, on_cosine, models[0], platt, {}, None, {}, pd.DataFrame(), **WANTED)
     assert made.thresholds == {}
+    assert made.worth.empty
+    assert made.reranking == []
     assert list(made.table["decided by"]) == ["cosine", "cosine"]

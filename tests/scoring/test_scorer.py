@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import tiny
 
+from bgetune.data.text import Normalizer
 from bgetune.errors import InputError
-from bgetune.metrics.calibrators import from_dict
+from bgetune.metrics.calibrators import Combination, from_dict
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import Prompts
+from bgetune.models.reranker import Reranker
 from bgetune.scoring import Scorer
 from bgetune.scoring.scorer import cosines
-from bgetune.scoring.settings import write_settings
+from bgetune.scoring.settings import make_settings, write_settings
+from bgetune.scoring.thresholds import choose
 
 
 def pairs_of(world, count=50):
@@ -123,6 +126,38 @@ def test_reranking_orders_by_both_models(scorer, world):
     )
     assert (np.diff(together) <= 0).all()
     assert [hit.text_id for hit in plain] != [hit.text_id for hit in reranked]
+
+
+def test_a_tuned_reranker_is_the_run_s_own_wherever_the_run_lies(world, tmp_path):
+    copy = tmp_path / "moved"
+    shutil.copytree(world.run, copy)
+    tuned = tiny.save_bert(tmp_path / "tuned", seed=9, labels=1)
+    shutil.copytree(tuned, copy / "04_train/reranker")
+    manifest = json.loads((copy / "manifest.json").read_text("utf-8"))
+    manifest["stages"]["04_train"]["outputs"]["reranker"] = {"path": "04_train/reranker"}
+    (copy / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    whole, cross = Scorer.load(world.run), Reranker(tuned, max_length=32, cache_dir=None)
+    settings = make_settings(
+        encoder=whole.encoder,
+        normalizer=Normalizer(()),
+        calibrator=from_dict(whole.settings["calibration"]),
+        thresholds=choose(world.similarities, world.labels, precisions=[0.8]),
+        dev=(world.similarities, world.labels),
+        test={},
+        data={},
+        reranker=cross,
+        reranker_is_tuned=True,
+        combination=Combination(0.5, 1.0, 0.0),
+    )
+    assert str(tmp_path) not in json.dumps(settings)
+    pair = ("支付密码", "登录密码怎么办")
+    scorer = Scorer(settings, whole.encoder, copy)
+    assert scorer.rerank(*pair)[0] == pytest.approx(cross.score([pair], progress=False)[0], abs=1e-6)
+    assert scorer.rerank(*pair)[0] != pytest.approx(whole.rerank(*pair)[0], abs=1e-3)
+    shutil.rmtree(copy / "04_train/reranker")
+    shutil.copytree(world.folder / "reranker", copy / "04_train/reranker")
+    with pytest.raises(InputError, match="is not the reranker of"):
+        Scorer(settings, whole.encoder, copy).rerank(*pair)
 
 
 def test_other_weights_are_refused(world, tmp_path):

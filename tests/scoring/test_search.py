@@ -48,7 +48,7 @@ def test_a_better_order_is_seen(calibrator):
     test["query_id"], test["text_id"] = "x" + test["query_id"], "x" + test["text_id"]
     test["query"], test["text"], test["cluster_id"] = test["query_id"], test["text_id"], test["query_id"]
     relevance = of_dev | {f"x{q}": {f"x{t}": gain for t, gain in gains.items()} for q, gains in of_test.items()}
-    combination, orders = search.rerank(CrossEncoder(dev, test), calibrator, dev, test, relevance)
+    combination, orders = search.rerank({"reranker": CrossEncoder(dev, test)}, calibrator, dev, test, relevance)
     assert combination.similarity > 0
     assert combination.reranker > 0
     table = search.evaluate_orders({"after": (test, "similarity"), **orders}, relevance, 10, count=100)
@@ -69,10 +69,24 @@ def test_a_better_order_is_seen(calibrator):
     assert both["gain_high"] - both["gain_low"] < both["mrr_high"] - table.loc["after", "mrr_low"]
 
 
+def test_an_untuned_reranker_is_shown_beside_the_tuned_one_that_the_combination_is_made_with(calibrator):
+    (dev, relevance), knows_nothing = world(seed=1), world(seed=1)[0]
+    knows_nothing["cross"] = 0.5
+    rerankers = {"untuned reranker": CrossEncoder(knows_nothing), "reranker": CrossEncoder(dev)}
+    combination, orders = search.rerank(rerankers, calibrator, dev, dev, relevance)
+    alone, of_one = search.rerank({"reranker": CrossEncoder(dev)}, calibrator, dev, dev, relevance)
+    assert list(orders) == ["after, untuned reranker", "after, reranker", "after, both"]
+    assert combination == alone
+    table = search.evaluate_orders({"after": (dev, "similarity"), **orders}, relevance, 10, count=100)
+    one = search.evaluate_orders(of_one, relevance, 10, count=100)
+    assert table.loc["after, untuned reranker", "auc"] == 0.5
+    assert table.loc["after, reranker", "auc"] == one.loc["after, reranker", "auc"]
+
+
 def test_no_reranker_and_nothing_to_learn_from(calibrator):
     dev, relevance = world()
-    assert search.rerank(None, calibrator, dev, dev, relevance) == (None, {})
-    combination, orders = search.rerank(CrossEncoder(dev), calibrator, dev, dev, {})
+    assert search.rerank({}, calibrator, dev, dev, relevance) == (None, {})
+    combination, orders = search.rerank({"reranker": CrossEncoder(dev)}, calibrator, dev, dev, {})
     assert combination is None
     assert list(orders) == ["after, reranker"]
     empty = dev.iloc[:0]

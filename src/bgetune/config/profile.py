@@ -25,7 +25,7 @@ from bgetune.config.annotations import marks, models_in, plain_type
 from bgetune.config.base import Embeds, Section
 from bgetune.config.complaints import describe, shown
 from bgetune.config.reading import line_of, read_mapping, read_value
-from bgetune.config.stages import RENAMED, RENAMED_VALUES, STAGES, ProfileModel, Shared
+from bgetune.config.stages import RENAMED, RENAMED_VALUES, STAGES, ProfileModel, Shared, Train
 from bgetune.errors import InputError
 from bgetune.locale import LANGUAGES, _
 from bgetune.paths import ROOT
@@ -196,12 +196,20 @@ def resolve(stage: str, profile: Profile, arguments: dict[str, Any] | None = Non
 
 
 def require_model(values: Embeds, profile: Profile) -> None:
-    """Raise an `InputError` if a notebook's parameters name no embedding model: none is right for everybody."""
+    """Raise an `InputError` if a notebook's parameters name no embedding model (none is right for everybody), or no
+    reranker to tune."""
     if values.model is None:
         raise InputError(
             _(
                 "{file}: model is not given; name the embedding model to tune at the top, for example "
                 "model: BAAI/bge-small-zh-v1.5 (a hub name), a folder, or demo://standard/encoder"
+            ).format(file=profile.path)
+        )
+    if isinstance(values, Train) and values.tune_reranker and values.reranker is None:
+        raise InputError(
+            _(
+                "{file}: 04_train: tune_reranker needs a reranker to start from; name one, for example reranker: "
+                "BAAI/bge-reranker-base"
             ).format(file=profile.path)
         )
 

@@ -13,7 +13,7 @@ WRITTEN = {
     "01_positives": ("texts", "edges", "clusters", "splits", "graded", "dropped", "normalizer.json"),
     "02_backtranslate": ("paraphrases", "near_misses", "texts", "edges", "clusters", "dropped"),
     "03_hard_negatives": ("train.jsonl", "review.csv", "heldout", "rejected", "edges", "clusters"),
-    "04_train": ("model", "onnx", "training_log", "dropped"),
+    "04_train": ("model", "onnx", "training_log", "reranker", "reranker_log", "dropped"),
     "05_calibrate": ("scoring.json", "README.md", "judged", "mistakes", "slices", "figures/*.png"),
 }
 """Notebook -> what it writes into its folder. A table, a Parquet file, replaces that of an earlier notebook."""
@@ -30,6 +30,10 @@ FILES = {
         "README.md is the model card."
     ),
     "onnx": N_("The tuned model as ONNX graphs, where `onnx` in 04_train asks for them."),
+    "reranker": N_(
+        "The tuned reranker, where `tune_reranker` in 04_train asks for it: a folder for sentence-transformers' "
+        "`CrossEncoder`, FlagEmbedding's `FlagReranker` and Text Embeddings Inference; its README.md is the model card."
+    ),
     "scoring.json": N_(
         "What `Scorer` needs: model and checksum of its weights, prompts, calibration, thresholds with their promises. "
         "No pickle, no code."

@@ -72,6 +72,15 @@ MEASURED = {
 }
 """The columns of the training log, beside the step; dev measures are missing at steps that were not evaluated."""
 
+
+def _log(description: str) -> pa.DataFrameSchema:
+    measured = {
+        name: pa.Column("float64", nullable=True, required=False, description=says) for name, says in MEASURED.items()
+    }
+    step = pa.Column("int64", description=N_("optimiser steps done; 0 is the base model"))
+    return pa.DataFrameSchema({"step": step, **measured}, strict=True, description=description)
+
+
 SCHEMAS = {
     "texts": pa.DataFrameSchema(
         {
@@ -283,17 +292,10 @@ SCHEMAS = {
         strict=True,
         description=N_("How well both models separate parts of the test pairs."),
     ),
-    "training_log": pa.DataFrameSchema(
-        {
-            "step": pa.Column("int64", description=N_("optimiser steps done; 0 is the base model")),
-            **{
-                name: pa.Column("float64", nullable=True, required=False, description=says)
-                for name, says in MEASURED.items()
-            },
-        },
-        strict=True,
-        description=N_("One row a step at which something was measured; a column that no step measured is left out."),
+    "training_log": _log(
+        N_("One row a step at which something was measured; a column that no step measured is left out."),
     ),
+    "reranker_log": _log(N_("The same of the reranker's training, where `tune_reranker` asks for one.")),
     "mistakes": pa.DataFrameSchema(
         {
             "side": pa.Column(

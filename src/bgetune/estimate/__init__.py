@@ -173,8 +173,14 @@ def advice(found: Mapping[str, Cost]) -> list[str]:
                 long.setdefault(part, []).append(f"{stage[:2]} ({duration(seconds)})")
     remedies = {
         "reranker": _(
-            "The reranker takes long, in {stages}: take a smaller `reranker` (BAAI/bge-reranker-base; null: none), "
-            "lower `recall_max_pairs` in 01_positives and `num_negatives` in 03_hard_negatives, or compute on a GPU"
+            "The reranker takes long, in {stages}: take a smaller `reranker` (without a GPU "
+            "cross-encoder/mmarco-mMiniLMv2-L12-H384-v1, a quarter of the work of BAAI/bge-reranker-base; null: none) "
+            "and let 04 tune it (`tune_reranker`), lower `recall_max_pairs` in 01_positives and `num_negatives` in "
+            "03_hard_negatives, or compute on a GPU"
+        ),
+        "tuning the reranker": _(
+            "Tuning the reranker takes long, in {stages}: take a smaller `reranker` in 04_train (without a GPU "
+            "cross-encoder/mmarco-mMiniLMv2-L12-H384-v1), or lower `reranker_epochs` or `negatives` there"
         ),
         "translation": _(
             "Translating takes long, in {stages}: lower `max_texts` or `candidates` in 02_backtranslate, or set "

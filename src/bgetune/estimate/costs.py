@@ -51,7 +51,8 @@ class Cost:
         memory: bytes.
         texts, pairs, translations, steps: what is computed: texts encoded, pairs that the reranker reads, texts
             translated there and back, training steps.
-        parts: what most of the time goes to -> seconds: reranker, translation, training, encoding.
+        parts: what most of the time goes to -> seconds: reranker, translation, training, tuning the reranker,
+            encoding.
     """
 
     low: float = 0.0
@@ -196,8 +197,18 @@ def _train(found: Cost, options: Train, counts: Counts, speeds: Speeds) -> None:
     found.add("evaluation", (looks + 6) * dev * one / 3)
     found.texts = texts
     at_once = min(options.mini_batch_size or texts, texts)
+    if options.tune_reranker and options.reranker is not None:
+        _tune_reranker(found, options, counts, speeds)
     layers = model.parameters**0.5  # activations of a token grow with width and depth
     found.memory += 16e6 * model.parameters + at_once * (model.tokens or options.max_length) * layers * 40_000
+
+
+def _tune_reranker(found: Cost, options: Train, counts: Counts, speeds: Speeds) -> None:
+    """A query is read with a positive, its hard negatives and a random text; a gradient takes two forward passes."""
+    graded = 0.0 if options.graded_loss == "none" else counts.graded
+    pairs = options.reranker_epochs * (counts.queries * (2 + options.negatives) + graded)
+    found.add("tuning the reranker", 3 * pairs * speeds.of("reranker"))
+    found.memory += 4 * speeds.weights("reranker")  # weights, gradients and AdamW's two moments
 
 
 def _calibrate(found: Cost, options: Calibrate, counts: Counts, speeds: Speeds) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bgetune import files, locale
 from bgetune.config.stages import ROUND
-from bgetune.reports import numbers, sections, verdict
+from bgetune.reports import numbers, reranking, sections, verdict
 from bgetune.runs import manifest
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ WIDGETS = "application/vnd.jupyter.widget-view+json"
 FIGURE, NARROW = "figures/score_distribution.png", "figures/score_distribution_narrow.png"
 """The picture of the scores: its panels side by side, and under one another for phones."""
 
-HANDED_OVER = ("model", "scoring.json", "train.jsonl", "review.csv")
+HANDED_OVER = ("model", "reranker", "scoring.json", "train.jsonl", "review.csv")
 """Artifacts that people take from a run: the index page links to them."""
 
 _HEADING = re.compile(r'<h([23])[^>]* id="([^"]+)"[^>]*>(.*?)</h\1>', re.DOTALL)
@@ -113,6 +113,8 @@ def write_index(run_dir: Path, run_name: str) -> None:
             recalls=sections.recalls(results.get("recalls", ())),
             thresholds=sections.thresholds(results, calibrated.get("parameters", {}).get("confidence", 0.95)),
             decisions=sections.decisions(results),
+            reranking=reranking.table(results.get("reranking", ())),
+            reranker_says=reranking.in_words(results["reranking"]) if results.get("reranking") else None,
             search=sections.search(results),
             mistakes=sections.mistakes(run_dir, stages),
             funnel=sections.funnel(run_dir, stages),

@@ -22,6 +22,7 @@ Stages = Mapping[str, Mapping[str, Any]]
 ORDERS = {
     "before": N_("model before tuning"),
     "after": N_("model after tuning"),
+    "after, untuned reranker": N_("after, ordered by the untuned reranker"),
     "after, reranker": N_("after, ordered by the reranker"),
     "after, both": N_("after, ordered by both"),
 }

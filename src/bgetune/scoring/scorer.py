@@ -358,13 +358,12 @@ class Scorer:
         from bgetune.models.reranker import Reranker
 
         made_with = self._made_with
-        reranker = Reranker(
-            made_with["location"], max_length=made_with["max_length"], device=self.encoder.device, cache_dir=None
-        )
+        location = made_with["location"] or artifact_path(self.run_dir, "reranker")  # without one, the run's own
+        reranker = Reranker(location, max_length=made_with["max_length"], device=self.encoder.device, cache_dir=None)
         if reranker.fingerprint != made_with["fingerprint"]:
             raise InputError(
                 _("{model} is not the reranker of {run}; run 05_calibrate again").format(
-                    model=made_with["location"], run=self.run_dir
+                    model=location, run=self.run_dir
                 )
             )
         return reranker

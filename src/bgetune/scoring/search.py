@@ -65,24 +65,30 @@ def candidates(encoder: Encoder, queries: pd.DataFrame, searched: pd.DataFrame, 
 
 
 def rerank(
-    reranker: Reranker | None, calibrator: Calibrator, dev: pd.DataFrame, test: pd.DataFrame, relevance: Relevance
+    rerankers: Mapping[str, Reranker],
+    calibrator: Calibrator,
+    dev: pd.DataFrame,
+    test: pd.DataFrame,
+    relevance: Relevance,
 ) -> tuple[Combination | None, dict[str, tuple[pd.DataFrame, str]]]:
     """Order the candidates of test by the cross-encoder, and by both models together.
 
     Args:
-        reranker: None for none: then there is nothing to order.
+        rerankers: ``reranker``, which the combination is made with, and, where that one was tuned, ``untuned
+            reranker``; none: then there is nothing to order.
         dev: candidates that the combination of both is fitted on.
 
     Returns:
         The combination, None where dev has nothing to fit it on, and the orders as `evaluate_orders` takes them.
     """
-    if reranker is None or test.empty:
+    if not rerankers or test.empty:
         return None, {}
     found = pd.concat([dev, test], keys=["dev", "test"])
-    found["reranker"] = reranker.score(list(zip(found["query"], found["text"], strict=True)))
+    for name, reranker in rerankers.items():
+        found[name] = reranker.score(list(zip(found["query"], found["text"], strict=True)))
     found["probability"] = calibrator.predict(found["similarity"])
     fitted, labels = found.loc["dev"], relevant(dev, relevance)
-    orders = {"after, reranker": (found.loc["test"], "reranker")}
+    orders = {f"after, {name}": (found.loc["test"], name) for name in rerankers}
     if not 0 < labels.sum() < len(labels):
         return None, orders
     combination = Combination.fit(fitted["probability"], fitted["reranker"], labels)

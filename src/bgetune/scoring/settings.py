@@ -37,6 +37,7 @@ def make_settings(
     data: dict[str, Any],
     symmetric: bool = False,
     reranker: Reranker | None = None,
+    reranker_is_tuned: bool = False,
     combination: calibrators.Combination | None = None,
     decisions: Mapping[str, Thresholds] | None = None,
 ) -> dict[str, Any]:
@@ -49,13 +50,14 @@ def make_settings(
         test: measures of the test pairs; ``auc_interval`` is read by the monitoring.
         data: what the calibration pairs are: origin (``pairs``), balance, prior, and ``human_labels``: how many labels
             of people replace them.
+        reranker_is_tuned: whether it is the run's own artifact `reranker`; else it is found where it was.
         symmetric: whether most of them are of one kind, see `pairs.are_symmetric`.
         decisions: thresholds on the reranker's score (``reranker``) and on the combination (``both``).
     """
     reranking = None
     if reranker is not None and combination is not None:
         reranking = {
-            "location": reranker.location,
+            "location": None if reranker_is_tuned else reranker.location,
             "fingerprint": reranker.fingerprint,
             "max_length": reranker.max_length,
             "combination": asdict(combination),

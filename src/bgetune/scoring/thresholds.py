@@ -9,7 +9,7 @@ scores in which a higher threshold does not mean a lower precision.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -349,6 +349,20 @@ def point(
         "coverage": float(accepted / weights.sum()),
         "f1": float(2 * true / (accepted + positives)),
     }
+
+
+def points(
+    named: Mapping[str, float],
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    calibrator: Calibrator,
+    prior: float | None,
+) -> pd.DataFrame:
+    """`point` of several thresholds, a row each: ``label`` (its name), what `point` gives, and ``probability``."""
+    rows = [point(similarities, labels, threshold, prior) for threshold in named.values()]
+    found = pd.DataFrame(rows).assign(probability=calibrator.predict(np.array(list(named.values()))))
+    found.insert(0, "label", list(named))
+    return found
 
 
 def precision_interval(similarities: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[float, float, int]:

@@ -13,16 +13,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bgetune.training.settings import TrainingSettings
+from bgetune.training.settings import RerankerSettings, TrainingSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bgetune.training.callbacks import OnEvaluation
     from bgetune.training.groups import Group
+    from bgetune.training.reranking import TunedReranker
     from bgetune.training.sentence_transformers import Trained
 
-__all__ = ["TrainingSettings", "train"]
+__all__ = ["RerankerSettings", "TrainingSettings", "train", "train_reranker"]
 
 
 def train(
@@ -58,4 +59,27 @@ def train(
         on_evaluation=on_evaluation,
         tensorboard_dir=tensorboard_dir,
         wandb_dir=wandb_dir,
+    )
+
+
+def train_reranker(
+    base: str | Path,
+    groups: Sequence[Group],
+    cluster_of: Mapping[str, int],
+    settings: RerankerSettings,
+    folder: Path,
+    *,
+    pairs: pd.DataFrame | None = None,
+    graded: pd.DataFrame | None = None,
+    on_evaluation: OnEvaluation | None = None,
+) -> TunedReranker:
+    """Train a reranker by the backend that the settings name; arguments and result are those of `reranking.train`."""
+    from bgetune.training import reranking, reranking_flagembedding
+
+    if settings.backend == "flagembedding":
+        return reranking_flagembedding.train(
+            base, groups, cluster_of, settings, folder, pairs=pairs, on_evaluation=on_evaluation
+        )
+    return reranking.train(
+        base, groups, cluster_of, settings, folder, pairs=pairs, graded=graded, on_evaluation=on_evaluation
     )

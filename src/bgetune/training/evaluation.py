@@ -126,19 +126,10 @@ def dev_metrics(
     Raises:
         InputError: if the model's vectors are not finite.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     rows, scores, query, text = _scores(pairs, encode)
     label, kind = pairs["label"].to_numpy(), pairs["kind"].to_numpy()
-
     judged = kind != "random"
-    metrics = {
-        "auc": roc_auc_score(label[judged], scores[judged]),
-        "average_precision": average_precision_score(label[judged], scores[judged]),
-    }
-    labelled = kind == "labelled"
-    if len(set(label[labelled])) == 2:
-        metrics["labelled_auc"] = roc_auc_score(label[labelled], scores[labelled])
+    metrics = separation_metrics(pairs, scores)
     bands = {"share_0.6_0.9": separation.DRIFT_BAND} | ({} if band is None else {"crowded_share": band})
     for name, (low, high) in bands.items():
         metrics[name] = np.mean((scores[judged] >= low) & (scores[judged] <= high))
@@ -149,6 +140,26 @@ def dev_metrics(
     found = (kind == "positive") & (label == 1)
     if found.any():
         metrics["mrr@10"] = _mrr(rows, query[found], text[found], np.unique(text))
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def separation_metrics(pairs: pd.DataFrame, scores: np.ndarray) -> dict[str, float]:
+    """auc, average_precision and, where people labelled some, labelled_auc of dev pairs; random pairs are left out.
+
+    Args:
+        pairs: n rows, as `dev_pairs` returns them.
+        scores: (n,) of these pairs; higher means more alike.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    label, kind = pairs["label"].to_numpy(), pairs["kind"].to_numpy()
+    judged, labelled = kind != "random", kind == "labelled"
+    metrics = {
+        "auc": roc_auc_score(label[judged], scores[judged]),
+        "average_precision": average_precision_score(label[judged], scores[judged]),
+    }
+    if len(set(label[labelled])) == 2:
+        metrics["labelled_auc"] = roc_auc_score(label[labelled], scores[labelled])
     return {name: float(value) for name, value in metrics.items()}
 
 

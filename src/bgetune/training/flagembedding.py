@@ -25,7 +25,7 @@ from bgetune.training import checkpoints, devices, evaluation, events, tracking
 from bgetune.training.callbacks import OnEvaluation
 from bgetune.training.groups import Group
 from bgetune.training.sentence_transformers import Trained, checkpoint_key
-from bgetune.training.settings import TrainingSettings, uses_bfloat16
+from bgetune.training.settings import RerankerSettings, TrainingSettings, uses_bfloat16
 from bgetune.training.trainer import LOGS
 
 MODULE = "FlagEmbedding.finetune.embedder.encoder_only.base"
@@ -67,22 +67,13 @@ def train(
     key = checkpoint_key(base, groups, cluster_of, settings, pairs, None)
     folder = checkpoints.prepare(folder, key, (settings.epochs + 1) * weights / 1e9)
     data = folder / "train.jsonl"
-    write_groups(_shortened(fill(groups, cluster_of, settings.negatives, settings.seed), source, settings), data)
-    last = checkpoints.latest(folder)
+    filled = fill(groups, cluster_of, settings.negatives, settings.seed)
+    write_groups(shortened(filled, source, settings.max_length), data)
     steps = math.ceil(len(groups) / (settings.batch_size * settings.world_size)) * settings.epochs
-    if last is None or _state(last)["global_step"] < steps:
-        for old in folder.glob("checkpoint-*"):
-            shutil.rmtree(old)
-        _run(command(source, data, folder, settings, steps), settings, folder / "flagembedding.log", steps)
-
-    states = {_state(path)["global_step"]: path for path in folder.glob("checkpoint-*")}
+    environment = processes.environment(settings.processes, settings.nodes)
+    states, history = run(command(source, data, folder, settings, steps), folder, steps, environment)
     for path in states.values():
         layout.copy_modules(source, path)  # the trainer saves the transformer alone, which would be read as CLS
-    history = _state(states[max(states)])["log_history"]
-    if any("loss" in entry and not math.isfinite(float(entry["loss"])) for entry in history):
-        raise InputError(
-            _("04_train: the loss of FlagEmbedding is not finite: training has diverged; lower learning_rate")
-        )
     before: dict[str, float] = {"step": 0, "epoch": 0.0}
     evaluations: list[dict[str, float]] = []
     if pairs is not None:
@@ -109,6 +100,37 @@ def train(
     return Trained(_encoder(states[best], settings).model, log, best)
 
 
+def run(
+    command: list[str], folder: Path, steps: int, environment: dict[str, str]
+) -> tuple[dict[int, Path], list[dict[str, Any]]]:
+    """Run an official trainer, unless it has run to its end before.
+
+    Args:
+        command: its command line.
+        folder: where it writes its checkpoints, one an epoch.
+        steps: number of steps of the whole training.
+        environment: of its processes.
+
+    Returns:
+        The checkpoints by their step, and the trainer's log.
+
+    Raises:
+        InputError: if it stops with an error, or its loss is not finite.
+    """
+    last = checkpoints.latest(folder)
+    if last is None or _state(last)["global_step"] < steps:
+        for old in folder.glob("checkpoint-*"):
+            shutil.rmtree(old)
+        _run(command, folder / "flagembedding.log", steps, environment)
+    states = {_state(path)["global_step"]: path for path in folder.glob("checkpoint-*")}
+    history = _state(states[max(states)])["log_history"]
+    if any("loss" in entry and not math.isfinite(float(entry["loss"])) for entry in history):
+        raise InputError(
+            _("04_train: the loss of FlagEmbedding is not finite: training has diverged; lower learning_rate")
+        )
+    return states, history
+
+
 def fill(groups: Sequence[Group], cluster_of: Mapping[str, int], negatives: int, seed: int) -> list[Group]:
     """Fill short lists of negatives with random texts of other clusters.
 
@@ -132,7 +154,7 @@ def fill(groups: Sequence[Group], cluster_of: Mapping[str, int], negatives: int,
     return filled
 
 
-def _shortened(groups: Sequence[Group], source: Path, settings: TrainingSettings) -> list[Group]:
+def shortened(groups: Sequence[Group], source: Path, max_length: int) -> list[Group]:
     """Groups whose texts are cut behind the tokens that the trainer reads."""
     from transformers import AutoTokenizer
 
@@ -140,7 +162,7 @@ def _shortened(groups: Sequence[Group], source: Path, settings: TrainingSettings
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
 
     def short(texts: Sequence[str]) -> tuple[str, ...]:
-        return tuple(shorten(tokenizer, texts, settings.max_length))
+        return tuple(shorten(tokenizer, texts, max_length))
 
     return [
         replace(
@@ -169,13 +191,7 @@ def command(source: Path, data: Path, folder: Path, settings: TrainingSettings, 
         settings: how to train.
         steps: number of steps of the whole training.
     """
-    cuda = settings.device != "cpu" and torch.cuda.is_available()
-    given = {
-        "model_name_or_path": source,
-        "trust_remote_code": False,
-        "train_data": data,
-        "cache_path": folder / "data",
-        "train_group_size": settings.negatives + 1,
+    arguments = shared_arguments(source, data, folder, settings, steps) | {
         "query_max_len": settings.max_length,
         "passage_max_len": settings.max_length,
         # without it the trainer would leave out the prompt of each row
@@ -184,6 +200,22 @@ def command(source: Path, data: Path, folder: Path, settings: TrainingSettings, 
         "temperature": 1 / settings.scale,
         "sentence_pooling_method": layout.official_pooling(source),
         "normalize_embeddings": True,
+        "negatives_cross_device": settings.world_size > 1,
+    }
+    return processes.command(MODULE, named(arguments), **settings.launcher)
+
+
+def shared_arguments(
+    source: Path, data: Path, folder: Path, settings: TrainingSettings | RerankerSettings, steps: int
+) -> dict[str, Any]:
+    """The arguments that the official trainers of encoders and of rerankers have in common, as for `command`."""
+    cuda = settings.device != "cpu" and torch.cuda.is_available()
+    return {
+        "model_name_or_path": source,
+        "trust_remote_code": False,
+        "train_data": data,
+        "cache_path": folder / "data",
+        "train_group_size": settings.negatives + 1,
         "output_dir": folder,
         "num_train_epochs": settings.epochs,
         "per_device_train_batch_size": settings.batch_size,
@@ -199,14 +231,16 @@ def command(source: Path, data: Path, folder: Path, settings: TrainingSettings, 
         "save_strategy": "epoch",
         "save_only_model": True,
         "report_to": "none",
-        "negatives_cross_device": settings.world_size > 1,
     }
-    listed = [part for name, value in given.items() for part in (f"--{name}", str(value))]
-    return processes.command(MODULE, listed, **settings.launcher)
 
 
-def _run(command: list[str], settings: TrainingSettings, log: Path, steps: int) -> None:
-    if status := processes.run(command, log, steps, env=processes.environment(settings.processes, settings.nodes)):
+def named(arguments: Mapping[str, Any]) -> list[str]:
+    """Arguments of a command line by their names."""
+    return [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+
+
+def _run(command: list[str], log: Path, steps: int, environment: dict[str, str]) -> None:
+    if status := processes.run(command, log, steps, env=environment):
         end = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
         raise InputError(
             _("04_train: FlagEmbedding stopped with status {status}; the end of {file}:").format(

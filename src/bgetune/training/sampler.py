@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bgetune.locale import _
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +51,33 @@ def share_with_false_negative(blocks: np.ndarray, batches: Sequence[Sequence[int
     """
     met = [np.unique(blocks[list(batch)], return_counts=True)[1] for batch in batches]
     return sum(int(counts[counts > 1].sum()) for counts in met) / len(blocks)
+
+
+FALSE_NEGATIVES = "queries with a false negative in their batch"
+"""A column of `compare`."""
+
+
+def compare(blocks: Sequence[int] | np.ndarray, batch_size: int, seed: int) -> pd.DataFrame:
+    """An epoch of shuffled batches beside one of `ClusterBatchSampler`: their number, the largest, false negatives.
+
+    Args:
+        blocks: (n,) int, the block number of every row.
+        batch_size, seed: as for `ClusterBatchSampler`.
+    """
+    import pandas as pd
+
+    rows = np.asarray(blocks)
+    samplers = {
+        "shuffled": ClusterBatchSampler(range(len(rows)), batch_size, seed),
+        "by cluster": ClusterBatchSampler(rows, batch_size, seed),
+    }
+    batches = {name: list(made) for name, made in samplers.items()}
+    epoch = {
+        "batches": [len(made) for made in batches.values()],
+        "largest batch": [max(map(len, made)) for made in batches.values()],
+        FALSE_NEGATIVES: [share_with_false_negative(rows, made) for made in batches.values()],
+    }
+    return pd.DataFrame(epoch, index=list(batches))
 
 
 class ClusterBatchSampler:

@@ -113,14 +113,14 @@ def model_card(
         matryoshka: lengths to which vectors may be cut.
         judged: what to say of dev pairs that no person made, see `bgetune.graph.outlook.said`.
     """
-    base = base_model if is_hub_name(base_model) or "://" in base_model else Path(base_model).name
+    base = shown_name(base_model)
     shown = {name: value for name, value in parameters.items() if name not in PRIVATE}
-    run = _escape(f"runs/{run_name}")
+    run = escape(f"runs/{run_name}")
     measures = ((name, *(f"{value:.4f}" for value in row)) for name, *row in result.itertuples())
     prompts, pooling = Prompts.of(folder), layout.pooling(folder)
     pooled = _(_POOLED.get(pooling or "", _OTHER))
     length = json.loads((folder / layout.TRANSFORMER).read_text(encoding="utf-8"))["max_seq_length"]
-    title = _("{base}, fine-tuned by bgetune").format(base=_escape(base))
+    title = _("{base}, fine-tuned by bgetune").format(base=escape(base))
     what = _(
         "A sentence embedding model with {pooling} and vectors of length 1: the dot product of two is their cosine. It "
         "reads the first {length} tokens of a text."
@@ -132,16 +132,16 @@ def model_card(
         "`{run}/05_calibrate/scoring.json`. It belongs beside this folder, not into it; "
         '`bgetune.scoring.Scorer.load("{run}")` reads both.'
     )
-    trained_on = _table((N_("what"), N_("number")), ((_(name), number) for name, number in counts.items()))
+    trained_on = table((N_("what"), N_("number")), ((_(name), number) for name, number in counts.items()))
     note = f"**{judged}**\n\n" if judged else ""
     sections = [
         (_("Thresholds"), thresholds.format(run=run)),
         (_("Training data"), trained_on),
-        (_("Parameters"), _table((N_("parameter"), N_("value")), shown.items())),
-        (_("On held-out pairs (dev)"), note + _table((N_("measure"), *result.columns), measures)),
+        (_("Parameters"), table((N_("parameter"), N_("value")), shown.items())),
+        (_("On held-out pairs (dev)"), note + table((N_("measure"), *result.columns), measures)),
     ]
     return f"""---
-{_front(base_model, run_name, result)}---
+{front(base_model, run_name, result)}---
 
 # {title}
 
@@ -156,21 +156,31 @@ model = SentenceTransformer("path/to/this/folder")
 
 {_other_loaders(pooling, prompts, length)}
 {_prompts(prompts)}{_lengths(matryoshka)}
-{chr(10).join(_section(*titled) for titled in sections)}"""
+{chr(10).join(section(*titled) for titled in sections)}"""
 
 
-def _front(base_model: str, run_name: str, result: pd.DataFrame) -> str:
+def shown_name(base_model: str) -> str:
+    """A base model as a card names it: of a folder, only its name."""
+    return base_model if is_hub_name(base_model) or "://" in base_model else Path(base_model).name
+
+
+def front(
+    base_model: str,
+    run_name: str,
+    result: pd.DataFrame,
+    *,
+    task: str = "sentence-similarity",
+    tags: Sequence[str] = ("sentence-transformers", "sentence-similarity", "feature-extraction", "bgetune"),
+) -> str:
     """The card's metadata, as a model hub reads them (YAML).
 
     The licence is the one that the base model's own card names; of a base without a card beside it, none is claimed.
     """
-    tags = ["sentence-transformers", "sentence-similarity", "feature-extraction", "bgetune"]
-    front: dict[str, Any] = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
-    front["tags"] = tags
+    head: dict[str, Any] = {"library_name": "sentence-transformers", "pipeline_tag": task, "tags": list(tags)}
     if is_hub_name(base_model):
-        front["base_model"] = base_model.removeprefix(MODELSCOPE)  # both hubs name a model OWNER/NAME
+        head["base_model"] = base_model.removeprefix(MODELSCOPE)  # both hubs name a model OWNER/NAME
     if licence := _licence(base_model):
-        front["license"] = licence
+        head["license"] = licence
     measured = [
         {"type": str(measure), "value": round(float(value), 4)}
         for measure, value in result.iloc[:, -1].items()
@@ -178,12 +188,12 @@ def _front(base_model: str, run_name: str, result: pd.DataFrame) -> str:
     ]
     if measured:
         found = {
-            "task": {"type": "sentence-similarity"},
+            "task": {"type": task},
             "dataset": {"name": "held-out pairs (dev)", "type": "private"},
             "metrics": measured,
         }
-        front["model-index"] = [{"name": _escape(run_name), "results": [found]}]
-    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+        head["model-index"] = [{"name": escape(run_name), "results": [found]}]
+    return yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
 
 
 def _licence(base_model: str) -> str | None:
@@ -197,14 +207,14 @@ def _licence(base_model: str) -> str | None:
     if not card.is_file():
         return None
     try:
-        _before, front, _text = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
-        named = yaml.safe_load(front).get("license")
+        _before, head, _text = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
+        named = yaml.safe_load(head).get("license")
     except (ValueError, AttributeError, yaml.YAMLError):
         return None
     return named if isinstance(named, str) else None
 
 
-def _section(title: str, text: str) -> str:
+def section(title: str, text: str) -> str:
     return f"## {title}\n\n{text}\n"
 
 
@@ -286,11 +296,9 @@ def _prompts(prompts: Prompts) -> str:
         (_("a document that is searched"), prompts.document),
         (_("texts of one kind that are compared, both"), prompts.symmetric),
     ]
-    table = _table(
-        (N_("put before"), N_("prompt")), [(what, json.dumps(text, ensure_ascii=False)) for what, text in rows]
-    )
+    shown = [(what, json.dumps(text, ensure_ascii=False)) for what, text in rows]
     why = _("The model was trained with these prompts, and its scores are valid only with them.")
-    return "\n" + _section(_("Prompts"), f"{why}\n\n{table}")
+    return "\n" + section(_("Prompts"), why + "\n\n" + table((N_("put before"), N_("prompt")), shown))
 
 
 def _lengths(lengths: Sequence[int]) -> str:
@@ -301,11 +309,11 @@ def _lengths(lengths: Sequence[int]) -> str:
     return f"\n{may.format(lengths=shown, first=lengths[0])}\n"
 
 
-def _table(head: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> str:
+def table(head: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> str:
     lines: list[Iterable[Any]] = [map(_, head), ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_escape(str(cell)) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(escape(str(cell)) for cell in line) + " |" for line in lines)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Escape a text for a cell of a Markdown table: no HTML, no further column, no further line."""
     return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")

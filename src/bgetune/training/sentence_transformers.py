@@ -27,7 +27,7 @@ from bgetune.training.collator import Guide
 from bgetune.training.groups import Group, blocks
 from bgetune.training.losses import RankingLoss, graded_loss
 from bgetune.training.sampler import ClusterBatchSampler, MixedBatchSampler
-from bgetune.training.settings import TrainingSettings, uses_bfloat16
+from bgetune.training.settings import RerankerSettings, TrainingSettings, uses_bfloat16
 from bgetune.training.trainer import Collator, DevEvaluator, Trainer, load, training_arguments
 
 
@@ -159,7 +159,11 @@ def ranking_loss(model: SentenceTransformer, settings: TrainingSettings) -> Rank
 
 
 def batch_sampler(
-    groups: Sequence[Group], cluster_of: Mapping[str, int], graded: int, settings: TrainingSettings, processes: int = 1
+    groups: Sequence[Group],
+    cluster_of: Mapping[str, int],
+    graded: int,
+    settings: TrainingSettings | RerankerSettings,
+    processes: int = 1,
 ) -> MixedBatchSampler:
     """The batches of an epoch: groups of one cluster in different batches, graded pairs shuffled.
 
@@ -195,14 +199,15 @@ def checkpoint_key(
     base: str | Path,
     groups: Sequence[Group],
     cluster_of: Mapping[str, int],
-    settings: TrainingSettings,
+    settings: TrainingSettings | RerankerSettings,
     pairs: pd.DataFrame | None,
     graded: pd.DataFrame | None,
 ) -> list[str]:
     """Everything that the weights of a training depend on, for `checkpoints.prepare`."""
+    guide = settings.guide if isinstance(settings, TrainingSettings) else None
     return [
         json.dumps(dataclasses.asdict(settings)),
-        *(hub.fingerprint(hub.fetch(location)) for location in (base, settings.guide) if location is not None),
+        *(hub.fingerprint(hub.fetch(location)) for location in (base, guide) if location is not None),
         str(uses_bfloat16(settings.precision, settings.device)),
         json.dumps([dataclasses.astuple(group) for group in groups]),
         json.dumps(sorted(cluster_of.items())),

@@ -79,6 +79,33 @@ class TrainingSettings:
         return cls(**(given | launcher | {"epochs": epochs}))
 
 
+@dataclass(frozen=True)
+class RerankerSettings:
+    """How to train a reranker. Of the parameters of 04_train, those named ``reranker_...`` count where there is one."""
+
+    backend: Literal["sentence_transformers", "flagembedding"]
+    max_length: int
+    device: str
+    precision: Literal["auto", "float32", "bfloat16"]
+    seed: int
+    loss: Literal["binary", "lambda", "listnet"]
+    graded_loss: Literal["none", "cosent", "angle", "cosine"]
+    mixing: Literal["proportional", "round_robin"]
+    negatives: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    gradient_checkpointing: bool
+
+    @classmethod
+    def of(cls, parameters: Train) -> Self:
+        """The settings that the parameters of 04_train ask for."""
+        given = parameters.model_dump()
+        return cls(**{field.name: given.get(f"reranker_{field.name}", given[field.name]) for field in fields(cls)})
+
+
 def uses_bfloat16(precision: str, device: str) -> bool:
     """Whether to compute in bfloat16 by autocast: weights, gradients, AdamW and the loss stay in float32.
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.model import BaseModel
+from sentence_transformers.base.trainer import BaseTrainer
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
-from transformers import PrinterCallback, ProgressCallback
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 from transformers.utils.notebook import NotebookProgressCallback
 
@@ -26,7 +27,7 @@ from bgetune.training.callbacks import EarlyStopping
 from bgetune.training.collator import GroupCollator, Guide
 from bgetune.training.groups import Group
 from bgetune.training.sampler import MixedBatchSampler
-from bgetune.training.settings import TrainingSettings, uses_bfloat16
+from bgetune.training.settings import RerankerSettings, TrainingSettings, uses_bfloat16
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,41 +78,62 @@ def training_arguments(
         steps: number of steps of the whole training.
         evaluates: whether there are dev pairs to evaluate on, so that the best checkpoint is kept.
     """
-    cuda = settings.device != "cpu" and torch.cuda.is_available()
-    every = min(steps, settings.eval_steps or -(-steps // 10))
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        warmup_steps=settings.warmup,
-        weight_decay=settings.weight_decay,
-        seed=settings.seed,
-        bf16=uses_bfloat16(settings.precision, settings.device),
-        activation_checkpointing=settings.gradient_checkpointing,
-        use_cpu=hub.torch_device(settings.device) == "cpu",  # given explicitly, or bfloat16 asks for a GPU
-        dataloader_pin_memory=cuda,
-        logging_strategy="steps",
-        logging_steps=max(1, steps // LOGS),
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if evaluates else "no",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=2,
-        load_best_model_at_end=evaluates,
-        metric_for_best_model="eval_choice" if evaluates else None,
-        greater_is_better=True if evaluates else None,
-        report_to="none",
-        disable_tqdm=True,
-    )
-    # with several GPUs in one process the trainer would take DataParallel, which is slower and splits the label matrix
-    arguments._n_gpu = min(arguments.n_gpu, 1)
+    shared = shared_arguments(settings, folder, steps, evaluates=evaluates, eval_steps=settings.eval_steps)
+    arguments = SentenceTransformerTrainingArguments(activation_checkpointing=settings.gradient_checkpointing, **shared)
+    stay_on_one_gpu(arguments)
     return arguments
 
 
-class CheckedTrainer(SentenceTransformerTrainer):
-    """The trainer without its own progress bar and model card; it stops at a loss that is not finite."""
+def stay_on_one_gpu(arguments: TrainingArguments) -> None:
+    """With several GPUs in one process the trainer would take DataParallel: slower, and it splits the label matrix."""
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+
+
+def shared_arguments(
+    settings: TrainingSettings | RerankerSettings,
+    folder: Path,
+    steps: int,
+    *,
+    evaluates: bool,
+    eval_steps: int | None = None,
+) -> dict[str, Any]:
+    """The arguments that the trainers of encoders and of rerankers have in common.
+
+    Args:
+        settings, folder, steps, evaluates: as for `training_arguments`.
+        eval_steps: steps between two evaluations; None: a tenth of the training.
+    """
+    cuda = settings.device != "cpu" and torch.cuda.is_available()
+    every = min(steps, eval_steps or -(-steps // 10))
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": settings.warmup,
+        "weight_decay": settings.weight_decay,
+        "seed": settings.seed,
+        "bf16": uses_bfloat16(settings.precision, settings.device),
+        "use_cpu": hub.torch_device(settings.device) == "cpu",  # given explicitly, or bfloat16 asks for a GPU
+        "dataloader_pin_memory": cuda,
+        "logging_strategy": "steps",
+        "logging_steps": max(1, steps // LOGS),
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": every,
+        "save_strategy": "steps",
+        "save_steps": every,
+        "save_total_limit": 2,
+        "load_best_model_at_end": evaluates,
+        "metric_for_best_model": "eval_choice" if evaluates else None,
+        "greater_is_better": True if evaluates else None,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+class Checked(BaseTrainer):
+    """A trainer without its own progress bar and model card; it stops at a loss that is not finite."""
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
@@ -133,16 +155,20 @@ class CheckedTrainer(SentenceTransformerTrainer):
         raise NotImplementedError
 
 
-class Trainer(CheckedTrainer):
-    """The trainer of groups and graded pairs.
+class CheckedTrainer(Checked, SentenceTransformerTrainer):
+    """Of sentence encoders."""
+
+
+class Batched(Checked):
+    """A trainer of groups and graded pairs.
 
     Args:
         sampler: makes the batches.
         collator: makes the model's input of a batch.
-        args, options: further arguments of `SentenceTransformerTrainer`.
+        args, options: further arguments of the trainer.
     """
 
-    def __init__(self, *args: Any, sampler: MixedBatchSampler, collator: Collator, **options: Any):
+    def __init__(self, *args: Any, sampler: MixedBatchSampler, collator: Any, **options: Any):
         self.sampler = sampler
         self.collator = collator
         super().__init__(*args, data_collator=collator, **options)
@@ -163,15 +189,19 @@ class Trainer(CheckedTrainer):
     def get_multi_dataset_batch_sampler(self, *args: Any, **options: Any) -> Any:
         return self.sampler
 
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint. The trainer's own method would go on with the last state after an error."""
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
+class Trainer(Batched, SentenceTransformerTrainer):
+    """The trainer of an encoder."""
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         if getattr(self.model.transformers_model, "peft_config", None):
             lora.read(self.model, Path(resume_from_checkpoint))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        """Load the best checkpoint. The trainer's own method would go on with the last state after an error."""
-        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
     def divergence_message(self, loss: float, inputs: Mapping[str, Any]) -> str:
         return _(

@@ -6,19 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bgetune.config.base import Embeds, ModelLocation, Seeded
+from bgetune.config.base import Embeds, ModelLocation, Reranks, Seeded
 from bgetune.config.sources import GeneralSource
 from bgetune.locale import _
 
 
-class Train(Embeds, Seeded):
+class Train(Reranks, Embeds, Seeded):
     """04_train: fine-tuning by sentence-transformers or FlagEmbedding."""
 
     backend: Literal["sentence_transformers", "flagembedding"] = Field(
         "sentence_transformers",
         description="Training library. flagembedding is the official trainer of BGE; it uses only epochs, "
         "batch_size, learning_rate, warmup, weight_decay, scale, negatives, precision and "
-        "max_length.",
+        "max_length, and of the reranker's parameters all but reranker_loss.",
     )
     loss: Literal["ranking", "gist"] = Field(
         "ranking",
@@ -166,6 +166,26 @@ class Train(Embeds, Seeded):
         le=1,
         description="Share of the tuned weights in the saved model; the rest are the weights before training "
         "(LM-Cocktail). Smaller values forget less general text. 1: the tuned model as it is.",
+    )
+    tune_reranker: bool = Field(
+        False,
+        description="Whether to fine-tune the reranker, too, on the same groups and labelled pairs. 05_calibrate then "
+        "uses the tuned one. Needs reranker.",
+    )
+    reranker_loss: Literal["binary", "lambda", "listnet"] = Field(
+        "binary",
+        description="Loss of the reranker's training. binary: cross-entropy of each pair, so that one threshold suits "
+        "all queries; lambda and listnet: LambdaLoss and ListNet on a query's texts, which only rank.",
+    )
+    reranker_epochs: int = Field(2, ge=1, description="Passes over all queries in the reranker's training.")
+    reranker_batch_size: int = Field(
+        16,
+        ge=2,
+        description="Number of queries in a batch of the reranker's training; each is read with a positive, "
+        "its hard negatives and a random text.",
+    )
+    reranker_learning_rate: float = Field(
+        2e-5, gt=0, le=1, description="Peak learning rate of the reranker's training; it then falls linearly to 0."
     )
     tensorboard: bool = Field(
         False, description="Whether to write TensorBoard files: tensorboard --logdir runs/NAME/04_train/tensorboard"
