@@ -131,7 +131,8 @@ def _failure(job: Path, status: int) -> Exception:
     """What went wrong: bad input in the words of the process that met it first, else the cause in the output."""
     told = sorted(job.glob("error-*.txt"), key=lambda file: file.stat().st_mtime_ns)
     if told:
-        return InputError(told[0].read_text(encoding="utf-8"))
+        said = told[0].read_text(encoding="utf-8")
+        return InputError(said)
     output = (job / "output.log").read_text(encoding="utf-8", errors="replace")
     # torchrun ends with a table of its own; the cause is the last error before it
     causes = re.findall(r"^(?:\[rank\d+\]:\s*)?(\w*(?:Error|Exception|Interrupt)\b.*)$", output, re.MULTILINE)
