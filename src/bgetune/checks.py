@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bgetune import runs
-from bgetune.config.augmentation import Endpoint, Service
+from bgetune.config.augmentation import Endpoint, Judged, Service
 from bgetune.config.base import Embeds, Section
 from bgetune.config.profile import Profile, load_profiles, model_locations, require_model, resolve
 from bgetune.config.stages import STAGES, Backtranslate, HardNegatives, Positives, Shared, Train
@@ -361,18 +361,18 @@ def _keys(part: Part, found: Findings) -> None:
     """Keys of services are in the environment, and their client libraries are installed."""
     from bgetune.augment.services import LIBRARIES, variables
 
-    options = part.values
-    if not isinstance(options, Backtranslate) or not options.enabled:
-        return
-    services: list[tuple[str, Endpoint]] = [
-        (f"pivots.{place}.service", pivot.service) for place, pivot in enumerate(options.pivots) if pivot.service
-    ]
-    if options.generation.base_url is not None:
-        services.append(("generation", options.generation))
-        if not options.generation.queries and not options.generation.paraphrases:
+    options, otherwise = part.values, _("leave judge out")
+    services: list[tuple[str, Endpoint]] = []
+    if isinstance(options, Judged):
+        services += [("judge", options.judge)] if options.judge.base_url else []
+    elif isinstance(options, Backtranslate) and options.enabled:
+        otherwise, writer, pivots = _("set 02_backtranslate.enabled to false"), options.generation, options.pivots
+        services += [(f"pivots.{n}.service", pivot.service) for n, pivot in enumerate(pivots) if pivot.service]
+        services += [("generation", writer)] if writer.base_url else []
+        if writer.base_url and not (writer.queries or writer.paraphrases):
             found.warn(_("queries and paraphrases are both 0, so nothing is generated"), part.at("generation"))
-    elif part.given("generation") and options.generation.model:
-        found.warn(_("without base_url nothing is generated"), part.at("generation"))
+        if part.given("generation") and writer.model and not writer.base_url:
+            found.warn(_("without base_url nothing is generated"), part.at("generation"))
     # what a run asked for before is remembered, so it needs no key for the same texts
     remembered = part.stage in manifest.read_manifest(runs.run_folder(part.profile))["stages"]
     say: Callable[[str, str], None] = found.warn if remembered else found.error
@@ -382,8 +382,8 @@ def _keys(part: Part, found: Findings) -> None:
                 say(
                     _(
                         "the environment variable {variable} is empty; export {variable}=... (any word for a "
-                        "server that wants no key), or set 02_backtranslate.enabled to false"
-                    ).format(variable=variable),
+                        "server that wants no key), or {otherwise}"
+                    ).format(variable=variable, otherwise=otherwise),
                     part.at(place),
                 )
         if isinstance(service, Service) and (module := LIBRARIES.get(service.name)) and find_spec(module) is None:

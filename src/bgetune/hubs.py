@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bgetune.errors import InputError
 from bgetune.files import sha256
@@ -21,7 +22,6 @@ _WANTED = [*(f"*{suffix}" for suffix in _READ), "README.md"]  # the card names t
 _LEFT_OUT = ["onnx/*", "openvino/*"]
 
 
-@cache
 def download(location: str, parameter: str = "model") -> Path:
     """The folder of a hub's model in the cache of the hub's client; what is not there yet is downloaded.
 
@@ -66,24 +66,30 @@ def ways_out(parameter: str) -> str:
 
 
 def _hugging_face(name: str, parameter: str) -> Path:
-    from huggingface_hub import snapshot_download
     from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    def snapshot(revision: str | None = None) -> Path:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_LEFT_OUT))
-
     try:
-        folder = snapshot()
-        if not any(folder.glob(f"*{WEIGHTS}")) and (revision := _converted(name)):
-            folder = snapshot(revision)
-        return folder
+        return _hugging_face_snapshot(name)
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         remedy = _(
             "set HF_ENDPOINT to a mirror that you can reach, take it from ModelScope if it is there ({parameter}: "
             "{modelscope}{model}), or download it elsewhere and give its folder, {parameter}: /path/to/{folder}"
         )
         raise _refused(name, parameter, ENDPOINT, error, remedy) from None
+
+
+@cache  # a process asks the hub once
+def _hugging_face_snapshot(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    def snapshot(revision: str | None = None) -> Path:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_LEFT_OUT))
+
+    folder = snapshot()
+    if not any(folder.glob(f"*{WEIGHTS}")) and (revision := _converted(name)):
+        folder = snapshot(revision)
+    return folder
 
 
 def _converted(name: str) -> str | None:
@@ -100,25 +106,44 @@ def _converted(name: str) -> str | None:
 
 
 def _modelscope(name: str, parameter: str) -> Path:
-    """ModelScope's own client, by its facade: the package modelscope drives the same one.
-
-    A file of the cache whose checksum is the hub's is not downloaded again, and a broken download goes on.
-    """
     try:
-        from modelscope_hub import CacheError, HubApi, HubConfig, HubError, NetworkError, ServerError
-        from modelscope_hub.utils.logger import get_logger
+        from modelscope_hub import HubError
     except ModuleNotFoundError as error:
         raise InputError(
             _("{parameter}: {module} is missing; pip install 'bgetune[modelscope]'").format(
                 parameter=parameter, module=error.name
             )
         ) from None
-    from huggingface_hub.constants import HF_HUB_OFFLINE
+    try:
+        return _modelscope_snapshot(name)
+    except (HubError, OSError, ValueError) as error:
+        failed = list(getattr(error, "failed_files", {}).values())
+        remedy = _(
+            "look for it at {address}, set MODELSCOPE_ENDPOINT to an address that you can reach, or download it "
+            "elsewhere and give its folder, {parameter}: /path/to/{folder}"
+        )
+        address = str(_modelscope_config().endpoint)
+        raise _refused(name, parameter, address, failed[0] if failed else error, remedy) from None
 
-    get_logger().setLevel("CRITICAL")  # what goes wrong is said once, below
-    # "" is no token: the client would unpickle the one of a login
-    config = HubConfig(token=os.environ.get("MODELSCOPE_API_TOKEN", ""))
-    api = HubApi(config)
+
+def _modelscope_config() -> Any:
+    from modelscope_hub import HubConfig
+
+    return HubConfig(token=os.environ.get("MODELSCOPE_API_TOKEN", ""))  # None: it would unpickle that of a login
+
+
+@cache
+def _modelscope_snapshot(name: str) -> Path:
+    """ModelScope's own client, by its facade: the package modelscope drives the same one.
+
+    A file of the cache whose checksum is the hub's is not downloaded again, and a broken download goes on.
+    """
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from modelscope_hub import CacheError, HubApi, NetworkError, ServerError
+    from modelscope_hub.utils.logger import get_logger
+
+    get_logger().setLevel("CRITICAL")  # what goes wrong is said once, by `_refused`
+    api = HubApi(_modelscope_config())
 
     def snapshot(offline: bool) -> Path:
         return api.download_repo(
@@ -127,18 +152,12 @@ def _modelscope(name: str, parameter: str) -> Path:
 
     try:
         return snapshot(offline=HF_HUB_OFFLINE)
-    except (HubError, OSError, ValueError) as error:
-        if isinstance(error, NetworkError | ServerError):
-            with suppress(CacheError):
-                folder = snapshot(offline=True)
-                if any(folder.glob(f"*{WEIGHTS}")):
-                    return folder
-        failed = list(getattr(error, "failed_files", {}).values())
-        remedy = _(
-            "look for it at {address}, set MODELSCOPE_ENDPOINT to an address that you can reach, or download it "
-            "elsewhere and give its folder, {parameter}: /path/to/{folder}"
-        )
-        raise _refused(name, parameter, str(config.endpoint), failed[0] if failed else error, remedy) from None
+    except (NetworkError, ServerError):
+        with suppress(CacheError):
+            folder = snapshot(offline=True)
+            if any(folder.glob(f"*{WEIGHTS}")):
+                return folder
+        raise
 
 
 def _refused(name: str, parameter: str, address: str, error: BaseException, remedy: str) -> InputError:

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from inspect import signature
 from urllib.parse import parse_qsl
@@ -22,7 +23,8 @@ def say(*texts):
 def text_of(body):
     """What is to be worked on: OpenAI's, Tencent's, DeepL's, and the others' request."""
     if "messages" in body:
-        return json.loads(body["messages"][1]["content"])["text"]
+        data = json.loads(body["messages"][1]["content"])
+        return data.get("text") or data["a"]
     text = body.get("SourceText") or body.get("text") or body.get("q")
     return text[0] if isinstance(text, list) else text
 
@@ -39,6 +41,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script = script if len(signature(script).parameters) == 3 else lambda text, turn, body: script(text, turn)
         self.requests = []
+        self.asked = Counter()
         self.busy = self.busiest = 0
         self.lock = threading.Lock()
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -53,7 +56,8 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(raw) if "json" in self.headers["content-type"] else dict(parse_qsl(raw))
         text = text_of(body)
         with self.server.lock:
-            turn = self.server.texts().count(text)
+            turn = self.server.asked[text]
+            self.server.asked[text] += 1
             headers = {name.lower(): value for name, value in self.headers.items()} | {"path": self.path}
             self.server.requests.append((headers, body, time.monotonic()))
             self.server.busy += 1

@@ -243,3 +243,16 @@ def test_candidates_are_normalised_and_united():
     assert table["asks"].tolist() == [False, False, True]
     assert table["source"].tolist() == ["back_translation", "back_translation", "generated"]
     tables.check("paraphrases", check(table, *world(), Gate(), progress=False))
+
+
+def test_a_query_for_a_document_is_compared_with_other_documents_alone():
+    texts, clusters = world()
+    # nearer to the queries about logging in than to its document, as queries are to queries
+    table = made((texts["text"].iloc[4], "登不进去,密码怎么修改付"), asks=True)
+    gate = OPEN.model_copy(update={"own_cluster_margin": 0.0})
+    found = check(table, texts, clusters, gate, encoder=TwoAxes(), progress=False)
+    assert found["reason"].tolist() == [""]
+    assert np.isnan(found["other_similarity"][0]) or found["other_similarity"][0] == -1
+    other = texts.assign(kind="document")
+    found = check(table, other, clusters, gate, encoder=TwoAxes(), progress=False)
+    assert found["reason"].tolist() == ["other cluster"]

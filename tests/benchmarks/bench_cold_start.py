@@ -1,6 +1,6 @@
 """How far documents alone get: the demo world cut to its documents, against the whole world with its logs.
 
-    python tests/benchmarks/bench_cold_start.py [--seeds 42] [--arms parts generated logs] [--noise 0.1] [--keep FOLDER]
+    python tests/benchmarks/bench_cold_start.py [--seeds 42] [--arms parts generated logs] [--world standard]
 
 A quarter of the world's meanings is kept out of all data. What is left trains the demo's miniature three ways:
 
@@ -12,7 +12,7 @@ A quarter of the world's meanings is kept out of all data. What is left trains t
 All are judged on the same pairs of the meanings kept out, by the truth: two wordings of one meaning, and for each
 wording the texts of other meanings that the base model finds most similar. Prints AUC and average precision, the share
 of the gain of the logs that each way reaches, and for what is judged by generated pairs, the true precision of the
-threshold that promises 95 %. The last line is one JSON object.
+threshold that promises 95 %. Every way trains for as many steps. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ from bgetune.metrics.statistics import bootstrap, interval
 from bgetune.models import Encoder
 from bgetune.paths import ROOT
 from bgetune.runs import manifest
-from bgetune_demo.world import STANDARD, make
+from bgetune_demo import WORLDS, World
+from bgetune_demo.world import make
 
 KEPT_OUT = 0.25
 """Share of the meanings that no training sees."""
+VISITS = 5400
+"""Groups that a training sees, epochs together: every way trains for as many steps as the logs in two epochs."""
 PAIRS = 20
 """Positive pairs of a meaning, at most."""
 TEXT_COLUMNS = {
@@ -62,6 +65,7 @@ def main() -> None:
         "--arms", nargs="+", default=["parts", "generated", "logs"], choices=["parts", "generated", "logs"]
     )
     parser.add_argument("--noise", type=float, default=0.1, help="share of wrong texts of the language model")
+    parser.add_argument("--world", choices=WORLDS, default="standard", help="small: a quick look")
     parser.add_argument("--keep", type=Path, help="folder for the runs; default: a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -74,16 +78,16 @@ def main() -> None:
 
 def measure(folder: Path, seed: int, options: argparse.Namespace) -> list[dict]:
     """A row for each way."""
-    world = KnownWorld(noise=options.noise)
+    world = KnownWorld(world=options.world)
     out = {name for name in world.meanings if draw(seed, "kept out", name) < KEPT_OUT}
     folder.mkdir(parents=True, exist_ok=True)
-    files = cut(folder, world, out)
-    base = paths.locate("demo://standard/encoder")
-    judged = pairs_of(out, Encoder(base, max_length=32, cache_dir=None), seed)
-    rows = [{"seed": seed, "way": "untuned", **separation(Encoder(base, max_length=32, cache_dir=None), judged)}]
+    files = cut(folder, world, out, options.world)
+    base = Encoder(paths.locate(f"demo://{options.world}/encoder"), max_length=32, cache_dir=None)
+    judged = pairs_of(out, base, seed, WORLDS[options.world])
+    rows = [{"seed": seed, "way": "untuned", **separation(base, judged)}]
     for arm in options.arms:
         started = time.monotonic()
-        run_dir, requests = tune(arm, folder, files, seed, options.noise)
+        run_dir, requests = tune(arm, folder, files, seed, options)
         encoder = Encoder(manifest.artifact_path(run_dir, "model"), max_length=32, cache_dir=None)
         row = {"seed": seed, "way": arm, **separation(encoder, judged)}
         row |= promised(run_dir, encoder, judged) | {"requests": requests, "seconds": round(time.monotonic() - started)}
@@ -95,11 +99,11 @@ def measure(folder: Path, seed: int, options: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def cut(folder: Path, world: KnownWorld, out: set[str]) -> dict[str, str]:
+def cut(folder: Path, world: KnownWorld, out: set[str], name: str) -> dict[str, str]:
     """The demo's files without every row that holds a text of a meaning that is kept out."""
     files = {}
     for kind, columns in TEXT_COLUMNS.items():
-        table = pd.read_csv(paths.locate(f"demo://standard/{kind}.csv"), dtype=str, keep_default_na=False)
+        table = pd.read_csv(paths.locate(f"demo://{name}/{kind}.csv"), dtype=str, keep_default_na=False)
         cells = pd.unique(table[columns].to_numpy().ravel())
         gone = {cell for cell in cells if any(_id(world, text) in out for text in cell.split("|"))}
         file = folder / f"{kind}.csv"
@@ -113,9 +117,10 @@ def _id(world: KnownWorld, text: str) -> str | None:
     return meaning.id if meaning else None
 
 
-def tune(arm: str, folder: Path, files: dict[str, str], seed: int, noise: float) -> tuple[Path, int]:
+def tune(arm: str, folder: Path, files: dict[str, str], seed: int, options: argparse.Namespace) -> tuple[Path, int]:
     """Run the notebooks; the run's folder, and the number of requests to the language model."""
-    profile = yaml.safe_load((ROOT / "params/demo.yaml").read_text("utf-8"))
+    text = (ROOT / "params/demo.yaml").read_text("utf-8").replace("demo://standard", f"demo://{options.world}")
+    profile = yaml.safe_load(text)
     profile |= {"name": f"bench_cold_{arm}", "seed": seed}
     sources = profile["01_positives"]["sources"]
     for kind, file in files.items():
@@ -126,7 +131,7 @@ def tune(arm: str, folder: Path, files: dict[str, str], seed: int, noise: float)
         profile["01_positives"]["sources"] = {"corpus": sources["corpus"]}
         del profile["truth"]
     if arm == "generated":
-        server = serve(noise=noise, seed=seed)
+        server = serve(noise=options.noise, seed=seed, world=options.world)
         environment["KNOWN_WORLD_KEY"] = "none"
         generation = {"base_url": f"{server.url}/v1", "model": "known-world", "key_variable": "KNOWN_WORLD_KEY"}
         limits = {"max_requests": 20000, "concurrency": 8, "timeout": 0.8}
@@ -143,6 +148,10 @@ def tune(arm: str, folder: Path, files: dict[str, str], seed: int, noise: float)
     try:
         for stage in ("01_positives", "02_backtranslate", "03_hard_negatives", "04_train", "05_calibrate"):
             notebook, target = ROOT / "notebooks" / f"{stage}.ipynb", folder / f"{arm}-{stage}.ipynb"
+            if stage == "04_train":
+                groups = sum(1 for _ in (run_dir / "03_hard_negatives/train.jsonl").open(encoding="utf-8"))
+                profile["04_train"]["epochs"] = max(round(VISITS / groups), 1)
+                file.write_text(yaml.safe_dump(profile, allow_unicode=True), "utf-8")
             run = f"import papermill; papermill.execute_notebook({str(notebook)!r}, {str(target)!r}, "
             run += f"parameters={{'profile': {str(file)!r}, 'run_dir': {str(run_dir)!r}}}, progress_bar=False)"
             subprocess.run([sys.executable, "-c", run], env=environment, check=True, stderr=subprocess.DEVNULL)
@@ -153,9 +162,9 @@ def tune(arm: str, folder: Path, files: dict[str, str], seed: int, noise: float)
     return run_dir, len(server.requests) if server else 0
 
 
-def pairs_of(out: set[str], base: Encoder, seed: int) -> pd.DataFrame:
+def pairs_of(out: set[str], base: Encoder, seed: int, world: World) -> pd.DataFrame:
     """The pairs to judge on: a, b (texts), label, cluster (the meaning of a)."""
-    tables = make(STANDARD)
+    tables = make(world)
     meanings = sorted(meaning for meaning in tables.queries if meaning.id in out)
     rows = []
     for meaning in meanings:

@@ -1,6 +1,6 @@
 """How CPU time and memory grow with the data: each size in a process of its own.
 
-    python tests/benchmarks/bench_growth.py texts [--sizes 50000,200000,500000,1000000] [--index auto]
+    python tests/benchmarks/bench_growth.py texts [--sizes 50000,200000,500000,1000000] [--index auto] [--nprobe 32]
     python tests/benchmarks/bench_growth.py logs [OPTIONS]      # those of bench_growth_logs.py
 
 texts: vectors of 128 dimensions with clusters in them, through the cache of the encoder, recall, clusters, mining,
@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -125,7 +126,7 @@ def make_encoder(vectors: Path, cache: Path):
     return Table(vectors.parent, prompts=NO_PROMPTS, cache_dir=cache)
 
 
-def texts_worker(count: int, work: Path, index: str) -> None:
+def texts_worker(count: int, work: Path, index: str, nprobe: int | None) -> None:
     """The steps of 01 and 03 that grow with the texts."""
     from bgetune.graph import clusters as graph, recall
     from bgetune.negatives import groups, measure, mining, promotion
@@ -135,14 +136,15 @@ def texts_worker(count: int, work: Path, index: str) -> None:
     meter = Meter()
     data = texts_tables(count)
     encoder = make_encoder(work / "vectors.npy", work / "cache")
-    search = Search(index=index)
+    search = Search(index=index, search_params={} if nprobe is None else {"nprobe": nprobe})
     with meter.step("encode, cold cache"):
         vectors = encoder.encode(data.texts["text"].tolist(), progress=False)
     del vectors
     with meter.step("encode, warm cache"):
         vectors = encoder.encode(data.texts["text"].tolist(), progress=False)
     with meter.step("recall") as found:
-        proposed = recall.propose(data.texts["text_id"], vectors, neighbors=10, similarity=0.8)
+        options = {"neighbors": 10, "similarity": 0.8, **asdict(search)}
+        proposed = recall.propose(data.texts["text_id"], vectors, **options)
         found["pairs"] = len(proposed)
     del vectors, proposed
     with meter.step("clusters"):
@@ -186,11 +188,12 @@ def main() -> None:
     parser.add_argument("part", choices=["texts"])
     parser.add_argument("--sizes", help="comma-separated numbers of texts")
     parser.add_argument("--index", default="auto")
+    parser.add_argument("--nprobe", type=int, help="lists of an IVF index that a query reads")
     parser.add_argument("--work", type=Path, help="folder for the working files; default: a temporary one")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        return texts_worker(options.worker, options.work, options.index)
+        return texts_worker(options.worker, options.work, options.index, options.nprobe)
     results = {}
     for size in map(int, (options.sizes or "50000,200000,500000,1000000").split(",")):
         with tempfile.TemporaryDirectory(dir=options.work) as work:
@@ -208,6 +211,7 @@ def main() -> None:
                 "--index",
                 options.index,
             ]
+            command += [] if options.nprobe is None else ["--nprobe", str(options.nprobe)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             results[size] = json.loads(done.stdout.splitlines()[-1])
     print_table(results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import time
@@ -15,11 +16,12 @@ from bgetune import paths
 from bgetune.augment.generate import read_prompt
 from bgetune.data.text import STANDARD, text_id
 from bgetune.metrics.truth import read_truth
+from bgetune_demo import WORLDS
 from bgetune_demo.language import sentences, stream
 from bgetune_demo.lexicon import Meaning, load, near_misses
 from bgetune_demo.parse import meaning_of
 
-TASKS = ("queries", "near_misses", "paraphrases")
+TASKS = ("queries", "near_misses", "paraphrases", "judge")
 
 
 class KnownWorld:
@@ -29,12 +31,13 @@ class KnownWorld:
         noise: share of the texts that are wrong: a query that means something else, a near-miss that means the same.
         faults: share of the requests that fail the first time: 429, 500, an answer that is cut off, a slow one.
         seed: of what it writes.
+        world: name of the demo world.
     """
 
-    def __init__(self, *, noise: float = 0.1, faults: float = 0.02, seed: int = 0):
+    def __init__(self, *, noise: float = 0.1, faults: float = 0.02, seed: int = 0, world: str = "standard"):
         self.noise, self.faults, self.seed = noise, faults, seed
-        self.lexicon = load()
-        self.truth = read_truth(paths.locate("demo://standard/truth.csv"), STANDARD)
+        self.lexicon = load(WORLDS[world].services)
+        self.truth = read_truth(paths.locate(f"demo://{world}/truth.csv"), STANDARD)
         self.meanings = {meaning.id: meaning for meaning in self.lexicon.meanings}
         self.close: dict[Meaning, list[Meaning]] = {meaning: [] for meaning in self.lexicon.meanings}
         for a, b in near_misses(self.lexicon.meanings):
@@ -48,15 +51,23 @@ class KnownWorld:
         return self.meanings.get(meaning_of(text) or "" if found is None else found)
 
     def __call__(self, text: str, turn: int, body: dict) -> tuple:
-        import json
-
         task = self.prompts[body["messages"][0]["content"]]
-        rng = stream(self.seed, task, text)
+        data = json.loads(body["messages"][1]["content"])
+        rng = stream(self.seed, task, *data.values())
         if rng.random() < self.faults and turn == 0:
             return self.fault(rng)
+        if task == "judge":
+            return 200, completion(json.dumps({"verdict": self.verdict(data["a"], data["b"], rng)}))
         meaning = self.meaning(text)
-        count = json.loads(body["messages"][1]["content"])["count"]
-        return say(*(self.write(task, text, meaning, count, rng) if meaning else ()))
+        return say(*(self.write(task, text, meaning, data["count"], rng) if meaning else ()))
+
+    def verdict(self, a: str, b: str, rng: random.Random) -> str:
+        """Whether two texts mean the same; a twentieth is not sure, noise says the contrary."""
+        meaning = self.meaning(a)
+        same = meaning is not None and meaning == self.meaning(b)
+        if rng.random() < 0.05:
+            return "unsure"
+        return "same" if same != (rng.random() < self.noise) else "different"
 
     def fault(self, rng: random.Random) -> tuple:
         kind = rng.choice(["limit", "error", "cut", "slow"])

@@ -8,11 +8,13 @@ from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from bgetune.config.sources import ClickSource
 from bgetune.config.stages import Positives
@@ -20,6 +22,7 @@ from bgetune.data import backends, log_tables
 from bgetune.data.backends import Engine
 from bgetune.data.sources import read_clicks
 from bgetune.errors import InputError
+from bgetune.paths import locate
 from bgetune.positives import clicks
 
 SETTINGS = {
@@ -236,7 +239,7 @@ def test_spark_reads_times_written_as_text(spark, tmp_path):
 @pytest.mark.slow
 def test_spark_stores_uploads_and_hashes(spark):
     check_engine(backends.connect(spark))
-    assert not backends.connect(spark).backend.list_tables()
+    assert not [name for name in backends.connect(spark).backend.list_tables() if name.startswith("bgetune")]
 
 
 @needs_spark
@@ -316,6 +319,35 @@ def test_a_source_of_the_engine_may_name_its_url(database, by_duckdb):
     backends.connect(database).backend.raw_sql("CREATE VIEW logs.texts AS SELECT *, time::text AS t FROM logs.clicks")
     with pytest.raises(InputError, match="column t is of type string; make timestamps, or seconds since 1970, of it"):
         log_tables.check(ClickSource(table="logs.texts", time_column="t"), database)
+
+
+@pytest.mark.slow
+def test_notebook_01_counts_at_the_engine_and_writes_the_same_tables(database, tmp_path):
+    import bgetune_demo
+    from bgetune.runs import execute
+
+    bgetune_demo.prepare("small")
+    file = locate("demo://small/clicks.csv")
+    rows = duckdb.sql(f"FROM read_csv('{file}')").to_arrow_table()
+    backends.connect(database).backend.create_table("searches", rows, database="logs")
+    given = {"session_column": "session_id", "rank_column": "rank", "dwell_column": "dwell_seconds"}
+    given |= {"title_column": "title", "timezone": "UTC"}
+    for engine, source in (("duckdb", {"path": str(file)}), (database, {"table": "logs.searches"})):
+        folder = tmp_path / engine.split(":")[0]
+        folder.mkdir()
+        section = {"engine": engine, "sources": {"clicks": [source | given]}}
+        profile = {"model": "demo://small/encoder", "max_length": 32, "01_positives": section}
+        (folder / "profile.yaml").write_text(yaml.safe_dump(profile, allow_unicode=True), "utf-8")
+        execute.run_notebook("01_positives", folder / "profile.yaml", folder / "run")
+    for name in ("texts", "edges", "clusters"):
+        found, wanted = (
+            pd.read_parquet(tmp_path / kind / "run/01_positives" / f"{name}.parquet") for kind in ("postgres", "duckdb")
+        )
+        assert len(wanted) > 100
+        pd.testing.assert_frame_equal(found, wanted)
+    shown = (tmp_path / "postgres/run/notebooks/01_positives.ipynb").read_text("utf-8")
+    assert "logs.searches" in shown
+    assert os.environ["PGTEST_PASSWORD"] not in shown
 
 
 # --- what can be wrong --------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from bgetune.models import hub
 
 @pytest.fixture(autouse=True)
 def _forget():
-    hubs.download.cache_clear()
+    hubs._hugging_face_snapshot.cache_clear()
 
 
 def folder(path, weights="model.safetensors"):

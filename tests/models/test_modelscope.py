@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from models.local_hub import BGE, MARIAN, RERANKER, folder_of
 
-from bgetune import hubs
 from bgetune.errors import InputError
 from bgetune.models import hub
 
@@ -76,7 +75,6 @@ def test_pickled_weights_are_refused_as_ever(get):
 
 
 def test_a_client_that_is_missing_is_named_with_its_extra(monkeypatch):
-    hubs.download.cache_clear()
     monkeypatch.setitem(sys.modules, "modelscope_hub", None)
     with pytest.raises(InputError, match=r"model: modelscope_hub is missing; pip install 'bgetune\[modelscope\]'"):
         hub.fetch(f"{SCOPE}{BGE}")

@@ -69,15 +69,16 @@ def write_sources(work: Path, pairs: int, heldout: int) -> None:
 def profile(options: argparse.Namespace, work: Path) -> dict:
     pairs = [{"path": str(work / f"{use}.csv"), "label_column": "label", "use": use} for use in ("train", "heldout")]
     train = {"backend": options.backend, "batch_size": 32, "epochs": options.epochs, "negatives": 1, "positives": 1}
-    train |= {"precision": "float32", "learning_rate": 5e-5, "onnx": ["float32"], "device": "cpu"}
+    train |= {"precision": "float32", "learning_rate": 5e-5, "onnx": ["float32"], "device": "cpu", "eval_steps": 10}
     return {
         "name": "e5",
         "model": str(options.model.resolve()),
         "reranker": None,
         "query_instruction": "query: ",
         "document_instruction": "passage: ",
-        "max_length": 64,
+        "max_length": 32,
         "01_positives": {"sources": {"pairs": pairs}},
+        "05_calibrate": {"resamples": 200, "search_queries": 50},
         "04_train": train | ({"graded_loss": "none"} if options.backend == "flagembedding" else {}),
     }
 
@@ -89,7 +90,7 @@ def notebooks(file: Path, run: Path) -> None:
     with (file.parent / "output.txt").open("w", encoding="utf-8") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         while process.poll() is None:
-            running = next((stage for stage in STAGES if stage not in finished(run)), STAGES[-1])
+            running = next((stage for stage in STAGES if stage not in finished(run)), "05_calibrate")
             peaks[running] = max(peaks[running], resident(process.pid))
             time.sleep(0.2)
     if process.returncode:

@@ -6,9 +6,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+from dataclasses import asdict, astuple
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -90,13 +93,50 @@ def test_two_machines_meet(still, groups, cluster_of, tmp_path, monkeypatch):
 
 def test_what_a_process_refuses_is_said_once_and_in_its_words(still, groups, cluster_of, tmp_path):
     chosen = options(still, processes=2, batch_size=30, learning_rate=1.0, warmup=0.0, scale=200.0, epochs=40)
-    with pytest.raises(InputError) as error:
+    with pytest.raises(RuntimeError) as error:
         train(still, groups, cluster_of, chosen, tmp_path / "checkpoints", pairs=pd.DataFrame({"label": [1, 0]}))
     assert "launcher: the processes stopped" in str(error.value)
     assert "KeyError" in str(error.value)  # not the table of torchrun
     broken = options(still, processes=2, batch_size=30, guide=str(tmp_path / "nowhere"), loss="gist")
     with pytest.raises(InputError, match="nowhere"):
         launch.train(still, groups, cluster_of, broken, tmp_path / "checkpoints")
+
+
+ENDLESS = """
+import json, sys
+from pathlib import Path
+from bgetune.training import TrainingSettings, train
+from bgetune.training.groups import Group
+
+base, folder, groups, cluster_of, settings = json.loads(sys.argv[1])
+groups = [Group(query, tuple(positives), tuple(negatives), *rest) for query, positives, negatives, *rest in groups]
+train(base, groups, cluster_of, TrainingSettings(**settings), Path(folder))
+"""
+
+
+def processes_of(job):
+    """The processes that have a job among their arguments."""
+    return [found for found in psutil.process_iter(["cmdline"]) if str(job) in (found.info["cmdline"] or [])]
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_process_behind(still, groups, cluster_of, tmp_path):
+    job = tmp_path / "job"
+    settings = asdict(options(still, processes=2, batch_size=15, epochs=5000))
+    given = json.dumps([str(still), str(tmp_path / "checkpoints"), [*map(astuple, groups)], cluster_of, settings])
+    with subprocess.Popen([sys.executable, "-c", ENDLESS, given], stderr=subprocess.DEVNULL) as run:
+        wait_until(lambda: b"/20000 [" in (job / "output.log").read_bytes() if (job / "output.log").exists() else False)
+        assert len(processes_of(job)) == 3  # torchrun and the two
+        run.kill()
+    wait_until(lambda: not processes_of(job))
+
+
+def wait_until(holds):
+    for _ in range(1200):
+        if holds():
+            return
+        time.sleep(0.25)
+    raise AssertionError("it did not happen within five minutes")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Requests to a language model at an OpenAI-compatible endpoint: send JSON, receive a list of texts.
+"""Requests to a language model at an OpenAI-compatible endpoint: send JSON, receive a list of texts, or a verdict.
 
 Texts are sent as JSON in the user message, never as part of the instructions, and answers are validated.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -33,10 +33,49 @@ class Answer(BaseModel):
     texts: list[str]
 
 
+class Verdict(BaseModel):
+    """The form of a judge's answer."""
+
+    verdict: Literal["same", "different", "unsure"]
+
+
 def connect(
     settings: Endpoint, prompt: str, *, temperature: float, seed: int, longest: int, parameter: str
 ) -> Callable[..., tuple[str, ...]]:
     """Make a function that sends its keywords (text, count, ...) as JSON and returns the texts of the answer.
+
+    Args:
+        longest: maximum number of characters of a text of the answer; longer texts are left out.
+        others: see `connect_with`.
+
+    Raises:
+        InputError: see `connect_with`.
+    """
+    ask = connect_with(
+        settings,
+        prompt,
+        temperature=temperature,
+        seed=seed,
+        parameter=parameter,
+        read=lambda completion: read_answer(completion, longest),
+    )
+
+    def send(*, text: str, count: int, **data: Any) -> tuple[str, ...]:
+        return ask({"text": text[:LONGEST_TEXT], "count": count, **data})[:count]
+
+    return send
+
+
+def connect_with(
+    settings: Endpoint,
+    prompt: str,
+    *,
+    temperature: float,
+    seed: int,
+    parameter: str,
+    read: Callable[[openai.types.chat.ChatCompletion], tuple[str, ...]],
+) -> Callable[[dict[str, Any]], tuple[str, ...]]:
+    """Make a function that sends a JSON object and returns what `read` finds in the answer.
 
     Args:
         settings: the endpoint.
@@ -44,8 +83,8 @@ def connect(
         temperature: of sampling.
         seed: sent with each request. Few endpoints guarantee equal answers for it; a repeated run reads them from the
             cache.
-        longest: maximum number of characters of a text of the answer; longer texts are left out.
         parameter: name of the parameter that configures the endpoint, for error messages.
+        read: raises `Failed` for an answer that is of no use.
 
     Raises:
         InputError: naming the parameter, if the endpoint is not configured or the key is missing. The function raises
@@ -69,8 +108,8 @@ def connect(
         {"type": "json_object"} if settings.json_mode else openai.omit
     )
 
-    def send(*, text: str, count: int, **data: Any) -> tuple[str, ...]:
-        message = json.dumps({"text": text[:LONGEST_TEXT], "count": count, **data}, ensure_ascii=False)
+    def send(data: dict[str, Any]) -> tuple[str, ...]:
+        message = json.dumps(data, ensure_ascii=False)
         try:
             completion = client.chat.completions.create(
                 model=str(settings.model),
@@ -91,7 +130,7 @@ def connect(
             raise InputError(_explain(error.status_code, settings, parameter)) from None
         except (openai.APIError, ValueError):  # a body that is not JSON, or not of the protocol
             raise Failed("malformed") from None
-        return read_answer(completion, longest)[:count]
+        return read(completion)
 
     return send
 
@@ -128,6 +167,30 @@ def read_answer(completion: openai.types.chat.ChatCompletion, longest: int) -> t
     Raises:
         Failed: "refused", "cut off", "empty" or "malformed".
     """
+    try:
+        answer = Answer.model_validate_json(_content(completion))
+    except ValidationError:
+        raise Failed("malformed") from None
+    texts = [text.strip() for text in answer.texts if text.strip() and len(text) <= longest]
+    if not texts:
+        raise Failed("refused")
+    return tuple(dict.fromkeys(texts))
+
+
+def read_verdict(completion: openai.types.chat.ChatCompletion) -> tuple[str]:
+    """The verdict of an answer: same, different or unsure.
+
+    Raises:
+        Failed: "refused", "cut off", "empty" or "malformed".
+    """
+    try:
+        return (Verdict.model_validate_json(_content(completion)).verdict,)
+    except ValidationError:
+        raise Failed("malformed") from None
+
+
+def _content(completion: openai.types.chat.ChatCompletion) -> str:
+    """The JSON of an answer, without the fence of Markdown around it."""
     choices = getattr(completion, "choices", None)
     if not choices or choices[0].message is None:
         raise Failed("empty")
@@ -140,11 +203,4 @@ def read_answer(completion: openai.types.chat.ChatCompletion, longest: int) -> t
     if not content:
         raise Failed("empty")
     fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", content, re.DOTALL)
-    try:
-        answer = Answer.model_validate_json(fenced[1] if fenced else content)
-    except ValidationError:
-        raise Failed("malformed") from None
-    texts = [text.strip() for text in answer.texts if text.strip() and len(text) <= longest]
-    if not texts:
-        raise Failed("refused")
-    return tuple(dict.fromkeys(texts))
+    return fenced[1] if fenced else content

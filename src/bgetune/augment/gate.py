@@ -275,7 +275,7 @@ def _measure(
         return nearest
     # a cluster of one text is no evidence: it may mean the same without any edge
     grouped = clusters[clusters.groupby("cluster_id")["cluster_id"].transform("size") > 1]
-    known = grouped.merge(texts[["text_id", "text"]], on="text_id")
+    known = grouped.merge(texts[["text_id", "text", "kind"]], on="text_id")
     vectors = encoder.encode(table["text"].iloc[rows].tolist(), progress=progress)
     text_of = texts.set_index("text_id")["text"]
     origins = encoder.encode(table["origin_id"].iloc[rows].map(text_of).tolist(), progress=progress)
@@ -287,7 +287,9 @@ def _measure(
         cluster_of = known["cluster_id"].to_numpy()
         ours = cluster_of[positions] == own.to_numpy()[rows][:, None]
         best_own = np.maximum(to_origin, np.where(ours, similarities, -1).max(axis=1))
-        others = np.where(~ours & (positions >= 0), similarities, -1)
+        # a query is nearer to other queries than to its own document: it is compared with other documents alone
+        alike = ~table["asks"].to_numpy()[rows][:, None] | (known["kind"].to_numpy()[positions] == "document")
+        others = np.where(~ours & (positions >= 0) & alike, similarities, -1)
         best_other = others.max(axis=1)
         place = positions[np.arange(len(rows)), others.argmax(axis=1)]
         nearest[rows] = np.where(best_other > -1, known["text"].to_numpy(dtype=object)[place], "")

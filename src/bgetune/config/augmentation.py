@@ -155,6 +155,28 @@ class Generation(Endpoint):
         return self
 
 
+class Judge(Endpoint):
+    """An OpenAI-compatible endpoint whose language model gives a second opinion on pairs. Texts are sent to it."""
+
+    prompt_language: Literal["zh", "en"] = Field("zh", description="Language of the prompt.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Judge:
+        if self.base_url and not self.model:
+            raise ValueError(_("with base_url, give model, the model's name there"))
+        return self
+
+
+class Judged(Section):
+    judge: Judge = Field(
+        Judge(),
+        description="A language model that gives a second opinion, in both orders of a pair: on the positives that "
+        "the reranker proposes (a pair it does not call the same is not joined) and on the doubtful pairs of "
+        "review.csv (one it calls different is left out). It takes two requests a pair, max_requests at most. Texts "
+        "are sent to it.",
+    )
+
+
 class Gate(Section):
     """What a paraphrase must hold to be kept; null or false turns a rule off."""
 

@@ -54,7 +54,8 @@ class Engine:
     def store(self, rows: ibis.Table) -> Iterator[ibis.Table]:
         """The rows, computed once because they are read more than once; gone after the block."""
         if self.backend.name == "pyspark":
-            with rows.cache() as cached:  # Spark keeps it in memory and on the executors' disks
+            with rows.cache() as cached:  # in memory and on the executors' disks
+                cached.count().execute()  # Spark computes it now, while what it is made of is still stored
                 yield cached
             return
         name = f"bgetune_{uuid.uuid4().hex}"
@@ -195,20 +196,26 @@ def _timezone(zone, time): ...
 # --- connecting ---------------------------------------------------------------------------------------------------
 
 
-@functools.cache
+_CONNECTED: dict[str, Engine] = {}
+
+
 def connect(name: str) -> Engine:
     """The engine of this name (01_positives.engine): one for the process. Its sessions are in UTC.
 
     Raises:
         InputError: naming what is missing, or why it cannot be reached.
     """
-    kind = engines.kind(name)
-    if kind == "duckdb":
-        return Engine(engine.connect())
-    if kind == "spark":
-        require(name)
-        return Engine(_spark(name))
-    return Engine(databases.connect(ClickSource(url=name, table="engine")))
+    if name not in _CONNECTED:
+        kind = engines.kind(name)
+        if kind == "duckdb":
+            return Engine(engine.connect())
+        if kind == "spark":
+            require(name)
+            backend = _spark(name)
+        else:
+            backend = databases.connect(ClickSource(url=name, table="engine"))
+        _CONNECTED[name] = Engine(backend)
+    return _CONNECTED[name]
 
 
 def require(name: str) -> None:
@@ -289,6 +296,6 @@ def reading(name: str) -> Iterator[None]:
 
 
 def disconnect(name: str) -> None:
-    """End the session of an engine, so that its memory and cores are free for others."""
-    connect(name).backend.disconnect()
-    connect.cache_clear()
+    """End the session of an engine other than DuckDB, so that its memory and cores are free for others."""
+    if found := _CONNECTED.pop(name, None):
+        found.backend.disconnect()

@@ -27,7 +27,9 @@ def open_source(source: Source) -> Opened:
         return Opened(source, (open_database(source),))
     if source.path is None:
         raise InputError(
-            _("{table}: a table of 01_positives.engine, which only notebook 01 reads").format(table=source.table)
+            _("{table}: a table of 01_positives.engine, which notebook 01 alone reads; give path or url").format(
+                table=source.table
+            )
         )
     found = places.places(source.path)
     return Opened(source, tuple(part for place in found for part in open_place(source, place)))

@@ -94,7 +94,9 @@ def of_sources(parameters: str) -> Counts:
     )
     edges, texts, asked = written.edges, written.texts["text_id"], 0
     if options.sources.clicks and options.engine != DUCKDB:
-        raise InputError(_("the log lies at 01_positives.engine and is not counted before notebook 01"))
+        raise InputError(
+            _("the log at 01_positives.engine is counted by notebook 01; estimate again when that has run")
+        )
     if options.sources.clicks:
         counted = clicks.count(
             clicks.union([read_clicks(source)[0] for source in options.sources.clicks]),

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bgetune.errors import InternalError
 from bgetune.files import private_folder, write_atomic
 from bgetune.locale import _
 from bgetune.models import processes
@@ -34,7 +33,7 @@ def fill(encoder: Encoder, cache_dir: Path, blocks: Sequence[Sequence[str]], pro
         prompt: prefix of each text.
 
     Raises:
-        InternalError: if a process fails, with the end of what it said.
+        RuntimeError: if a process fails, with the end of what it said.
     """
     folder = private_folder(work_root(), "encoding-")  # texts are for this user alone
     job = {
@@ -58,4 +57,4 @@ def fill(encoder: Encoder, cache_dir: Path, blocks: Sequence[Sequence[str]], pro
     end = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
     shutil.rmtree(folder)
     if status:
-        raise InternalError("\n".join([f"encoding in {encoder.processes} processes ended with status {status}", *end]))
+        raise RuntimeError("\n".join([f"encoding in {encoder.processes} processes ended with status {status}", *end]))

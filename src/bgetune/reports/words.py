@@ -68,6 +68,7 @@ RULES = (
     # of the gate
     *(N_("no text"), N_("known"), N_("copy"), N_("length"), N_("numbers"), N_("latin"), N_("terms"), N_("negation")),
     *(N_("meaning lost"), N_("other cluster"), N_("two clusters"), N_("enough"), N_("ungated")),
+    *(N_("the language model calls them the same"), N_("the language model is not sure")),
     *(N_("answered"), N_("near_misses"), N_("generated near_misses"), N_("same_document"), N_("same_document edges")),
     # of the miner
     *(N_("known_positive"), N_("same_cluster"), N_("missed_positive"), N_("rank"), N_("below_window")),

@@ -44,7 +44,8 @@ def train(
     """Fine-tune in `settings.world_size` processes; arguments and result as for `sentence_transformers.train`.
 
     Raises:
-        InputError: if there are fewer GPUs than processes, or one of the processes ends with an error.
+        InputError: if there are fewer GPUs than processes, or what `sentence_transformers.train` raises in one of them.
+        RuntimeError: if a process ends otherwise, with the cause.
     """
     devices.require(settings)
     job = folder.with_name("job")
@@ -80,7 +81,7 @@ def train(
         command, job / "output.log", steps, look=look, env=processes.environment(settings.processes, settings.nodes)
     )
     if status:
-        raise InputError(_failure(job, status))
+        raise _failure(job, status)
     look()
     model = load(job / "model", max_length=settings.max_length, device=settings.device)
     result = json.loads((job / "result.json").read_text(encoding="utf-8"))
@@ -126,15 +127,16 @@ def _write(log: pd.DataFrame, job: Path) -> None:
     os.replace(temporary, target)
 
 
-def _failure(job: Path, status: int) -> str:
-    """What went wrong, in the words of the process that met it first, else the end of the output."""
+def _failure(job: Path, status: int) -> Exception:
+    """What went wrong: bad input in the words of the process that met it first, else the cause in the output."""
     told = sorted(job.glob("error-*.txt"), key=lambda file: file.stat().st_mtime_ns)
     if told:
-        return told[0].read_text(encoding="utf-8")
+        said = told[0].read_text(encoding="utf-8")
+        return InputError(said)
     output = (job / "output.log").read_text(encoding="utf-8", errors="replace")
     # torchrun ends with a table of its own; the cause is the last error before it
     causes = re.findall(r"^(?:\[rank\d+\]:\s*)?(\w*(?:Error|Exception|Interrupt)\b.*)$", output, re.MULTILINE)
     ours = [cause for cause in causes if "ChildFailedError" not in cause]
-    return _(
-        "04_train: launcher: the processes stopped with status {status}: {cause}; all they said is in {file}"
-    ).format(status=status, cause=(ours or causes or [_("nothing was said")])[0], file=job / "output.log")
+    message = _("04_train: launcher: the processes stopped with status {status}: {cause}; all they said is in {file}")
+    cause = (ours or causes or [_("nothing was said")])[0]
+    return RuntimeError(message.format(status=status, cause=cause, file=job / "output.log"))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
+from bgetune.config.augmentation import Judged
 from bgetune.config.base import POSITIVE_GRADE, Embeds, Grade, Reranks, Seeded, Truth
 from bgetune.config.stages.backtranslate import Backtranslate
 from bgetune.config.stages.calibrate import Calibrate
@@ -35,7 +36,7 @@ ROUND = ("03_hard_negatives", "04_train")
 """The stages that run once in every round."""
 
 
-class Shared(Reranks, Embeds, Seeded):
+class Shared(Judged, Reranks, Embeds, Seeded):
     """Parameters that several notebooks use."""
 
     positive_grade: Grade = POSITIVE_GRADE

@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from bgetune.config.augmentation import Judged
 from bgetune.config.base import Embeds, FaissIndex, Reranks, SearchMemory, SearchParams, Seeded, Truth
 from bgetune.locale import _
 
 
-class HardNegatives(Reranks, Embeds, Seeded):
+class HardNegatives(Judged, Reranks, Embeds, Seeded):
     """03_hard_negatives: candidates by search, the rules that reject false negatives, training groups."""
 
     truth: Truth = None

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from bgetune.config import engines
+from bgetune.config.augmentation import Judged
 from bgetune.config.base import (
     POSITIVE_GRADE,
     Embeds,
@@ -22,7 +23,7 @@ from bgetune.config.sources import ClickSource, Sources
 from bgetune.locale import _
 
 
-class Positives(Reranks, Embeds, Seeded):
+class Positives(Judged, Reranks, Embeds, Seeded):
     """01_positives: click logs, rewrites, QA, synonyms, labelled pairs and recall become the positive graph."""
 
     sources: Sources = Field(Sources(), description="The team's own data.")
