@@ -126,6 +126,18 @@ def test_groups_and_graded_pairs_train_together(reranker, groups, cluster_of, tm
     assert trained.log["step"].max() == 4  # 32 groups of eight blocks
 
 
+@pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"gradient_checkpointing": True}])
+def test_options_train(reranker, groups, cluster_of, tmp_path, changes):
+    if changes.get("precision") == "bfloat16" and not torch.backends.mkldnn.is_available():
+        pytest.skip("no bfloat16 here")
+    chosen = options(reranker, epochs=1, **changes)
+    trained = reranking.train(reranker, groups[:32], cluster_of, chosen, tmp_path)
+    assert np.isfinite(trained.log["loss"].dropna()).all()
+    assert {tensor.dtype for tensor in trained.model.parameters()} == {torch.float32}
+    before = reranking.logits(reranking.load(reranker, chosen), PAIRS)
+    assert np.abs(reranking.logits(trained.model, PAIRS) - before).max() > 1e-4
+
+
 class Stopped(Exception):
     pass
 
