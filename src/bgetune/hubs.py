@@ -87,8 +87,13 @@ def _hugging_face_snapshot(name: str) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_LEFT_OUT))
 
     folder = snapshot()
-    if not any(folder.glob(f"*{WEIGHTS}")) and (revision := _converted(name)):
-        folder = snapshot(revision)
+    if not any(folder.glob(f"*{WEIGHTS}")):
+        try:
+            revision = _converted(name)
+        except Exception:  # no network: its errors are those of whatever library the client uses
+            revision = _cached_conversion(name)
+        if revision is not None:
+            folder = snapshot(revision)
     return folder
 
 
@@ -103,6 +108,16 @@ def _converted(name: str) -> str | None:
     title = "Adding `safetensors` variant of this model"
     offer = previous_pr(HfApi(), name, title, token=None)  # type: ignore[arg-type]  # None reads the user's own token
     return offer.git_reference if offer is not None and offer.author == "SFconvertbot" else None
+
+
+def _cached_conversion(name: str) -> str | None:
+    """The latest pull request of a model that was fetched before: where the hub cannot be asked who offers it."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    refs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "refs"
+    fetched = sorted(refs.glob("refs/pr/*"), key=lambda file: file.stat().st_mtime_ns)
+    return fetched[-1].relative_to(refs).as_posix() if fetched else None
 
 
 def _modelscope(name: str, parameter: str) -> Path:

@@ -30,6 +30,12 @@ def test_a_broken_download_goes_on_and_offline_works_afterwards(models, served, 
     assert folder_of(fetch(RERANKER, HF_ENDPOINT="http://127.0.0.1:9")) == found
 
 
+def test_weights_of_a_pull_request_work_offline_too(served, fetch):
+    found = folder_of(fetch(MARIAN, "to_pivot"))
+    assert folder_of(fetch(MARIAN, "to_pivot", HF_HUB_OFFLINE="1")) == found
+    assert folder_of(fetch(MARIAN, "to_pivot", HF_ENDPOINT="http://127.0.0.1:9")) == found
+
+
 @pytest.mark.parametrize(
     ("status", "name", "says"),
     [(None, "BAAI/no-such-model", "404"), (429, BGE, "429"), (401, BGE, "401")],
