@@ -108,3 +108,12 @@ def test_parameters_are_folded_and_escaped():
     made = tables.parameters(rows)
     assert made.html.startswith("<details><summary>2 parameters, 1 of them not at their default</summary>")
     assert "&lt;b&gt;<span>$</span>" in made.html
+
+
+def test_long_numbers_make_a_table_wide():
+    """Numbers are not broken: three intervals side by side do not fit on a tablet, three short numbers do."""
+    looks = {name: ["number"] for name in ("MRR", "average precision", "AUC")}
+    for value, kind in (("0.890 (+0.013 – +0.063)", "data wide"), ("0.890", "data")):
+        row = dict.fromkeys(looks, value) | {"ms a pair": "1.2", "ms a query": "31.0"}
+        made = tables.table(pd.DataFrame([row], index=["model and reranker"]), looks=looks)
+        assert f'class="{kind}"' in made.html

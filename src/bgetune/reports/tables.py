@@ -123,9 +123,18 @@ def table(
     header = [said(clean(str(name))) for name in frame.columns]
     lines = list(zip(*columns, strict=True))
     markup = _html(header, lines, heads, list(marked if marked is not None else []), caption)
-    kind = "list" if not cards or len(header) <= 2 else "data wide" if len(header) > WIDE else "data"
+    kind = "list" if not cards or len(header) <= 2 else "data wide" if _is_wide(columns) else "data"
     markup = markup.replace('class="data"', f'class="{kind}"', 1)
     return Table(markup, _text(header, lines))
+
+
+def _is_wide(columns: Sequence[Sequence[Cell]]) -> bool:
+    """Whether a table has more columns, or longer numbers, which are not broken, than a tablet has room for."""
+    longest = [
+        max((len(cell.text) if "number" in cell.look else min(len(cell.text), SHORT) for cell in column), default=0)
+        for column in columns
+    ]
+    return len(columns) > WIDE or sum(longest) > LINE
 
 
 def parameters(rows: pd.DataFrame) -> Table:
