@@ -84,7 +84,7 @@ def pairs(name: str, quick: bool, seed: int, most: int | None, chosen: list[str]
         dev = pd.DataFrame(job.dev[:1000], columns=["query", "text", "label"]).assign(kind="labelled")
         settings = RerankerSettings.of(parameters)
         tuned = reranking.train(base, groups, cluster_of, settings, folder / "checkpoints", pairs=dev, graded=graded)
-        tuned.write(folder / "tuned", parameters, counts={}, run_name=NAME)
+        tuned.write(folder / "tuned", parameters.model_dump(), counts={}, run_name=NAME)
         print(f"{name}: reranker tuned in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
         model = tune_encoder(job, True, seed, folder / "encoder", steps=100)[0]
         save.save(model, folder / "model")

@@ -203,7 +203,7 @@ def test_the_official_trainer_leaves_a_reranker_for_every_reader(
     log = tuned.log.set_index("step")
     assert log.index.max() == 4  # 64 groups in batches of 32, twice
     assert tuned.best_step == log["average_precision"].iloc[1:].idxmax()
-    tuned.write(tmp_path / "model", chosen, counts={}, run_name="shop")
+    tuned.write(tmp_path / "model", chosen.model_dump(), counts={}, run_name="shop")
     ours = Reranker(tmp_path / "model", max_length=24, device="cpu", cache_dir=None).score(PAIRS)
     np.testing.assert_allclose(1 / (1 + np.exp(-reranking.logits(tuned.model, PAIRS))), ours, atol=1e-6)
     base = Reranker(reranker, max_length=24, device="cpu", cache_dir=None).score(PAIRS)
@@ -221,7 +221,7 @@ def saved(reranker, groups, cluster_of, dev_pairs, tmp_path_factory):
     settings = RerankerSettings.of(chosen)
     tuned = reranking.train(reranker, groups, cluster_of, settings, folder / "checkpoints", pairs=dev_pairs)
     told = {"counts": {"groups": len(groups)}, "run_name": "<i>shop</i>", "judged": "Judged by generated pairs."}
-    result = tuned.write(folder / "model", chosen, **told)
+    result = tuned.write(folder / "model", chosen.model_dump(), **told)
     return folder / "model", result, tuned
 
 

@@ -11,7 +11,7 @@ from bgetune.training import TrainingSettings
 def test_every_setting_is_the_parameter_of_the_same_name():
     parameters = Train(model="a/b", scale=30, loss_scope="across_queries", matryoshka=[64], patience=2)
     settings = TrainingSettings.of(parameters, epochs=4)
-    values = parameters.model_dump() | {"epochs": 4}
+    values = parameters.model_dump() | parameters.launcher.model_dump() | {"epochs": 4}
     assert asdict(settings) == {field.name: values[field.name] for field in fields(TrainingSettings)}
     assert parameters.epochs is None  # the parameter may leave it open
 

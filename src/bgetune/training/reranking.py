@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,9 +37,6 @@ from bgetune.training.sentence_transformers import batch_sampler, checkpoint_key
 from bgetune.training.settings import RerankerSettings
 from bgetune.training.trainer import Batched, shared_arguments, stay_on_one_gpu
 
-if TYPE_CHECKING:
-    from bgetune.config.stages import Train
-
 EVALUATED = 64
 """Number of pairs scored at a time in an evaluation."""
 
@@ -60,28 +57,28 @@ class TunedReranker:
     best_step: int
 
     def write(
-        self, folder: Path, parameters: Train, *, counts: Mapping[str, int], run_name: str, judged: str = ""
+        self, folder: Path, parameters: Mapping[str, Any], *, counts: Mapping[str, int], run_name: str, judged: str = ""
     ) -> pd.DataFrame:
         """Write the reranker's folder and its card, see `reranking_save`.
 
         Args:
             folder: made if missing.
-            parameters: those of 04_train.
+            parameters: those of 04_train by name; the card lists them.
             counts, run_name, judged: as for `reranking_save.model_card`.
 
         Returns:
             Its measures on dev, as `reranking_save.before_and_after` returns them.
         """
         result = reranking_save.before_and_after(self.log, self.best_step)
-        reranking_save.save(self.model, folder, parameters.dtype)
+        reranking_save.save(self.model, folder, parameters["dtype"])
         card = reranking_save.model_card(
-            str(parameters.reranker),
-            parameters=parameters.model_dump(),
+            str(parameters["reranker"]),
+            parameters=parameters,
             counts=counts,
             result=result,
             run_name=run_name,
             judged=judged,
-            max_length=self.model.max_seq_length or parameters.max_length,
+            max_length=self.model.max_seq_length or parameters["max_length"],
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
         return result
