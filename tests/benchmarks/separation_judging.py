@@ -27,9 +27,9 @@ def judge(model, job: Task, negatives: list[tuple[str, list[str]]]) -> tuple[dic
             if part == "test":
                 scores[who, "random"] = np.einsum("pd,pd->p", left, right[lots])
     labels = {"dev": np.array([p[2] for p in job.dev]), "test": np.array([p[2] for p in job.test])}
-    found = separation.separation(scores["tuned", "test"], labels["test"])
+    band = separation.crowded_band(scores["base", "test"])
+    found = separation.separation(scores["tuned", "test"], labels["test"], band=band)
     precision, recall, _ = precision_recall_curve(labels["test"], scores["tuned", "test"])
-    low, high = np.quantile(scores["base", "test"], [0.1, 0.9])
     platt = LogisticRegression(C=1e6).fit(scores["tuned", "dev"][:, None], labels["dev"])
     fitted = platt.predict_proba(scores["tuned", "test"][:, None])[:, 1]
     measures = {
@@ -39,7 +39,7 @@ def judge(model, job: Task, negatives: list[tuple[str, list[str]]]) -> tuple[dic
         "recall@p.9": float(recall[precision >= 0.9].max()),
         "overlap": float(found["overlap"][0]),
         "squared_cosine": float(np.mean(scores["tuned", "random"] ** 2)),
-        "relative_band": float(((scores["tuned", "test"] >= low) & (scores["tuned", "test"] <= high)).mean()),
+        "relative_band": float(found["crowded_share"][0]),
         "ece": calibration.calibration_error(fitted, labels["test"]).value,
         **_negatives(base, job, negatives),
     }

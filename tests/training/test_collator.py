@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bgetune.training.collator import GroupCollator, Guide
-from bgetune.training.groups import Group
+from bgetune.training.groups import Group, describe_batch
 
 
 def collator(groups, cluster_of, **options):
@@ -109,7 +109,7 @@ def test_each_task_has_its_prompts(base):
         "订 单 修 改",
     ]
     assert features["label"].tolist() == [[1, 0], [0, 1]]
-    assert "查询密码" in made.describe([0, 1])
+    assert "查询密码" in describe_batch(made.groups, [0, 1])
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -89,9 +89,8 @@ def separation(
         accepted = np.searchsorted(-scores[last], -threshold, side="right")
         result[name] = f1[:, accepted - 1] if accepted else np.zeros(len(f1))
     result["accepted_at_0.8"] = weights @ (scores >= FIXED_THRESHOLD) / weights.sum(1)
-    bands = {"share_0.6_0.9": DRIFT_BAND} | ({} if band is None else {"crowded_share": band})
-    for name, (low, high) in bands.items():
-        result[name] = weights @ ((scores >= low) & (scores <= high)) / weights.sum(1)
+    for name, inside in in_bands(scores, band).items():
+        result[name] = weights @ inside / weights.sum(1)
     means, variances, densities = zip(
         *(_moments(scores[kind], weights[:, kind]) for kind in (labels, ~labels)), strict=True
     )
@@ -108,6 +107,20 @@ def crowded_band(similarities: np.ndarray) -> tuple[float, float]:
     """
     low, high = np.quantile(similarities, [0.1, 0.9])
     return float(low), float(high)
+
+
+def in_bands(similarities: np.ndarray, band: tuple[float, float] | None) -> dict[str, np.ndarray]:
+    """Which similarities lie in `DRIFT_BAND` (``share_0.6_0.9``) and in the band of a base model (``crowded_share``).
+
+    Args:
+        similarities: (n,) cosines.
+        band: `crowded_band`; None: it is left out.
+
+    Returns:
+        Name -> (n,) bool.
+    """
+    bands = {"share_0.6_0.9": DRIFT_BAND} | ({} if band is None else {"crowded_share": band})
+    return {name: (similarities >= low) & (similarities <= high) for name, (low, high) in bands.items()}
 
 
 def density(similarities: np.ndarray) -> np.ndarray:

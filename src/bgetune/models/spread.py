@@ -35,7 +35,6 @@ def fill(encoder: Encoder, cache_dir: Path, blocks: Sequence[Sequence[str]], pro
     Raises:
         RuntimeError: if a process fails, with the end of what it said.
     """
-    folder = private_folder(work_root(), "encoding-")  # texts are for this user alone
     job = {
         "blocks": blocks,
         "prompt": prompt,
@@ -47,14 +46,17 @@ def fill(encoder: Encoder, cache_dir: Path, blocks: Sequence[Sequence[str]], pro
             "cache_dir": str(cache_dir.absolute()),
         },
     }
-    write_atomic(folder / "job.json", json.dumps(job, ensure_ascii=False))
-    command = processes.command("bgetune.models", [str(folder)], processes=encoder.processes)
     steps = -(-len(blocks) // encoder.processes)
-    log = folder / "output.log"
-    status = processes.run(
-        command, log, steps, env=processes.environment(encoder.processes), label=_("encoding"), unit=_("block")
-    )
-    end = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-    shutil.rmtree(folder)
+    folder = private_folder(work_root(), "encoding-")  # texts are for this user alone
+    try:
+        write_atomic(folder / "job.json", json.dumps(job, ensure_ascii=False))
+        command = processes.command("bgetune.models", [str(folder)], processes=encoder.processes)
+        log = folder / "output.log"
+        status = processes.run(
+            command, log, steps, env=processes.environment(encoder.processes), label=_("encoding"), unit=_("block")
+        )
+        end = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+    finally:
+        shutil.rmtree(folder)
     if status:
         raise RuntimeError("\n".join([f"encoding in {encoder.processes} processes ended with status {status}", *end]))

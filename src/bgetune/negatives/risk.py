@@ -280,29 +280,34 @@ def assess(corpus: Corpus, queries: pd.DataFrame, space: Space, rules: Rules, po
         bins = _bins(found, kinds, inputs)
         pairs = pairs.assign(known=known, kind=kinds, cluster=clusters, bin=bins, risk=_probability(found, kinds, bins))
         pairs = pairs[~judged]
-        limit = _limit(found, pairs, rules)
+        limit, within = _limit(found, pairs, rules)
         enough = pairs[~pairs["known"] & ~(pairs["risk"] > (limit or 1))].groupby("query").size()
         enough = enough >= rules.num_negatives
         served = enough.sum() >= SERVED * len(rows) and not any(isinstance(risk, str) for risk in found.values())
         if limit is None or served or known.sum() < LEAST_KNOWN or depth >= deepest:
             break
         depth = min(2 * depth, deepest)
-    within = None if limit is None else _positives(found, pairs, limit, rules.num_negatives)
     nearest = _positives(found, pairs, None, rules.num_negatives)
     factor = np.ones(SAMPLES) if within is None else within[0] / within[1].clip(min=1e-9)
     return Assessment(found, depth, limit, factor, None if nearest is None else _summary(nearest[1]))
 
 
-def _limit(by_kind: Mapping[str, Risk | str], pairs: pd.DataFrame, rules: Rules) -> float | None:
-    """The highest limit with which at most `max_false_negatives` of the negatives are expected to be positives."""
+def _limit(
+    by_kind: Mapping[str, Risk | str], pairs: pd.DataFrame, rules: Rules
+) -> tuple[float | None, tuple[np.ndarray, np.ndarray] | None]:
+    """The highest limit with which at most `max_false_negatives` of the negatives are expected to be positives.
+
+    Returns:
+        The limit, None for none, and the `_positives` within it.
+    """
     if rules.max_false_negatives is None:
-        return None
+        return None, None
     limits = [min(multiple * rules.max_false_negatives, LARGEST_LIMIT) for multiple in MULTIPLES]
-    for limit in limits[:-1]:
+    for limit in limits:
         found = _positives(by_kind, pairs, limit, rules.num_negatives)
         if found is not None and found[0].mean() <= rules.max_false_negatives:
-            return limit
-    return limits[-1]
+            break
+    return limit, found
 
 
 def _positives(

@@ -113,19 +113,15 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
     said += [guarantee] if guarantee else []
     said += [evidence(results), *filter(None, [worth.caution(results.get("pairs", {}))])]
     error = results.get("calibration", {})
-    if error.get("ece_low") is not None and not calibration_failed(results):
-        said.append(
-            _("The calibrated scores are off by {error} on average (95 % interval {bounds}).").format(
-                error=number(error["ece"]), bounds=interval([error["ece_low"], error["ece_high"]])
-            )
-        )
-    elif calibration_failed(results):
-        said.append(
-            _(
+    if error.get("ece_low") is not None:
+        text = _("The calibrated scores are off by {error} on average (95 % interval {bounds}).")
+        if calibration_failed(results):
+            text = _(
                 "Calibration failed: the calibrated scores are off by {error} on average (95 % interval {bounds}); do "
                 "not read them as probabilities."
-            ).format(error=number(error["ece"]), bounds=interval([error["ece_low"], error["ece_high"]]))
-        )
+            )
+        bounds = interval([error["ece_low"], error["ece_high"]])
+        said.append(text.format(error=number(error["ece"]), bounds=bounds))
     return said
 
 

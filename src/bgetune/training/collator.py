@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from bgetune.locale import _
 from bgetune.training.groups import Group, choose
 
 
@@ -97,14 +96,6 @@ class GroupCollator:
         """What this process encodes of a batch; see `shares`."""
         start = sum(shares(len(texts), self.processes)[: self.rank])
         return texts[start : start + shares(len(texts), self.processes)[self.rank]]
-
-    def describe(self, items: Sequence[int]) -> str:
-        """The first groups of a batch, for an error message."""
-        n = len(self.groups)
-        shown = ", ".join(f"{item % n + 1} ({self.groups[item % n].query[:20]!r})" for item in items[:3])
-        return _("epoch {epoch}, in a batch of {count} groups: {shown}...").format(
-            epoch=items[0] // n + 1, count=len(items), shown=shown
-        )
 
     def batch(self, items: Sequence[int]) -> Batch:
         """The texts and labels of a batch, before tokenising."""

@@ -130,9 +130,7 @@ def dev_metrics(
     label, kind = pairs["label"].to_numpy(), pairs["kind"].to_numpy()
     judged = kind != "random"
     metrics = separation_metrics(pairs, scores)
-    bands = {"share_0.6_0.9": separation.DRIFT_BAND} | ({} if band is None else {"crowded_share": band})
-    for name, (low, high) in bands.items():
-        metrics[name] = np.mean((scores[judged] >= low) & (scores[judged] <= high))
+    metrics |= {name: np.mean(inside) for name, inside in separation.in_bands(scores[judged], band).items()}
     if (kind == "random").any():
         metrics["mean_squared_cosine_random"] = np.mean(scores[kind == "random"] ** 2)
     metrics["mean_positive"] = scores[judged & (label == 1)].mean()

@@ -212,6 +212,22 @@ def choose(
     return chosen, [group.negatives[i] for i in sorted(drawn)]
 
 
+def describe_batch(groups: Sequence[Group], items: Sequence[int] | None) -> str:
+    """The first groups of a batch, for an error message.
+
+    Args:
+        groups: n groups.
+        items: `epoch * n + number of the group` of each; None: a batch of graded pairs.
+    """
+    if items is None:
+        return _("in a batch of graded pairs")
+    n = len(groups)
+    shown = ", ".join(f"{item % n + 1} ({groups[item % n].query[:20]!r})" for item in items[:3])
+    return _("epoch {epoch}, in a batch of {count} groups: {shown}...").format(
+        epoch=items[0] // n + 1, count=len(items), shown=shown
+    )
+
+
 def default_epochs(groups: int, *, evaluates: bool) -> int:
     """The number of epochs where the profile gives none.
 

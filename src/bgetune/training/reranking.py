@@ -31,7 +31,7 @@ from bgetune.models.shape import positions
 from bgetune.models.tokens import shorten
 from bgetune.training import checkpoints, evaluation, reranking_save
 from bgetune.training.callbacks import EarlyStopping, EpochSetter, OnEvaluation, Progress
-from bgetune.training.groups import Group
+from bgetune.training.groups import Group, describe_batch
 from bgetune.training.reranking_batches import RerankerCollator
 from bgetune.training.sentence_transformers import batch_sampler, checkpoint_key
 from bgetune.training.settings import RerankerSettings
@@ -285,7 +285,8 @@ class RerankerTrainer(Batched, CrossEncoderTrainer):
         return super().compute_loss(model, inputs, *args, **options)
 
     def divergence_message(self, loss: float, inputs: Mapping[str, Any]) -> str:
+        place = describe_batch(self.collator.groups, self._items)
         return _(
             "04_train: the reranker's loss is {loss} in step {step}, {place}. Training has diverged: lower "
             "reranker_learning_rate, or set precision to float32"
-        ).format(loss=loss, step=self.state.global_step + 1, place=self.collator.describe(self._items))
+        ).format(loss=loss, step=self.state.global_step + 1, place=place)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from bgetune.locale import _
 from bgetune.models.tokens import shorten
 from bgetune.training.groups import Group, choose
 
@@ -100,16 +99,6 @@ class RerankerCollator:
             negatives = [*hard, *(pool[place] for place in drawn)]
             made.append(Ranking(group.query, [positive, *negatives], [1] + [0] * len(negatives)))
         return made
-
-    def describe(self, items: Sequence[int] | None) -> str:
-        """The first groups of a batch, for an error message."""
-        if items is None:
-            return _("in a batch of graded pairs")
-        n = len(self.groups)
-        shown = ", ".join(f"{item % n + 1} ({self.groups[item % n].query[:20]!r})" for item in items[:3])
-        return _("epoch {epoch}, in a batch of {count} groups: {shown}...").format(
-            epoch=items[0] // n + 1, count=len(items), shown=shown
-        )
 
     def _columns(self, pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
         query, text = zip(*pairs, strict=True)

@@ -25,7 +25,7 @@ from bgetune.models.tokens import preprocessor, shorten
 from bgetune.training import evaluation, lora
 from bgetune.training.callbacks import EarlyStopping
 from bgetune.training.collator import GroupCollator, Guide
-from bgetune.training.groups import Group
+from bgetune.training.groups import Group, describe_batch
 from bgetune.training.sampler import MixedBatchSampler
 from bgetune.training.settings import RerankerSettings, TrainingSettings, uses_bfloat16
 
@@ -204,15 +204,12 @@ class Trainer(Batched, SentenceTransformerTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint)
 
     def divergence_message(self, loss: float, inputs: Mapping[str, Any]) -> str:
+        items = inputs["items"].tolist() if "items" in inputs else None
+        place = describe_batch(self.collator.groups.groups, items)
         return _(
             "04_train: the loss is {loss} in step {step}, {place}. Training has diverged: lower learning_rate, or set "
             "precision to float32"
-        ).format(loss=loss, step=self.state.global_step + 1, place=self._describe(inputs))
-
-    def _describe(self, inputs: Mapping[str, Any]) -> str:
-        if "items" not in inputs:
-            return _("in a batch of graded pairs")
-        return self.collator.groups.describe(inputs["items"].tolist())
+        ).format(loss=loss, step=self.state.global_step + 1, place=place)
 
 
 class Collator:
