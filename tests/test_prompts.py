@@ -14,7 +14,7 @@ from bgetune.models.prompts import CONFIG
 from bgetune.negatives.corpus import Corpus, queries_of
 from bgetune.negatives.space import Space
 from bgetune.scoring import pairs
-from bgetune.training import TrainingSettings, evaluation, flagembedding
+from bgetune.training import evaluation
 from bgetune.training.save import save
 from bgetune.training.trainer import encoder_of, load
 
@@ -56,8 +56,6 @@ def test_every_stage_scores_a_pair_alike(tmp_path, name):
     dev = evaluation.dev_pairs(heldout, graded, texts, prompts)
     model = load(base, max_length=32, device="cpu")
     np.testing.assert_allclose(cosines(encoder_of(model, 4), dev), expected, atol=1e-5)  # 04_train
-    official = flagembedding._encode_with(flagembedding._encoder(base, TrainingSettings.of(options, epochs=1)))
-    np.testing.assert_allclose(cosines(official, dev), expected, atol=1e-5)
 
     edges = judged.rename(columns={"query_id": "a_id", "text_id": "b_id"}).assign(source="given", support=1, weight=1.0)
     clusters = pd.DataFrame({"text_id": list(ids.values()), "cluster_id": ids["支付密码"], "split": "train"})

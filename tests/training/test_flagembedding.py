@@ -95,6 +95,7 @@ def test_trains_and_leaves_a_model_for_every_reader(
     assert log.index.max() == 4
     assert trained.best_step == log["average_precision"].iloc[1:].idxmax()
     assert log["loss"].dropna().iloc[-1] < log["loss"].dropna().iloc[0]
+    assert trained.model.max_seq_length == options(base).max_length  # what the saved folder tells other libraries
 
     save(trained.model, tmp_path / "model", Prompts("请问"))
     found = readers(tmp_path / "model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -19,14 +19,13 @@ import torch
 from bgetune.errors import InputError
 from bgetune.locale import _
 from bgetune.models import hub, layout, processes
-from bgetune.models.encoder import Encoder
 from bgetune.models.tokens import shorten
 from bgetune.training import checkpoints, devices, evaluation, events, tracking
 from bgetune.training.callbacks import OnEvaluation
 from bgetune.training.groups import Group
 from bgetune.training.sentence_transformers import Trained, checkpoint_key
 from bgetune.training.settings import RerankerSettings, TrainingSettings, uses_bfloat16
-from bgetune.training.trainer import LOGS
+from bgetune.training.trainer import LOGS, encoder_of, load
 
 MODULE = "FlagEmbedding.finetune.embedder.encoder_only.base"
 
@@ -74,15 +73,16 @@ def train(
     states, history = run(command(source, data, folder, settings, steps), folder, steps, environment)
     for path in states.values():
         layout.copy_modules(source, path)  # the trainer saves the transformer alone, which would be read as CLS
+    model_of = partial(load, max_length=settings.max_length, device=settings.device)
     before: dict[str, float] = {"step": 0, "epoch": 0.0}
     evaluations: list[dict[str, float]] = []
     if pairs is not None:
-        encode = _encode_with(_encoder(source, settings))
+        encode = encoder_of(model_of(source), settings.batch_size)
         band = evaluation.crowded_band(pairs, encode)
         before |= evaluation.dev_metrics(pairs, encode, band)
         evaluation.require_metric(settings.metric, before)
         for step in sorted(states):
-            found = evaluation.dev_metrics(pairs, _encode_with(_encoder(states[step], settings)), band)
+            found = evaluation.dev_metrics(pairs, encoder_of(model_of(states[step]), settings.batch_size), band)
             evaluations.append({"step": step, "epoch": step * settings.epochs / steps, **found})
             if on_evaluation is not None:
                 on_evaluation(evaluation.training_log(before, [*history, *evaluations]))
@@ -97,7 +97,7 @@ def train(
     with tracking.run(wandb_dir) as tracked:
         if tracked is not None:
             tracking.write(tracked, log)
-    return Trained(_encoder(states[best], settings).model, log, best)
+    return Trained(model_of(states[best]), log, best)
 
 
 def run(
@@ -249,15 +249,6 @@ def _run(command: list[str], log: Path, steps: int, environment: dict[str, str])
             + "\n"
             + "\n".join(end)
         )
-
-
-def _encoder(folder: Path, settings: TrainingSettings) -> Encoder:
-    return Encoder(folder, max_length=settings.max_length, device=settings.device, cache_dir=None)
-
-
-def _encode_with(encoder: Encoder) -> Callable[[list[str]], np.ndarray]:
-    """A function: n texts, prompts included -> (n, d) float32 unit rows."""
-    return partial(encoder.encode, prompt="")
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:
