@@ -20,6 +20,10 @@ class InputError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
+class Diverged(InputError):
+    """A training whose loss, weights or vectors are not finite: the learning rate is too high for this model."""
+
+
 class InternalError(RuntimeError):
     """bgetune made something that breaks its own rules: a bug, whatever the input was.
 

@@ -15,6 +15,7 @@ from bgetune.config.base import Embeds
 from bgetune.config.stages import Backtranslate, Calibrate, HardNegatives, Positives, Train
 from bgetune.estimate.counts import Counts
 from bgetune.estimate.speed import Job, Speed
+from bgetune.training import halving
 from bgetune.training.groups import default_epochs
 
 SMALL = 20 << 20
@@ -187,13 +188,16 @@ def _train(found: Cost, options: Train, counts: Counts, speeds: Speeds) -> None:
     texts = options.batch_size * (1 + positives + options.negatives)
     steps = -(-counts.queries // options.batch_size) * epochs
     graded = 0.0 if options.graded_loss == "none" else -(-counts.graded // options.batch_size) * epochs
-    found.steps = steps + graded
+    tried = halving.rounds(len({options.learning_rate, *options.learning_rates}))
+    times = 1 + sum(count * share for count, share in tried)
+    found.steps = times * (steps + graded)
     one, model = speeds.of("training"), speeds.encoder()
     slower = 4 / 3 if options.gradient_checkpointing else 1.0
-    found.add("training", slower * one * (steps * texts + graded * 2 * options.batch_size))
+    found.add("training", slower * one * times * (steps * texts + graded * 2 * options.batch_size))
     found.add("training", found.steps * model.parameters * 0.004)  # AdamW
     looks = min(10, steps) if options.eval_steps is None else steps / options.eval_steps
     dev = counts.heldout / 2
+    looks += 3 * sum(count for count, _ in tried)
     found.add("evaluation", (looks + 6) * dev * one / 3)
     found.texts = texts
     at_once = min(options.mini_batch_size or texts, texts)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bgetune.errors import InputError
+from bgetune.errors import Diverged, InputError
 from bgetune.locale import _
 from bgetune.metrics import retrieval, separation
 from bgetune.models.prompts import NO_PROMPTS, Prompts
@@ -168,7 +168,7 @@ def _scores(
     texts = list(dict.fromkeys([*pairs["query"], *pairs["text"]]))
     rows = encode(texts)
     if not np.isfinite(rows).all():
-        raise InputError(_("the model gives vectors that are not finite: training has diverged; lower learning_rate"))
+        raise Diverged(_("the model gives vectors that are not finite: training has diverged; lower learning_rate"))
     number = {text: i for i, text in enumerate(texts)}
     query, text = (pairs[column].map(number).to_numpy() for column in ("query", "text"))
     return rows, (rows[query] * rows[text]).sum(axis=1), query, text

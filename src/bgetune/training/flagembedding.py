@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bgetune.errors import InputError
+from bgetune.errors import Diverged, InputError
 from bgetune.locale import _
 from bgetune.models import hub, layout, processes
 from bgetune.models.tokens import shorten
@@ -125,7 +125,7 @@ def run(
     states = {_state(path)["global_step"]: path for path in folder.glob("checkpoint-*")}
     history = _state(states[max(states)])["log_history"]
     if any("loss" in entry and not math.isfinite(float(entry["loss"])) for entry in history):
-        raise InputError(
+        raise Diverged(
             _("04_train: the loss of FlagEmbedding is not finite: training has diverged; lower learning_rate")
         )
     return states, history

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback, WandbCallback
 
-from bgetune.errors import InputError
+from bgetune.errors import Diverged
 from bgetune.locale import _
 from bgetune.models import hub
 from bgetune.models.encoder import Encoder
@@ -138,7 +138,7 @@ def train(
     if settings.lora_rank is not None:
         model = lora.merge(model, load(base, max_length=settings.max_length, device=settings.device))
     if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
-        raise InputError(
+        raise Diverged(
             _("04_train: the weights are not finite after the last step: training has diverged; lower learning_rate")
         )
     log = evaluation.training_log(before, trainer.state.log_history)

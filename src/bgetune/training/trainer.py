@@ -17,7 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 from transformers.utils.notebook import NotebookProgressCallback
 
-from bgetune.errors import InputError
+from bgetune.errors import Diverged
 from bgetune.locale import _
 from bgetune.models import hub
 from bgetune.models.encoder import Encoder
@@ -147,7 +147,7 @@ class Checked(BaseTrainer):
         loss = super().compute_loss(model, inputs, *args, **options)
         value = loss[0] if isinstance(loss, tuple) else loss
         if not torch.isfinite(value):
-            raise InputError(self.divergence_message(value.item(), inputs))
+            raise Diverged(self.divergence_message(value.item(), inputs))
         return loss
 
     def divergence_message(self, loss: float, inputs: Mapping[str, Any]) -> str:

@@ -114,6 +114,12 @@ class Train(Reranks, Embeds, Seeded):
         "all at once.",
     )
     learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate; it then falls linearly to 0.")
+    learning_rates: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        [],
+        description="Further learning rates to try before training: all of them, and learning_rate, train on an eighth "
+        "of the steps, the better half on twice as many, and so on; the best on dev trains to the end. Three rates "
+        "take about as long as one training. Empty: learning_rate alone.",
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps during which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     lora_rank: int | None = Field(
