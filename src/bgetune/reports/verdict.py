@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from bgetune.locale import N_, _
 from bgetune.metrics import worth
+from bgetune.metrics.statistics import FEWEST_CLUSTERS
 from bgetune.reports.numbers import count, interval, number, rounded_up, share
 
 Change = Literal["better", "worse", "chance", "unknown"]
@@ -46,9 +47,6 @@ CONTEXT = {
 
 JUDGED_BY = "average_precision"
 """The measure that decides whether tuning helped: it needs no threshold."""
-
-FEWEST_CLUSTERS = 10
-"""Test clusters below which an interval by resampling them means nothing."""
 
 NO_MATTER = 0.02
 """A difference that certainly is no larger than this is called none."""
@@ -100,10 +98,15 @@ def outcome(results: Mapping[str, Any]) -> Outcome:
     return "same" if max(-low, high) <= NO_MATTER and clusters_judged(results) >= FEWEST_CLUSTERS else "unclear"
 
 
+def doubtful(results: Mapping[str, Any]) -> bool:
+    """Whether dev could not carry a calibration: scores are plain cosines then, and there is no threshold."""
+    return bool(results.get("pairs", {}).get("doubt"))
+
+
 def calibration_failed(results: Mapping[str, Any]) -> bool:
     """Whether the calibrated scores are surely off by more than `CALIBRATION_FAILED`."""
     low = results.get("calibration", {}).get("ece_low")
-    return low is not None and low > CALIBRATION_FAILED
+    return not doubtful(results) and low is not None and low > CALIBRATION_FAILED
 
 
 def sentences(results: Mapping[str, Any]) -> list[str]:
@@ -113,7 +116,7 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
     said += [guarantee] if guarantee else []
     said += [evidence(results), *filter(None, [worth.caution(results.get("pairs", {}))])]
     error = results.get("calibration", {})
-    if error.get("ece_low") is not None:
+    if error.get("ece_low") is not None and not doubtful(results):
         text = _("The calibrated scores are off by {error} on average (95 % interval {bounds}).")
         if calibration_failed(results):
             text = _(
@@ -257,6 +260,8 @@ def _steps(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) 
     starved = mined.get("with_negatives")
     if found in ("same", "helped") and starved is not None and starved < 0.8:
         yield _starved(mined)
+    if doubtful(results):
+        yield _("Before anything else: {remedy}.").format(remedy=_(worth.REMEDY))
     if found == "same":
         yield _(
             "Give notebook 01 more data: positives that the base model does not know already are what it can learn "
