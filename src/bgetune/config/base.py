@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from bgetune import hubs
 from bgetune.config.annotations import models_in
 from bgetune.config.secrets import find_secret
 from bgetune.locale import _
@@ -53,7 +55,13 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-ModelLocation = Annotated[str, "model"]
+def _a_location(value: str) -> str:
+    if problem := hubs.wrong_address(value):
+        raise ValueError(problem)
+    return value
+
+
+ModelLocation = Annotated[str, "model", AfterValidator(_a_location)]
 """A model's folder, hub name, modelscope:// or demo:// location: the pipeline checks all before the first notebook."""
 
 Truth = Annotated[

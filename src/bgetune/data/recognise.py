@@ -434,6 +434,21 @@ def _synonyms(columns: Sequence[Column]) -> Found | None:
     return None
 
 
+def _titled(columns: Sequence[Column]) -> Found | None:
+    """Documents, each with its title in a column of its own."""
+    roles = _Roles(columns)
+    asks = {*NAMES["query"].split(), *NAMES["question"].split()}
+    if not roles.take_named("title_column", "title", ("text",)):
+        return None
+    text = roles.named("text", ("text",))
+    if text is None or _plain(text.name) in asks or roles.named("question") or roles.named("answer"):
+        return None
+    roles.values = {"text_column": text.name, **roles.values, "kind": "document"}
+    roles.why["text_column"] = roles.why["kind"] = "by its name"
+    roles.choices["title_column"] = [_("qa instead, where titles are questions")]
+    return roles.found("corpus")
+
+
 def _corpus(columns: Sequence[Column]) -> Found | None:
     roles = _Roles(columns)
     texts = roles.free(("text",))
@@ -448,7 +463,7 @@ def _corpus(columns: Sequence[Column]) -> Found | None:
     return roles.found("corpus")
 
 
-KINDS = (_groups, _triplets, _clicks, _labelled, _qa, _synonyms, _corpus)
+KINDS = (_groups, _triplets, _clicks, _labelled, _titled, _qa, _synonyms, _corpus)
 """Tried in this order."""
 
 
