@@ -168,9 +168,9 @@ class Scorer:
             raise InputError(message.format(run=self.run_dir, score=by))
         if precision is None:
             if chosen["best_f1"] is None:
-                words = _("{run}: no threshold on the score {score!r} can be trusted")
-                why = worth.caution(self.settings["data"])
-                raise InputError(joined(words.format(run=self.run_dir, score=by), why))
+                message = _("{run}: no threshold on the score {score!r} can be trusted")
+                reason = worth.caution(self.settings["data"])
+                raise InputError(joined(message.format(run=self.run_dir, score=by), reason))
             return chosen["best_f1"]["threshold"]
         rows = chosen["precision"]
         for row in rows:

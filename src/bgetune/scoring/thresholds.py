@@ -406,7 +406,7 @@ class Thresholds:
         """What each threshold is for -> similarity; only those that exist."""
         recalls = {f"recall {made.recall:.0%}": made.threshold for made in self.recalls}
         precisions = {f"precision {made.precision:.0%}": made.threshold for made in self.precisions}
-        found = {"best F1": self.best_f1 and self.best_f1["threshold"]} | recalls | precisions
+        found = {"best F1": self.best_f1["threshold"] if self.best_f1 else None} | recalls | precisions
         return {name: threshold for name, threshold in found.items() if threshold is not None}
 
     def to_dict(self) -> dict[str, Any]:
@@ -438,7 +438,7 @@ def choose(
     ]
     found = [recall_guarantee(similarities, labels, wanted, prior=prior) for wanted in recalls]
     if why := worth.doubt(similarities, labels, clusters):
-        none = {"threshold": None, "lower_bound": None, "note": worth.NOTES[why]}
+        none: dict[str, Any] = {"threshold": None, "lower_bound": None, "note": worth.NOTES[why]}
         none |= {"predicted": 0, "correct": 0, "recall": 0.0, "coverage": 0.0}
         kept = [made if made.threshold is None else replace(made, **none) for made in kept]
         found = [replace(made, threshold=None, precision=0.0, coverage=0.0) for made in found]
