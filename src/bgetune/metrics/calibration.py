@@ -288,6 +288,13 @@ def choose(losses: pd.DataFrame, wanted: str) -> str:
     return wanted if wanted in offered else offered[0]
 
 
+def in_words(chosen: str, pairs: int, doubt: worth.Doubt | None) -> str:
+    """The calibrator that was chosen and the number of pairs it was fitted to, or why scores stay plain cosines."""
+    if doubt:
+        return _("Not calibrated: {why}.").format(why=_(worth.NOTES[doubt]))
+    return _("Chosen: {}, fitted on {:,} dev pairs.").format(chosen, pairs)
+
+
 def cost(table: pd.DataFrame, chosen: str, automatic: str) -> str:
     """A sentence that compares the chosen calibrator with the best one; "" if they are the same.
 
