@@ -11,7 +11,7 @@ import pytest
 from bgetune import checks, locale, new, pipeline, runs
 from bgetune.config.profile import load_profile, resolve
 from bgetune.config.sources import PairSource, Sources
-from bgetune.data import recognise
+from bgetune.data import letters, recognise
 from bgetune.data.sources import read_pairs
 from bgetune.runs import manifest
 
@@ -197,7 +197,7 @@ def test_a_title_above_the_header_is_left_out(tmp_path):
     [(["怎么还款 app", "余额"], "zh"), (["how to pay", "refund"], "en"), (["как оплатить"], "other"), ([], "other")],
 )
 def test_language(texts, language):
-    assert recognise.language(texts)[0] == language
+    assert letters.language(texts)[0] == language
 
 
 @pytest.fixture
