@@ -141,8 +141,9 @@ class Embeds(Section):
     )
     document_instruction: str | None = Field(
         None,
-        description="Prompt before a document that is searched. Null: as the model says; '': none. With one, texts of "
-        "one kind that are compared take the query's prompt, as E5 wants it ('query: ' and 'passage: ').",
+        description="Prompt before a document that is searched. Null: as the model says; '': none. With one, two "
+        "texts of the same kind that are compared both get the query's prompt, as E5 wants it ('query: ' and "
+        "'passage: ').",
     )
     max_length: int = Field(
         128,
@@ -155,7 +156,7 @@ class Embeds(Section):
     launcher: Launcher = Field(
         Launcher(),
         description="Processes that train together and share the encoding of many texts, such as {processes: 4} for "
-        "four GPUs. The negatives of a query are then those of the batches of all.",
+        "four GPUs. The in-batch negatives of a query then come from the batches of all processes.",
     )
 
     @model_validator(mode="after")

@@ -29,12 +29,18 @@ MEASURES = {
 CONTEXT = {
     "best_f1": (
         N_("Best F1"),
-        N_("At each model's own best threshold. Misleads where half of the pairs are positives: accept all for 0.67"),
+        N_(
+            "At each model's own best threshold. Where half of the pairs are positives, accepting all of them already "
+            "gives 0.67"
+        ),
         "up",
     ),
     "f1_at_0.8": (
         N_("F1 at the fixed 0.8"),
-        N_("What the usual fixed threshold gives. Misleads where scores lie elsewhere: tuning moves all of them"),
+        N_(
+            "What the usual fixed threshold gives. Tuning moves all scores, so that 0.8 may no longer be a good "
+            "threshold"
+        ),
         "up",
     ),
     "share_0.6_0.9": (
@@ -271,12 +277,12 @@ def _steps(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) 
         dev = results["pairs"]["balance"]["dev"]
         yield _(
             "Label more pairs (sources: pairs): the calibration was fitted on {pairs} pairs from {clusters} clusters, "
-            "too few to hold for others."
+            "too few for it to hold on new pairs."
         ).format(pairs=count(dev["positives"] + dev["negatives"]), clusters=count(dev.get("clusters", 0)))
     if found in ("same", "helped") and worth.mark(results.get("pairs", {}).get("pairs")):
         yield _(
             "Label pairs (sources: pairs), about {labels} in the end: begin with test, a hundred show whether the "
-            "generated pairs judged rightly."
+            "verdict of the generated pairs was right."
         ).format(labels=count(results["pairs"]["human_labels"]))
     for row in results.get("recalls", ()):
         if row["after"] is None and row.get("needed"):
@@ -297,7 +303,7 @@ def _steps(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) 
             "Judge the {pairs} doubtful pairs in review.csv of notebook 03: every verdict corrects what the next run "
             "teaches."
         ).format(pairs=count(mined["doubtful"]))
-    yield _("Read the mistakes below: what they have in common is what the data lack.")
+    yield _("Read the mistakes below: add data of the kind that they have in common.")
 
 
 def _more_pairs_to_tell(results: Mapping[str, Any]) -> str:
