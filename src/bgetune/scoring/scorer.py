@@ -168,7 +168,10 @@ class Scorer:
             raise InputError(message.format(run=self.run_dir, score=by))
         if precision is None:
             if chosen["best_f1"] is None:
-                message = _("{run}: no threshold on the score {score!r} can be trusted")
+                message = _(
+                    "{run}: no threshold on the score {score!r} can be trusted; give more pairs of dev and run "
+                    "05_calibrate again"
+                )
                 reason = worth.caution(self.settings["data"])
                 raise InputError(joined(message.format(run=self.run_dir, score=by), reason))
             return chosen["best_f1"]["threshold"]
