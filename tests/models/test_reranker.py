@@ -27,6 +27,21 @@ def test_scores_are_sigmoids_of_the_logit(folder, tmp_path):
     assert abs(scores[0] - scores[3]) > 1e-3  # the direction counts
 
 
+def test_two_processes_share_the_scoring_and_give_the_same_scores(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("bgetune.models.reranker.BLOCK", 8)
+    monkeypatch.setattr("bgetune.models.spread.BLOCKS", 1)
+    pairs = [(f"{one}{number}", two) for number in range(8) for one, two in PAIRS]
+    alone = Reranker(folder, cache_dir=tmp_path / "one").score(pairs)
+    reranker = Reranker(folder, cache_dir=tmp_path / "two", processes=2)
+    monkeypatch.setattr(reranker, "_forward", lambda *_: pytest.fail("a process left pairs for this one"))
+    with pytest.raises(pytest.fail.Exception):
+        reranker.score(pairs[:20])  # too few to start processes for
+    np.testing.assert_array_equal(reranker.score(pairs), alone)
+    shards = [sorted(file.name for file in (tmp_path / name).rglob("*.npy")) for name in ("one", "two")]
+    assert shards[0] == shards[1]
+    assert len(shards[0]) == 2 * 3  # 24 distinct pairs, 8 a block
+
+
 def test_two_logits_are_a_softmax(tmp_path):
     folder = tiny.save_bert(tmp_path / "two", labels=2)
     scores = Reranker(folder, cache_dir=None).score(PAIRS)

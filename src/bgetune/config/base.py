@@ -146,8 +146,8 @@ class Embeds(Section):
     device: str = Field("auto", description="Device to compute on: auto (GPU if there is one), cpu, cuda, cuda:0, mps.")
     launcher: Launcher = Field(
         Launcher(),
-        description="Processes that train together and share the encoding of many texts, such as {processes: 4} for "
-        "four GPUs. The negatives of a query are then those of the batches of all.",
+        description="Processes that train together and share the encoding of many texts and the reranking of many "
+        "pairs, such as {processes: 4} for four GPUs. The negatives of a query are then those of the batches of all.",
     )
 
     @model_validator(mode="after")
