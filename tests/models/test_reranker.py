@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tiny
 
+from bgetune.config.stages import HardNegatives
 from bgetune.errors import InputError
 from bgetune.models.reranker import Reranker
 
@@ -40,6 +41,12 @@ def test_two_processes_share_the_scoring_and_give_the_same_scores(folder, tmp_pa
     shards = [sorted(file.name for file in (tmp_path / name).rglob("*.npy")) for name in ("one", "two")]
     assert shards[0] == shards[1]
     assert len(shards[0]) == 2 * 3  # 24 distinct pairs, 8 a block
+
+
+def test_the_parameters_of_a_notebook_say_how_it_computes(folder):
+    parameters = HardNegatives(model="any", max_length=24, device="cpu", launcher={"processes": 3})
+    made = Reranker.of(parameters, folder, precision="bfloat16")
+    assert (made.max_length, made.device, made.processes, made.precision) == (24, "cpu", 3, "bfloat16")
 
 
 def test_two_logits_are_a_softmax(tmp_path):
