@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from bgetune import estimate, locale
+from bgetune.config.augmentation import Judge
 from bgetune.config.base import Launcher
 from bgetune.config.profile import load_profile, resolve
 from bgetune.config.stages import STAGES
@@ -96,6 +97,46 @@ def test_translations_by_a_service_are_not_timed():
     back = STAGES["02_backtranslate"](model="any", pivots=[pivot])
     found = costs.cost("02_backtranslate", values() | {"02_backtranslate": back}, COUNTS, speeds())
     assert found.translations == 0
+
+
+ENDPOINT = {"base_url": "https://host/v1", "model": "m", "retries": 1, "max_requests": 50_000}
+
+
+def test_requests_are_counted_with_their_retries_up_to_the_budget():
+    counts = replace(COUNTS, documents=300)
+    generation = ENDPOINT | {"queries": 3, "near_misses": 2, "paraphrases": 1}
+    service = {"name": "openai", **ENDPOINT, "max_requests": 20}
+    pivot = {"language": "en", "text_code": "zh", "pivot_code": "en", "service": service}
+    written = {"generation": generation, "pivots": [pivot], "max_texts": 500}
+    given = {
+        "01_positives": STAGES["01_positives"](model="m", reranker="r", recall_max_pairs=700, judge=ENDPOINT),
+        "02_backtranslate": STAGES["02_backtranslate"](model="m", **written),
+        "03_hard_negatives": STAGES["03_hard_negatives"](model="m", judge=ENDPOINT, review_limit=40),
+    }
+    found = {stage: costs.cost(stage, values() | given, counts, speeds()).requests for stage in given}
+    assert found == {
+        "01_positives": {"judge": 2 * 2 * 700},  # both orders, and each once more
+        "02_backtranslate": {"02_backtranslate.generation": 2 * (2 * 300 + 500), "02_backtranslate.pivots.service": 20},
+        "03_hard_negatives": {"judge": 2 * 2 * 40},
+    }
+    assert not any(costs.cost(stage, values(), counts, speeds()).requests for stage in STAGES)
+    off = {"02_backtranslate": STAGES["02_backtranslate"](model="m", enabled=False, **written)}
+    assert costs.cost("02_backtranslate", values() | off, counts, speeds()).requests == {}
+    few = given | {"01_positives": values()["01_positives"].model_copy(update={"judge": Judge(**ENDPOINT)})}
+    assert costs.cost("01_positives", values() | few, counts, speeds()).requests == {}, "nothing is proposed to it"
+
+
+@pytest.mark.parametrize(
+    ("language", "says"),
+    [
+        ("en", r"at most 2,300 requests to a language model or service \(02_backtranslate.generation: max_requests"),
+        ("zh", r"最多向大模型或服务发出 2,300 次请求（02_backtranslate.generation: max_requests"),
+    ],
+)
+def test_requests_in_words(language, says):
+    with locale.using(language):
+        text = estimate.table({"02_backtranslate": Cost(requests={"02_backtranslate.generation": 2_201})})
+    assert re.search(says, text)
 
 
 def test_a_stage_in_words_and_what_shortens_it():

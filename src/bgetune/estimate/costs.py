@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bgetune.config.augmentation import Endpoint
 from bgetune.config.base import Embeds
 from bgetune.config.stages import Backtranslate, Calibrate, HardNegatives, Positives, Train
 from bgetune.estimate.counts import Counts
@@ -56,6 +57,8 @@ class Cost:
             translated there and back, training steps.
         parts: what most of the time goes to -> seconds: reranker, translation, training, tuning the reranker,
             encoding.
+        requests: to servers, at most, retries included, by the parameter that asks for them. No time is counted for
+            them.
     """
 
     low: float = 0.0
@@ -66,6 +69,13 @@ class Cost:
     translations: float = 0.0
     steps: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
+    requests: dict[str, float] = field(default_factory=dict)
+
+    def ask(self, parameter: str, endpoint: Endpoint, texts: float) -> None:
+        """Count the requests that so many texts take at most: each once and with all retries, within the budget."""
+        if texts > 0:
+            most = min(texts * (1 + endpoint.retries), endpoint.max_requests)
+            self.requests[parameter] = self.requests.get(parameter, 0.0) + most
 
     def add(self, part: str, low: float, high: float | None = None) -> None:
         high = low if high is None else high
@@ -169,9 +179,12 @@ def _positives(found: Cost, options: Positives, counts: Counts, speeds: Speeds) 
     # both directions of each
     low, high = (2 * min(pairs, options.recall_max_pairs) for pairs in (least, most))
     _rerank(found, options, low, high, speeds)
+    if options.judge.base_url:
+        found.ask("judge", options.judge, high)  # what the reranker confirms, in both orders
 
 
 def _backtranslate(found: Cost, options: Backtranslate, counts: Counts, speeds: Speeds) -> None:
+    _ask_for_paraphrases(found, options, counts)
     local = [pivot for pivot in options.pivots if pivot.service is None]
     if not options.enabled or not local:
         return
@@ -185,6 +198,20 @@ def _backtranslate(found: Cost, options: Backtranslate, counts: Counts, speeds: 
         _rerank(found, options, GATE * made / 2, GATE * made, speeds)
 
 
+def _ask_for_paraphrases(found: Cost, options: Backtranslate, counts: Counts) -> None:
+    """A request for each document and task, each query to paraphrase, each text there and each translation back."""
+    if not options.enabled:
+        return
+    origins, wanted = min(options.max_texts or counts.queries, counts.queries), options.generation
+    if wanted.base_url:
+        tasks = (wanted.queries > 0) + (wanted.near_misses > 0)
+        asked = tasks * counts.documents + (origins if wanted.paraphrases else 0)
+        found.ask("02_backtranslate.generation", wanted, asked)
+    for pivot in options.pivots:
+        if pivot.service is not None:
+            found.ask("02_backtranslate.pivots.service", pivot.service, 2 * origins)
+
+
 def _hard_negatives(found: Cost, options: HardNegatives, counts: Counts, speeds: Speeds) -> None:
     # with a reranker, 01 has encoded and kept the vectors
     _encode(found, options, counts.texts if options.reranker is None else 0.0, speeds)
@@ -192,6 +219,10 @@ def _hard_negatives(found: Cost, options: HardNegatives, counts: Counts, speeds:
     if options.reranker is not None and (options.veto_score is not None or options.promote_score is not None):
         scale = (5 + options.num_negatives) / 10
         _rerank(found, options, MINED[0] * scale * counts.queries, MINED[1] * scale * counts.queries, speeds)
+    if options.judge.base_url:
+        # what the reranker confirms, and the pairs of review.csv: both in both orders
+        proposed = found.pairs[1] if options.promote_score is not None else 0.0
+        found.ask("judge", options.judge, 2 * (proposed + options.review_limit))
 
 
 def _train(found: Cost, options: Train, counts: Counts, speeds: Speeds) -> None:
