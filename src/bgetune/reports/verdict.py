@@ -37,10 +37,7 @@ CONTEXT = {
     ),
     "f1_at_0.8": (
         N_("F1 at the fixed 0.8"),
-        N_(
-            "What the usual fixed threshold gives. Tuning moves all scores, so that 0.8 may no longer be a good "
-            "threshold"
-        ),
+        N_("What the usual fixed threshold gives. Tuning moves all scores, so that 0.8 may no longer suit them"),
         "up",
     ),
     "share_0.6_0.9": (
