@@ -9,12 +9,14 @@ import tiny
 
 from bgetune import estimate, locale
 from bgetune.config.augmentation import Judge
+from bgetune.config.base import Launcher
 from bgetune.config.profile import load_profile, resolve
 from bgetune.config.stages import STAGES
 from bgetune.estimate import costs, counts, speed
 from bgetune.estimate.costs import Cost, Speeds
 from bgetune.estimate.counts import Counts
 from bgetune.estimate.speed import Job, Measurement, Speed
+from bgetune.models import processes
 
 COUNTS = Counts(texts=10_000, queries=7_000, positives=2.0, heldout=2_000, graded=640, asked=4_000)
 
@@ -47,6 +49,34 @@ def test_training_steps_follow_from_groups_and_epochs():
     assert found.texts == 64 * 6
     assert found.parts["training"] == pytest.approx(0.01 * (330 * 384 + 30 * 128), rel=0.1)
     assert found.memory > costs.LIBRARIES + 16e6 * 25
+
+
+def test_processes_of_the_launcher_divide_what_they_share(monkeypatch):
+    monkeypatch.setattr("bgetune.models.hub.torch_device", lambda _: "cuda")
+    large = replace(COUNTS, texts=1e6, queries=700_000)
+    timed = speeds(encoder=0.001, reranker=0.01, training=0.01)
+    four = {"launcher": Launcher(processes=4)}
+    given = {"01_positives": {"reranker": "r"}, "04_train": {"epochs": 1, "batch_size": 100, "graded_loss": "none"}}
+    one, shared = (values(**{stage: changes | more for stage, changes in given.items()}) for more in ({}, four))
+    for stage, parts in (("01_positives", ("encoding", "reranker")), ("04_train", ("training",))):
+        alone, together = (costs.cost(stage, chosen, large, timed) for chosen in (one, shared))
+        for part in parts:
+            assert together.parts[part] == pytest.approx(alone.parts[part] / 4, rel=0.01)
+    assert costs.cost("04_train", shared, large, timed).steps == 7_000 / 4
+    few = costs.cost("01_positives", shared, COUNTS, timed)
+    assert few.parts["encoding"] == pytest.approx(10), "too few to share"
+    machines = values(**{"04_train": given["04_train"] | {"launcher": Launcher(nodes=2, rendezvous="host:1234")}})
+    assert costs.cost("04_train", machines, large, timed).parts["training"] == pytest.approx(
+        costs.cost("04_train", one, large, timed).parts["training"] / 2, rel=0.01
+    )
+
+
+@pytest.mark.parametrize(("threads", "expected"), [("", 1), ("1", 4), ("2", 2), ("8", 1), ("many", 1)])
+def test_on_a_cpu_processes_share_the_cores(threads, expected, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert processes.speedup(4, "cpu") == expected
+    assert processes.speedup(1, "cpu") == 1
 
 
 def test_tuning_the_reranker_costs_three_forward_passes_of_every_pair():
@@ -120,6 +150,8 @@ def test_a_stage_in_words_and_what_shortens_it():
     assert re.fullmatch(r" +05_calibrate +about 40 s +0\.9 GiB +1,200 texts to encode", lines[2])
     assert "together" in lines[3]
     assert "The reranker takes long, in 01 (3.3 h): take a smaller `reranker`" in lines[4]
+    assert "mmarco-mMiniLMv2-L12-H384-v1" in lines[4]
+    assert "let 04 tune it (`tune_reranker`)" in lines[4]
     assert "`recall_max_pairs` in 01_positives" in lines[4]
     assert "sample_fraction" in lines[5]
     assert estimate.advice({"05_calibrate": fast}) == []

@@ -155,8 +155,9 @@ class Embeds(Section):
     device: str = Field("auto", description="Device to compute on: auto (GPU if there is one), cpu, cuda, cuda:0, mps.")
     launcher: Launcher = Field(
         Launcher(),
-        description="Processes that train together and share the encoding of many texts, such as {processes: 4} for "
-        "four GPUs. The in-batch negatives of a query then come from the batches of all processes.",
+        description="Processes that train together and share the encoding of many texts and the reranking of many "
+        "pairs, such as {processes: 4} for four GPUs. The in-batch negatives of a query then come from the batches of "
+        "all processes.",
     )
 
     @model_validator(mode="after")

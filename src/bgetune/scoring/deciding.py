@@ -26,20 +26,20 @@ TIMED = 8
 
 
 def rerankers(
-    untuned: str | Path | None, tuned: str | Path | None, *, max_length: int, device: str
+    untuned: str | Path | None, tuned: str | Path | None, *, max_length: int, device: str, processes: int = 1
 ) -> dict[str, Reranker]:
     """The rerankers to compare: ``reranker`` is the one to be used, ``untuned reranker`` the other where both are.
 
     Args:
         untuned: the profile's, None for none.
         tuned: what 04_train made of it, None for none.
-        max_length, device: as for `Reranker`.
+        max_length, device, processes: as for `Reranker`.
     """
     from bgetune.models.reranker import Reranker
 
     places = {"untuned reranker": untuned, "reranker": tuned} if tuned is not None else {"reranker": untuned}
     return {
-        name: Reranker(place, max_length=max_length, device=device)
+        name: Reranker(place, max_length=max_length, device=device, processes=processes)
         for name, place in places.items()
         if place is not None
     }
