@@ -8,6 +8,7 @@ to files that are not copied become text, paths of this machine relative to the 
 
 from __future__ import annotations
 
+import argparse
 import base64
 import re
 import shutil
@@ -64,11 +65,15 @@ def take_screenshot(page: Path, target: Path) -> None:
     target.write_bytes(base64.b64decode(taken["data"]))
 
 
-def main(languages: list[str]) -> None:
-    for language in languages or list(SCREENSHOTS):
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "languages", nargs="*", choices=[[], *SCREENSHOTS], metavar="LANGUAGE", help="en, zh; none: both"
+    )
+    for language in parser.parse_args().languages or list(SCREENSHOTS):
         copy_pages(run_demo(language), SAMPLE / language)
         take_screenshot(SAMPLE / language / "index.html", SCREENSHOTS[language])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -5,8 +5,8 @@ python tests/csv_files.py          # 2,000 files, prints how many agreed and how
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,4 +147,6 @@ def main(number: int = 2000) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("number", nargs="?", type=int, default=2000, help="of files")
+    main(parser.parse_args().number)

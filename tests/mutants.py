@@ -6,6 +6,7 @@ prints a line for each mutant, killed (a test failed) or survived, and exits wit
 those whose file or change contains it. It works on a copy. Not part of the suite.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -111,4 +112,6 @@ def _fails(copy: Path, tests: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("word", nargs="?", default="", help="only mutants whose file or change contains it")
+    sys.exit(main(parser.parse_args().word))

@@ -11,7 +11,7 @@ import pytest
 from bgetune import checks, locale, new, pipeline, runs
 from bgetune.config.profile import load_profile, resolve
 from bgetune.config.sources import PairSource, Sources
-from bgetune.data import recognise
+from bgetune.data import letters, recognise
 from bgetune.data.sources import read_pairs
 from bgetune.runs import manifest
 
@@ -113,6 +113,21 @@ CASES = {
     "named_synonyms.csv": ("同义词\n手机、电话\n退款、退钱\n", "synonyms", {"separator": "、"}),
     "corpus.txt": (text([pair] for pair in [a for a, _ in PAIRS]), "corpus", {"text_column": "0", "kind": "query"}),
     "docs.jsonl": ("\n".join(DOCUMENTS), "corpus", {"text_column": "content", "kind": "document"}),
+    "titled.csv": (
+        "编号,标题,正文\n" + text((n, f"{a}说明", f"{a}的办法是打开设置页，{b}。") for n, (a, b) in enumerate(PAIRS)),
+        "corpus",
+        {"text_column": "正文", "title_column": "标题", "kind": "document"},
+    ),
+    "titled.jsonl": (
+        "\n".join(json.dumps({"title": f"{a}说明", "body": f"{a}的办法：{b}"}, ensure_ascii=False) for a, b in PAIRS),
+        "corpus",
+        {"text_column": "body", "title_column": "title", "kind": "document"},
+    ),
+    "titled_faq.csv": (
+        "title,question,answer\n" + text((f"{a}说明", a, f"请看{b}") for a, b in PAIRS),
+        "qa",
+        {"a_column": "question", "b_column": "answer"},
+    ),
     "numbers.csv": ("foo,bar\n1,2.5\n2,3.5\n", None, {}),
 }  # fmt: skip
 
@@ -182,7 +197,7 @@ def test_a_title_above_the_header_is_left_out(tmp_path):
     [(["怎么还款 app", "余额"], "zh"), (["how to pay", "refund"], "en"), (["как оплатить"], "other"), ([], "other")],
 )
 def test_language(texts, language):
-    assert recognise.language(texts)[0] == language
+    assert letters.language(texts)[0] == language
 
 
 @pytest.fixture

@@ -445,7 +445,7 @@ def _ignored(part: Part, found: Findings) -> None:
         if options.mini_batch_size and options.mini_batch_size > options.batch_size:
             found.warn(_("larger than batch_size, so it saves no memory"), part.at("mini_batch_size"))
         if options.patience and options.epochs == 1 and options.eval_steps is None:
-            found.warn(_("one epoch has few looks at dev; it may stop early or never"), part.at("patience"))
+            found.warn(_("one epoch has few evaluations on dev; it may stop early or never"), part.at("patience"))
     needs = NEEDS_RERANKER.get(part.stage, ()) if getattr(options, "reranker", "") is None else ()
     for name in needs:
         if part.given(name) and getattr(options, name) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -33,11 +34,23 @@ def download(location: str, parameter: str = "model") -> Path:
 
     Raises:
         InputError: naming parameter, model and address, if the model can neither be downloaded nor found in the cache,
-            or the package ``modelscope-hub`` is missing.
+            the address is not of this form, or the package ``modelscope-hub`` is missing.
     """
+    if problem := wrong_address(location):
+        raise InputError(f"{parameter}: {problem}")
     if location.startswith(MODELSCOPE):
         return _modelscope(location.removeprefix(MODELSCOPE), parameter)
     return _hugging_face(location, parameter)
+
+
+def wrong_address(location: str) -> str:
+    """What is wrong with the form of an address at ModelScope; "" where nothing is, and for other locations."""
+    name = location.removeprefix(MODELSCOPE)
+    if name == location or re.fullmatch(r"[^/\s]+/[^/\s]+", name):
+        return ""
+    return _("{location} is no address at ModelScope; it is {scheme}OWNER/NAME, such as {example}").format(
+        location=location, scheme=MODELSCOPE, example=f"{MODELSCOPE}BAAI/bge-small-zh-v1.5"
+    )
 
 
 def files(folder: Path) -> list[Path]:

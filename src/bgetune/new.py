@@ -22,7 +22,7 @@ from bgetune import files
 from bgetune.config import generate
 from bgetune.config.profile import check_name
 from bgetune.config.sources import Sources
-from bgetune.data import recognise, ubi
+from bgetune.data import letters, recognise, ubi
 from bgetune.data.recognise import Guess
 from bgetune.data.text import mask_personal_data
 from bgetune.errors import InputError
@@ -120,7 +120,7 @@ def _with_ubi(guesses: list[Guess]) -> list[Guess]:
 
 def profile(name: str, guesses: Sequence[Guess]) -> str:
     """The text of a profile: short, with a comment where something was recognised or chosen."""
-    language, share = recognise.language([text for guess in guesses for text in guess.texts])
+    language, share = letters.language([text for guess in guesses for text in guess.texts])
     model, instruction = MODELS[language]
     length, longest = _length(guesses, language)
     reranker, why = _reranker()

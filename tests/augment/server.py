@@ -81,6 +81,19 @@ class Handler(BaseHTTPRequestHandler):
         """Keep the test's output clean."""
 
 
+class Waiting:
+    """A script that answers `late` to the first request of every text, after a minute, and `soon` to all others."""
+
+    def __init__(self, late, soon):
+        self.late, self.soon = late, soon
+
+    def __call__(self, text, turn):
+        if turn:
+            return self.soon
+        time.sleep(60)
+        return self.late
+
+
 def running(script):
     """A server that answers until it is shut down."""
     server = Server(script)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from bgetune.augment import judge
+from bgetune.augment.remote import Limits
 from bgetune.config.augmentation import Judge
 from bgetune.data.text import text_id
 
@@ -116,3 +117,15 @@ def test_people_read_what_it_doubts_and_what_it_calls_the_same_first(serve):
     assert stay["query"].tolist() == ["退款", "改密码"]
     assert stay["reason"].tolist() == ["the language model calls them the same", "the language model is not sure"]
     assert judge.for_review(doubtful, Judge(), seed=1)[0] is doubtful
+
+
+def test_both_questions_of_a_notebook_share_one_budget(serve):
+    server, settings = serve(lambda a, b, turn: SAME, max_requests=3)
+    texts = pd.DataFrame({"text": ["改密码", "换密码"]})
+    texts["text_id"] = [text_id(text) for text in texts["text"]]
+    pairs = pd.DataFrame([texts["text_id"].tolist()], columns=["a_id", "b_id"])
+    limits = Limits(settings)
+    assert judge.second_opinion(pairs, texts, settings, seed=1, limits=limits)[1] == {"same": 1}
+    doubtful = pd.DataFrame({"query": ["退款", "还款"], "candidate": ["退货", "借款"], "reason": "x"})
+    judge.for_review(doubtful, settings, seed=1, limits=limits)
+    assert len(server.requests) == 3

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/bench_growth.py texts [--sizes 50000,200000,500000,1000000] [--index auto] [--nprobe 32]
     python tests/benchmarks/bench_growth.py logs [OPTIONS]      # those of bench_growth_logs.py
+    python tests/benchmarks/bench_growth.py processes [OPTIONS]     # those of bench_growth_processes.py
 
 texts: vectors of 128 dimensions with clusters in them, through the cache of the encoder, recall, clusters, mining,
 groups and the tables of the report; at the end, how many negatives are those of an exact search. A line a size and
@@ -180,10 +181,9 @@ def texts_worker(count: int, work: Path, index: str, nprobe: int | None) -> None
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["logs"]:
-        sys.exit(
-            subprocess.run([sys.executable, Path(__file__).with_name("bench_growth_logs.py"), *sys.argv[2:]]).returncode
-        )
+    if sys.argv[1:2] in (["logs"], ["processes"]):
+        file = Path(__file__).with_name(f"bench_growth_{sys.argv[1]}.py")
+        sys.exit(subprocess.run([sys.executable, file, *sys.argv[2:]]).returncode)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["texts"])
     parser.add_argument("--sizes", help="comma-separated numbers of texts")

@@ -49,6 +49,12 @@ BAD = [
     ("seed: many\n", [], 'line 1: seed: Input should be a valid integer.*, not "many"'),
     ("01_positives: {sample_fraction: 2}\n", [], "line 1: 01_positives.sample_fraction: .*less than or equal to 1"),
     ("01_positives: 3\n", [], "line 1: 01_positives"),
+    (
+        "model: BAAI/bge-m3\nreranker: modelscope://bge-reranker-base\n",
+        [],
+        "line 2: reranker: modelscope://bge-reranker-base is no address at ModelScope; it is modelscope://OWNER/NAME",
+    ),
+    ("04_train: {guide: 'modelscope://a/b/c'}\n", [], "04_train.guide: .* it is modelscope://OWNER/NAME, such as"),
     ("seed: 1\nseed: 2\n", [], r"line 2: seed is given twice \(first in line 1\)"),
     ("seed: [1\n", [], "line 2: not YAML"),
     ("- seed\n", [], "a profile is a mapping"),

@@ -1,6 +1,8 @@
 """What the documentation points at is there, both languages have the same parts, and the sample report is whole."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +11,12 @@ from bgetune.paths import ROOT
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 PAIRS = [(page.with_name(f"{page.name.split('.')[0]}.md"), page) for page in PAGES if page.name.endswith(".zh-CN.md")]
 SAMPLE = ROOT / "docs/sample"
+NAMED = re.compile(r"\b(?:tests|docs)/[\w/]+\.py\b|\bbench_\w+\.py\b")
+SCRIPTS = sorted(
+    file.relative_to(ROOT).as_posix()
+    for file in [*ROOT.glob("tests/**/*.py"), *ROOT.glob("docs/*.py")]
+    if not file.name.startswith("test_") and "ArgumentParser(" in file.read_text("utf-8")
+)
 LARGEST = 1_500_000
 """Bytes of a page of the sample."""
 
@@ -55,3 +63,19 @@ def test_the_sample_report_is_whole_and_names_no_machine(language):
         assert not re.search(r"[\s'\"]/(tmp|home|root|Users)/", page), name
         for target in re.findall(r'href="([^"#]+)"', page):
             assert target in pages, f"{name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_scripts_that_are_named_are_there(page):
+    for name in NAMED.findall(page.read_text("utf-8")):
+        file = ROOT / (name if "/" in name else f"tests/benchmarks/{name}")
+        assert file.is_file(), name
+        assert file.name.startswith("test_") or file.relative_to(ROOT).as_posix() in SCRIPTS, f"{name} has no --help"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_says_how_it_is_called(script):
+    done = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")

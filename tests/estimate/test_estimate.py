@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,12 +8,15 @@ import pytest
 import tiny
 
 from bgetune import estimate, locale
+from bgetune.config.augmentation import Judge
+from bgetune.config.base import Launcher
 from bgetune.config.profile import load_profile, resolve
 from bgetune.config.stages import STAGES
 from bgetune.estimate import costs, counts, speed
 from bgetune.estimate.costs import Cost, Speeds
 from bgetune.estimate.counts import Counts
 from bgetune.estimate.speed import Job, Measurement, Speed
+from bgetune.models import processes
 
 COUNTS = Counts(texts=10_000, queries=7_000, positives=2.0, heldout=2_000, graded=640, asked=4_000)
 
@@ -47,6 +51,34 @@ def test_training_steps_follow_from_groups_and_epochs():
     assert found.memory > costs.LIBRARIES + 16e6 * 25
 
 
+def test_processes_of_the_launcher_divide_what_they_share(monkeypatch):
+    monkeypatch.setattr("bgetune.models.hub.torch_device", lambda _: "cuda")
+    large = replace(COUNTS, texts=1e6, queries=700_000)
+    timed = speeds(encoder=0.001, reranker=0.01, training=0.01)
+    four = {"launcher": Launcher(processes=4)}
+    given = {"01_positives": {"reranker": "r"}, "04_train": {"epochs": 1, "batch_size": 100, "graded_loss": "none"}}
+    one, shared = (values(**{stage: changes | more for stage, changes in given.items()}) for more in ({}, four))
+    for stage, parts in (("01_positives", ("encoding", "reranker")), ("04_train", ("training",))):
+        alone, together = (costs.cost(stage, chosen, large, timed) for chosen in (one, shared))
+        for part in parts:
+            assert together.parts[part] == pytest.approx(alone.parts[part] / 4, rel=0.01)
+    assert costs.cost("04_train", shared, large, timed).steps == 7_000 / 4
+    few = costs.cost("01_positives", shared, COUNTS, timed)
+    assert few.parts["encoding"] == pytest.approx(10), "too few to share"
+    machines = values(**{"04_train": given["04_train"] | {"launcher": Launcher(nodes=2, rendezvous="host:1234")}})
+    assert costs.cost("04_train", machines, large, timed).parts["training"] == pytest.approx(
+        costs.cost("04_train", one, large, timed).parts["training"] / 2, rel=0.01
+    )
+
+
+@pytest.mark.parametrize(("threads", "expected"), [("", 1), ("1", 4), ("2", 2), ("8", 1), ("many", 1)])
+def test_on_a_cpu_processes_share_the_cores(threads, expected, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert processes.speedup(4, "cpu") == expected
+    assert processes.speedup(1, "cpu") == 1
+
+
 def test_tuning_the_reranker_costs_three_forward_passes_of_every_pair():
     tuned = {"epochs": 3, "negatives": 4, "reranker": "r", "tune_reranker": True, "reranker_epochs": 2}
     timed = speeds(training=0.01, reranker=0.5)
@@ -67,6 +99,46 @@ def test_translations_by_a_service_are_not_timed():
     assert found.translations == 0
 
 
+ENDPOINT = {"base_url": "https://host/v1", "model": "m", "retries": 1, "max_requests": 50_000}
+
+
+def test_requests_are_counted_with_their_retries_up_to_the_budget():
+    counts = replace(COUNTS, documents=300)
+    generation = ENDPOINT | {"queries": 3, "near_misses": 2, "paraphrases": 1}
+    service = {"name": "openai", **ENDPOINT, "max_requests": 20}
+    pivot = {"language": "en", "text_code": "zh", "pivot_code": "en", "service": service}
+    written = {"generation": generation, "pivots": [pivot], "max_texts": 500}
+    given = {
+        "01_positives": STAGES["01_positives"](model="m", reranker="r", recall_max_pairs=700, judge=ENDPOINT),
+        "02_backtranslate": STAGES["02_backtranslate"](model="m", **written),
+        "03_hard_negatives": STAGES["03_hard_negatives"](model="m", judge=ENDPOINT, review_limit=40),
+    }
+    found = {stage: costs.cost(stage, values() | given, counts, speeds()).requests for stage in given}
+    assert found == {
+        "01_positives": {"judge": 2 * 2 * 700},  # both orders, and each once more
+        "02_backtranslate": {"02_backtranslate.generation": 2 * (2 * 300 + 500), "02_backtranslate.pivots.service": 20},
+        "03_hard_negatives": {"judge": 2 * 2 * 40},
+    }
+    assert not any(costs.cost(stage, values(), counts, speeds()).requests for stage in STAGES)
+    off = {"02_backtranslate": STAGES["02_backtranslate"](model="m", enabled=False, **written)}
+    assert costs.cost("02_backtranslate", values() | off, counts, speeds()).requests == {}
+    few = given | {"01_positives": values()["01_positives"].model_copy(update={"judge": Judge(**ENDPOINT)})}
+    assert costs.cost("01_positives", values() | few, counts, speeds()).requests == {}, "nothing is proposed to it"
+
+
+@pytest.mark.parametrize(
+    ("language", "says"),
+    [
+        ("en", r"at most 2,300 requests to a language model or service \(02_backtranslate.generation: max_requests"),
+        ("zh", r"最多向大模型或服务发出 2,300 次请求（02_backtranslate.generation: max_requests"),
+    ],
+)
+def test_requests_in_words(language, says):
+    with locale.using(language):
+        text = estimate.table({"02_backtranslate": Cost(requests={"02_backtranslate.generation": 2_201})})
+    assert re.search(says, text)
+
+
 def test_a_stage_in_words_and_what_shortens_it():
     slow = Cost(low=8_000, high=16_000, memory=3 * 2**30, pairs=(20_111, 40_000), parts={"reranker": 12_000})
     fast = Cost(low=40, high=41, texts=1_234)
@@ -78,6 +150,8 @@ def test_a_stage_in_words_and_what_shortens_it():
     assert re.fullmatch(r" +05_calibrate +about 40 s +0\.9 GiB +1,200 texts to encode", lines[2])
     assert "together" in lines[3]
     assert "The reranker takes long, in 01 (3.3 h): take a smaller `reranker`" in lines[4]
+    assert "mmarco-mMiniLMv2-L12-H384-v1" in lines[4]
+    assert "let 04 tune it (`tune_reranker`)" in lines[4]
     assert "`recall_max_pairs` in 01_positives" in lines[4]
     assert "sample_fraction" in lines[5]
     assert estimate.advice({"05_calibrate": fast}) == []

@@ -89,8 +89,9 @@ def search_and_mine(folder, cache, dies_at):
     write = faiss.write_index
     if dies_at == "index":
         faiss.write_index = half
-    elif dies_at == "block":
-        mining._needed = die
+    elif isinstance(dies_at, int):  # after so many blocks
+        count, done = mining._count, iter([*[False] * (dies_at - 1), True])
+        mining._count = lambda pairs: die() if next(done) else count(pairs)
     elif dies_at == "artifact":
         groups.rejected_candidates = die
     world = Known()
@@ -116,7 +117,7 @@ def test_search_and_mining_that_were_killed_end_with_the_bytes_of_those_that_wer
     whole = kill_runs.contents(tmp_path / "whole")
     assert whole.keys() == {"proposed.parquet", "train.jsonl", "rejected.parquet"}
     indexes = kill_runs.contents(tmp_path / "cold")
-    for dies_at in ("index", "block", "artifact"):
+    for dies_at in ("index", 1, 2, 3, "artifact"):
         assert run(tmp_path / "broken", tmp_path / "cache", dies_at) == -signal.SIGKILL
     assert run(tmp_path / "broken", tmp_path / "cache") == 0
     assert kill_runs.differences(whole, kill_runs.contents(tmp_path / "broken")) == []

@@ -267,6 +267,33 @@ def test_folds_never_part_a_cluster(monkeypatch):
         calibration.cross_validate(clusters / 100, labels, np.zeros(len(labels)))
 
 
+def test_pairs_that_cannot_carry_a_calibration_leave_the_cosine_as_it_is():
+    scores, labels = np.array([0.9, 0.8, 0.7, 0.6]), np.array([0, 1, 0, 1])
+    for wanted in ("auto", "platt"):
+        race, maps = calibration.fit_all(scores, labels, np.arange(4), wanted=wanted)
+        assert race.loc[race["offered"], "method"].tolist() == ["min_max"]
+        chosen = maps[calibration.choose(race, wanted)]
+        np.testing.assert_array_equal(chosen.predict(scores), scores)
+    own = {"quantiles": (0, 1), "bounds": (0.5, 1.0)}
+    _, maps = calibration.fit_all(scores, labels, np.arange(4), min_max=own)
+    np.testing.assert_allclose(maps["min_max"].predict(scores), [0.8, 0.6, 0.4, 0.2])
+
+
+def test_a_map_that_does_not_rise_is_not_offered_where_another_one_does(monkeypatch):
+    class Falls(Platt):
+        def _fit(self, similarities, labels, weight):
+            raise InputError("falls")
+
+    scores = np.linspace(0, 1, 60)
+    labels = (scores + 0.3 * np.sin(40 * scores) > 0.5).astype(int)
+    for module in (calibration, calibrators):
+        monkeypatch.setattr(module, "METHODS", {**METHODS, "beta": Falls})
+    race, maps = calibration.fit_all(scores, labels, np.arange(60), wanted="beta")
+    assert list(maps) == race.loc[race["offered"], "method"].tolist()
+    assert "beta" not in maps
+    assert calibration.choose(race, "beta") == calibration.choose(race, "auto") == race["method"].iloc[0]
+
+
 def test_a_map_that_cannot_be_fitted_to_a_fold_says_the_share_of_positives():
     rng = np.random.default_rng(0)
     scores, labels = rng.random(200), rng.integers(0, 2, 200)

@@ -26,6 +26,39 @@ def test_empty_cache(tmp_path):
     assert not found.any()
 
 
+@pytest.mark.parametrize("asked", [1, 5, 60])
+def test_finds_few_among_many_and_many_among_few(asked, tmp_path):
+    keys = content_keys("", map(str, range(60)))
+    rows = np.arange(60, dtype=np.float32)[:, None]
+    for start in range(0, 40, 10):
+        RowCache(tmp_path).add(keys[start : start + 10], rows[start : start + 10])
+    chosen = np.random.default_rng(0).permutation(60)[:asked]
+    got, found = RowCache(tmp_path).find(keys[chosen])
+    np.testing.assert_array_equal(found, chosen < 40)
+    assert not found.any() or (got[found, 0] == chosen[found]).all()
+    assert not RowCache(tmp_path).find(keys[:0])[1].size
+
+
+def test_more_shards_than_files_that_a_process_may_open(tmp_path):
+    """A file too many was taken for damage, and the shard was removed."""
+    resource = pytest.importorskip("resource")
+    keys, rows = content_keys("", map(str, range(60))), np.ones((60, 2), np.float32)
+    written = RowCache(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 20, hard))
+    try:
+        for number in range(60):
+            written.add(keys[number : number + 1], rows[:1])
+        for cache in (written, RowCache(tmp_path)):
+            got, found = cache.find(keys)
+            assert found.all()
+            np.testing.assert_array_equal(got, rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_rows_without_their_keys_are_not_there(tmp_path):
     """A process killed between the two files of a shard."""
     keys = content_keys("", "ab")

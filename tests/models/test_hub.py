@@ -47,6 +47,14 @@ def test_a_pull_request_of_somebody_else_is_not_trusted(snapshots):
         hub.fetch("someone/marian", "to_pivot")
 
 
+@pytest.mark.parametrize("name", ["bge-small-zh-v1.5", "", "BAAI/", "/bge", "BAAI/bge/small", "BAAI /bge"])
+def test_an_address_without_owner_is_said_before_the_hub_is_asked(monkeypatch, name):
+    monkeypatch.setattr(hubs, "_modelscope_snapshot", lambda _name: pytest.fail("the hub was asked"))
+    with pytest.raises(InputError, match=r"reranker: modelscope://.* it is modelscope://OWNER/NAME, such as"):
+        hub.fetch(f"modelscope://{name}", "reranker")
+    assert hubs.wrong_address("modelscope://BAAI/bge-small-zh-v1.5") == hubs.wrong_address(name) == ""
+
+
 def test_hub_out_of_reach_names_model_parameter_and_ways_out(monkeypatch):
     def fail(name, **_):
         raise OSError("no route")

@@ -58,6 +58,42 @@ def test_any_factory(corpus, queries, factory, options):
     assert recall(found, exact) > (0.2 if "PQ" in factory else 0.8)
 
 
+def test_queries_of_one_list_follow_each_other_and_results_do_not_change(corpus, queries, monkeypatch):
+    import faiss
+
+    plain = index.build(corpus, "IVF16,Flat")
+    plain.nprobe = 4
+    expected = plain.search(queries, 10)
+    nearest, search_lists = [], faiss.IndexIVFFlat.search_preassigned
+
+    def spied(self, rows, k, lists, nearness):
+        nearest.append(lists[:, 0])
+        return search_lists(self, rows, k, lists, nearness)
+
+    monkeypatch.setattr(faiss.IndexIVFFlat, "search_preassigned", spied)
+    found = search(queries, corpus, 10, "IVF16,Flat", search_params={"nprobe": 4})
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+    assert len(set(nearest[0])) > 5
+    assert (np.diff(nearest[0]) >= 0).all()
+
+
+def test_the_number_of_threads_changes_no_neighbour(corpus, queries):
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    try:
+        for factory in ("Flat", "IVF16,Flat"):
+            (one, nearest), (two, nearest_again) = (
+                faiss.omp_set_num_threads(number) or search(queries, corpus, 10, factory) for number in (1, 2)
+            )
+            np.testing.assert_array_equal(nearest, nearest_again)
+            np.testing.assert_allclose(one, two, rtol=1e-6)  # a product of matrices differs in the last bits
+            assert factory == "Flat" or (one == two).all()
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
 def test_search_parameters_matter(corpus, queries):
     exact = search(queries, corpus, 10)[1]
     shares = [
@@ -132,6 +168,18 @@ def test_what_a_killed_process_left_of_an_index_is_removed(corpus, tmp_path):
     part.write_bytes(b"half")
     Index(corpus, "IVF16,Flat", cache_dir=tmp_path)
     assert not part.exists()
+
+
+def test_only_the_indexes_used_last_are_kept(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "KEPT", 2)
+    first, _second = (Index(corpus, "IVF4,Flat", seed=seed, cache_dir=tmp_path) for seed in (1, 2))
+    (old, *_) = sorted(tmp_path.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    Index(corpus, "IVF4,Flat", seed=1, cache_dir=tmp_path)  # used again
+    Index(corpus, "IVF4,Flat", seed=3, cache_dir=tmp_path)
+    Index(corpus, "IVF4,Flat", seed=4, cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert not old.exists()
+    assert (first.search(corpus[:5], 1)[1][:, 0] == np.arange(5)).all(), "one that is open can be searched on"
 
 
 def test_the_training_sample_grows_with_the_lists(corpus, monkeypatch):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tiny
 
+from bgetune.config.stages import HardNegatives
 from bgetune.errors import InputError
 from bgetune.models.reranker import Reranker
 
@@ -25,6 +26,27 @@ def test_scores_are_sigmoids_of_the_logit(folder, tmp_path):
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     assert scores[0] == scores[2]
     assert abs(scores[0] - scores[3]) > 1e-3  # the direction counts
+
+
+def test_two_processes_share_the_scoring_and_give_the_same_scores(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("bgetune.models.reranker.BLOCK", 8)
+    monkeypatch.setattr("bgetune.models.spread.BLOCKS", 1)
+    pairs = [(f"{one}{number}", two) for number in range(8) for one, two in PAIRS]
+    alone = Reranker(folder, cache_dir=tmp_path / "one").score(pairs)
+    reranker = Reranker(folder, cache_dir=tmp_path / "two", processes=2)
+    monkeypatch.setattr(reranker, "_forward", lambda *_: pytest.fail("a process left pairs for this one"))
+    with pytest.raises(pytest.fail.Exception):
+        reranker.score(pairs[:20])  # too few to start processes for
+    np.testing.assert_array_equal(reranker.score(pairs), alone)
+    shards = [sorted(file.name for file in (tmp_path / name).rglob("*.npy")) for name in ("one", "two")]
+    assert shards[0] == shards[1]
+    assert len(shards[0]) == 2 * 3  # 24 distinct pairs, 8 a block
+
+
+def test_the_parameters_of_a_notebook_say_how_it_computes(folder):
+    parameters = HardNegatives(model="any", max_length=24, device="cpu", launcher={"processes": 3})
+    made = Reranker.of(parameters, folder, precision="bfloat16")
+    assert (made.max_length, made.device, made.processes, made.precision) == (24, "cpu", 3, "bfloat16")
 
 
 def test_two_logits_are_a_softmax(tmp_path):

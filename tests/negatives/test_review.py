@@ -1,4 +1,6 @@
 import itertools
+import subprocess
+import sys
 import time
 
 import pandas as pd
@@ -131,18 +133,32 @@ def test_widget_judges_every_key_in_order_however_they_arrive(tmp_path):
     review.write_review(file, rows(*((f"a{n}", f"b{n}") for n in range(200))))
     keys = review.widget(file).children[2].children[-1]
     typed = "".join("sd"[n * n % 3 == 1] for n in range(200))
-    begun, sent = time.perf_counter(), 0
+    begun, sent = time.process_time(), 0  # of this process: how busy others keep the machine says nothing of the form
     for size in itertools.cycle([1, 1, 3, 1, 2]):
         sent += size
         keys.value = typed[:sent]
         if sent >= 200:
             break
-    assert time.perf_counter() - begun < 200 / 20, "as fast as the keys"
+    assert time.process_time() - begun < 200 / 20, "as fast as the keys"
     wanted = [{"s": "same", "d": "different"}[key] for key in typed]
     assert review.read_review(file)["verdict"].tolist() == wanted
     keys.value = ""  # somebody empties the field
     keys.value = "u"
     assert review.read_review(file)["verdict"].tolist() == [*wanted[:-1], ""]
+
+
+def test_the_first_key_is_as_fast_as_the_others(tmp_path):
+    """What a verdict needs is imported with the form: scipy.stats takes a second, in which the first key would hang."""
+    code = (
+        "import sys; from pathlib import Path; import pandas as pd; from bgetune.negatives import review\n"
+        "file = Path(sys.argv[1])\n"
+        "columns = dict.fromkeys(review.COLUMNS, '') | {'reranker': float('nan')}\n"
+        "review.write_review(file, pd.DataFrame([columns | {'query': 'a', 'candidate': 'b'}]))\n"
+        "review.widget(file).children[2].children[-1].value = 's'\n"
+        "assert review.read_review(file)['verdict'].tolist() == ['same']\n"
+        "assert 'scipy.stats' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "review.csv")], check=True)
 
 
 def test_widget_says_when_enough_is_judged(tmp_path):

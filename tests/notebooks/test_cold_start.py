@@ -77,7 +77,10 @@ def run(folder, name, last, changes):
         "model": str(folder / "encoder"),
         "max_length": 32,
         "language": "en",
-        "01_positives": {"sources": {"corpus": [{"path": str(where / "corpus.csv")}]}},
+        "01_positives": {
+            "sources": {"corpus": [{"path": str(where / "corpus.csv")}]},
+            **dict.fromkeys(("dev_fraction", "test_fraction"), 0.2),  # enough of dev to calibrate
+        },
         "04_train": {"epochs": 1, "batch_size": 16, "precision": "float32", "learning_rate": 1e-5, "device": "cpu"},
         "05_calibrate": {"resamples": 100, "precisions": [0.5]},
         **changes,

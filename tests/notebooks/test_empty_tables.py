@@ -1,5 +1,8 @@
 """The notebooks on data in which one or another of their tables is empty: they finish, or say what to add."""
 
+import json
+import re
+
 import cells
 import matplotlib
 import numpy as np
@@ -135,6 +138,40 @@ def run(folder, monkeypatch, name, sources, score, changes, last):
     for stage in [stage for stage in STAGES if stage[:2] <= last]:
         variables = cells.run(stage, where / "profile.yaml", where)
     return where, variables
+
+
+OPPOSED = {
+    "rows": [
+        {"text_a": text(i), "text_b": text(i) + "办" if i % 2 else text(i + 500), "label": 1 - i % 2}
+        for i in range(900, 1000)
+    ],
+    "label_column": "label",
+    "use": "heldout",
+}
+TOO_LITTLE = {
+    "18 questions": ({"qa": [qa(18)]}, {}, "Too few pairs to calibrate: dev holds 2 positive .* from 2 clusters"),
+    "labels that say the opposite": (
+        {"qa": [qa(40, use="train")], "pairs": [OPPOSED]},
+        {"05_calibrate": {"min_labelled": 2}},
+        "the positives are not more similar than the negatives.*Check that the labels are not swapped",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LITTLE)
+def test_too_little_to_judge_ends_in_a_report_without_thresholds(folder, monkeypatch, name):
+    sources, changes, verdict = TOO_LITTLE[name]
+    where, _ = run(folder, monkeypatch, name, sources, None, changes, "05")
+    report.write_index(where, name)
+    assert re.search(verdict, " ".join((where / "index.html").read_text("utf-8").split()))
+    made = json.loads((where / "05_calibrate/scoring.json").read_text("utf-8"))["thresholds"]
+    assert made["best_f1"] is None
+    assert {row["threshold"] for row in made["precision"] + made["recall"]} == {None}
+    scorer = Scorer.load(where, device="cpu")
+    cosine = scorer.similarity([text(1)], [text(2)])
+    assert scorer.score([text(1)], [text(2)]) == pytest.approx(cosine.clip(0, 1))
+    with pytest.raises(InputError, match=verdict):
+        scorer.is_match(text(1), [text(2)], precision=None)
 
 
 @pytest.mark.filterwarnings("error:.*empty slice:RuntimeWarning")

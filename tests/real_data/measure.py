@@ -7,6 +7,7 @@ Needs ../shared (third-party data and a model that are not part of the repositor
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -43,7 +44,13 @@ def sogouq() -> None:
 
 
 if __name__ == "__main__":
+    profiles = {"bank": bank, "sogouq": sogouq}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "profiles", nargs="*", choices=[[], *profiles], metavar="PROFILE", help="bank, sogouq; none: both"
+    )
+    named = parser.parse_args().profiles or list(profiles)
     if not (ROOT.parent / "shared" / "data").is_dir():
         sys.exit("needs ../shared (third-party data), which is not part of the repository")
-    for name in sys.argv[1:] or ["bank", "sogouq"]:
-        {"bank": bank, "sogouq": sogouq}[name]()
+    for name in named:
+        profiles[name]()

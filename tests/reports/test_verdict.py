@@ -175,3 +175,21 @@ def test_pairs_that_no_person_made_are_said_to_be_so_wherever_numbers_stand(orig
     rows = [{"precision": 0.95, "cosine": 0.7, "probability": 0.5, "test_precision": 0.9, "test_recall": 0.5}]
     assert words in sections.thresholds(made | {"thresholds": rows}, 0.95)._repr_html_()
     assert words not in sections.thresholds(results(thresholds=rows), 0.95)._repr_html_()
+
+
+def test_pairs_too_few_to_calibrate_give_no_number_of_the_calibration():
+    found = results(clusters=2, interval=(-0.1, 0.4), recalls=[{"after": None, "before": None}], ece=(0.3, 0.2, 0.4))
+    found["pairs"] |= {"doubt": "few", "human_labels": 400}
+    said = " ".join(verdict.sentences(found))
+    assert "Too few pairs to tell whether tuning helped: they come from 2 clusters" in said
+    assert "Too few pairs to calibrate: dev holds 590 positive and 592 negative pairs from 2 clusters" in said
+    assert "off by" not in said
+    assert not verdict.calibration_failed(found)
+    table = sections.thresholds(found | {"thresholds": [dict.fromkeys(THRESHOLD) | {"precision": 0.5}]}, 0.95)
+    assert "too few pairs or clusters in dev to trust a threshold" in table.html
+    enough = results(interval=(0.1, 0.4))
+    enough["pairs"]["doubt"] = "few"
+    assert "larger dev_fraction and test_fraction" in verdict.next_step({}, enough)
+
+
+THRESHOLD = ("precision", "cosine", "probability", "test_precision", "test_recall", "guarantee")

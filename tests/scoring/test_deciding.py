@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from bgetune.metrics.calibrators import Combination, Platt
 from bgetune.models.encoder import Encoder
 from bgetune.models.reranker import Reranker
+from bgetune.reports import reranking, words
 from bgetune.scoring import deciding, thresholds
 
 WANTED = {"precisions": [0.8, 0.9999], "recalls": [0.9], "confidence": 0.95, "prior": None}
@@ -71,7 +72,7 @@ def test_each_score_gets_the_threshold_that_its_dev_pairs_guarantee(judged, deci
     dev, test = (judged[judged["split"] == split] for split in ("dev", "test"))
     table = decisions.table[decisions.table["precision"] == 0.8].set_index("decided by")
     wanted = thresholds.precision_guarantee(dev["cross"].astype("float32"), dev["label"], 0.8)
-    row = table.loc["reranker"]
+    row = table.loc["tuned reranker"]
     assert row["threshold"] == pytest.approx(wanted.threshold)
     assert decisions.thresholds["reranker"].precisions[0].lower_bound >= 0.8
     above = test["cross"] >= row["threshold"]
@@ -82,6 +83,15 @@ def test_each_score_gets_the_threshold_that_its_dev_pairs_guarantee(judged, deci
     both = table.loc["cosine and reranker together"]
     assert both["recall"] > max(row["recall"], table.loc["cosine", "recall"])
     assert both["test_precision"] >= 0.75
+
+
+def test_a_score_has_one_name_on_a_page(decisions):
+    """The tables of the decisions and of the reranker's worth stand one below the other."""
+    scores = decisions.worth["scored by"].tolist()
+    named = {words.scored_by(name, scores) for name in scores}
+    assert set(decisions.table["decided by"]) == named - {"untuned reranker"}
+    page = reranking.table(decisions.reranking)._repr_html_()
+    assert all(f">{name}<" in page for name in named)
 
 
 def test_what_it_costs_and_what_is_missing(decisions):

@@ -16,7 +16,7 @@ from bgetune.metrics.calibrators import Combination, from_dict
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import Prompts
 from bgetune.models.reranker import Reranker
-from bgetune.scoring import Scorer
+from bgetune.scoring import Scorer, usage
 from bgetune.scoring.scorer import cosines
 from bgetune.scoring.settings import make_settings, write_settings
 from bgetune.scoring.thresholds import choose
@@ -311,3 +311,22 @@ def test_prompts_follow_the_task(world, tmp_path):
     hit = scorer.search(a, k=1)[0]
     best = plain.encode(["登录" + hit.text], prompt="") @ plain.encode(["查询" + a], prompt="")[0]
     assert hit.similarity == pytest.approx(best[0], abs=1e-5)
+
+
+def test_a_run_of_too_few_pairs_scores_and_says_why_it_has_no_threshold(world, scorer):
+    settings = json.loads(json.dumps(scorer.settings))
+    dev = {"positives": 2, "negatives": 2, "clusters": 2}
+    settings["data"] = {"pairs": "held out", "doubt": "few", "balance": {"dev": dev}, "human_labels": 400}
+    settings["thresholds"] = choose(world.similarities[:4], world.labels[:4], precisions=[0.8]).to_dict()
+    settings["reranker"]["thresholds"]["both"] = settings["thresholds"]
+    left, right = (world.texts["text"].tolist()[start : start + 3] for start in (0, 3))
+    few = Scorer(settings, scorer.encoder, world.run)
+    assert few.score(left, right).shape == (3,)
+    for rerank in (False, True):
+        with pytest.raises(
+            InputError, match=r"can be trusted; .* again; Too few pairs to calibrate: dev holds 2 positive"
+        ):
+            few.is_match(left, right, precision=None, rerank=rerank)
+    shown = usage.code(few, left[0], right)
+    assert "print(scorer.is_match(" not in shown
+    assert "scorer.is_match: no threshold can be trusted yet" in shown

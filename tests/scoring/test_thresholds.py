@@ -229,6 +229,22 @@ def test_the_table_shows_guarantees_beside_test_pairs():
     assert second["guarantee"]
 
 
+def test_there_is_no_threshold_where_none_can_be_trusted():
+    """Forty pairs, all right above 0.5, would guarantee a precision of a half; but they come from four clusters."""
+    labels = np.tile([1, 0], 20)
+    scores = 0.3 + 0.4 * labels + np.linspace(0, 0.1, 40)
+    wanted = {"precisions": [0.5, 0.999], "recalls": [0.5]}
+    assert len(thresholds.choose(scores, labels, **wanted).named) == 3
+    few = thresholds.choose(scores, labels, clusters=np.arange(40) // 10, **wanted)
+    assert few.named == {}
+    assert few.to_dict()["best_f1"] is None
+    assert few.precisions[0].note == "too few pairs or clusters in dev to trust a threshold"
+    assert few.precisions[1].note.startswith("too few pairs: a test needs")
+    assert thresholds.choose(1 - scores, labels, **wanted).named == {}
+    platt = calibrators.fit("platt", scores, labels)
+    assert thresholds.points({}, scores, labels, platt, None).empty
+
+
 def test_more_pairs_are_not_asked_for_where_there_are_enough():
     """Wrong labels among the most similar pairs end the test: 501 pairs instead of 500 would change nothing."""
     scores = np.linspace(1, 0, 500)

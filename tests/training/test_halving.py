@@ -31,8 +31,9 @@ def test_the_rate_that_learns_is_chosen_and_what_is_done_is_not_done_again(
 
     halving_train = halving.train
     monkeypatch.setattr(halving, "train", train)
-    given = (base, groups, cluster_of, settings(base), [5e-3, 1e-7, 1e-6], tmp_path)
-    tried = halving.try_learning_rates(*given, pairs=dev_pairs)
+    given = (base, groups, cluster_of, settings(base, learning_rate=1e-7), [5e-3, 1e-6], tmp_path)
+    chosen, tried = halving.choose_learning_rate(*given, pairs=dev_pairs)
+    assert chosen == settings(base, learning_rate=5e-3)
     assert tried["round"].tolist() == [1, 1, 1, 2, 2]
     assert tried["learning_rate"].iloc[-1] == tried["learning_rate"].iloc[2] == 5e-3
     last = tried[tried["round"] == 2]["average_precision"]
@@ -41,7 +42,7 @@ def test_the_rate_that_learns_is_chosen_and_what_is_done_is_not_done_again(
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # no checkpoint is left
 
     asked.clear()
-    assert halving.try_learning_rates(*given, pairs=dev_pairs).equals(tried)
+    assert halving.choose_learning_rate(*given, pairs=dev_pairs)[1].equals(tried)
     assert not asked
 
 
@@ -54,15 +55,19 @@ def test_a_rate_that_diverges_loses(base, groups, cluster_of, dev_pairs, tmp_pat
         return real(base, groups, cluster_of, settings, folder, **options)
 
     monkeypatch.setattr(halving, "train", train)
-    given = (base, groups, cluster_of, settings(base))
-    tried = halving.try_learning_rates(*given, [1e-3, 0.5], tmp_path, pairs=dev_pairs)
+    given = (base, groups, cluster_of, settings(base, learning_rate=0.5))
+    chosen, tried = halving.choose_learning_rate(*given, [1e-3], tmp_path, pairs=dev_pairs)
+    assert chosen.learning_rate == 1e-3
     assert tried["learning_rate"].tolist() == [0.5, 1e-3]
     assert math.isnan(tried["average_precision"].iloc[0])
     with pytest.raises(Diverged, match="learning_rates: training diverges with each of them; give lower ones"):
-        halving.try_learning_rates(*given, [0.5, 0.6], tmp_path, pairs=dev_pairs)
+        halving.choose_learning_rate(*given, [0.6], tmp_path, pairs=dev_pairs)
 
 
 def test_without_dev_pairs_there_is_nothing_to_choose_by(base, groups, cluster_of, dev_pairs, tmp_path):
     for pairs in (None, dev_pairs[dev_pairs["label"] == 1]):
         with pytest.raises(InputError, match="learning_rates: there are no dev pairs of both labels to choose by"):
-            halving.try_learning_rates(base, groups, cluster_of, settings(base), [1e-3, 1e-4], tmp_path, pairs=pairs)
+            halving.choose_learning_rate(base, groups, cluster_of, settings(base), [1e-3, 1e-4], tmp_path, pairs=pairs)
+    chosen, tried = halving.choose_learning_rate(base, groups, cluster_of, settings(base), [], tmp_path, pairs=None)
+    assert chosen == settings(base)
+    assert tried.empty

@@ -34,6 +34,7 @@ def opinions(
     settings: Judge,
     *,
     seed: int = 42,
+    limits: Limits | None = None,
     cache: Path | str | None = "judged",
     progress: bool = True,
     pause: float = PAUSE,
@@ -44,6 +45,7 @@ def opinions(
         pairs: n pairs.
         settings: the endpoint and its limits.
         seed: sent with each request.
+        limits: budget and rate shared with other calls. None: of this call alone.
         cache: file of the cache (see `bgetune.augment.memo`). None: no cache.
         progress: whether to show a progress bar.
         pause: seconds before the first retry.
@@ -74,7 +76,7 @@ def opinions(
         {both: memo.key(prompt, fixed, both) for order in orders for both in order},
         connect,
         settings,
-        Limits(settings),
+        limits or Limits(settings),
         cache=cache,
         label=_("judging"),
         progress=progress,
@@ -91,7 +93,7 @@ def _together(there: str, back: str) -> str:
 
 
 def second_opinion(
-    pairs: pd.DataFrame, texts: pd.DataFrame, settings: Judge, *, seed: int
+    pairs: pd.DataFrame, texts: pd.DataFrame, settings: Judge, *, seed: int, limits: Limits | None = None
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """The pairs without those that the language model does not call the same.
 
@@ -101,6 +103,7 @@ def second_opinion(
         pairs: a_id, b_id and further columns.
         texts: text_id, text.
         settings: without `base_url` all pairs are returned.
+        seed, limits: see `opinions`.
 
     Returns:
         The rows that stay, and opinion -> number of pairs (empty if nobody was asked).
@@ -109,24 +112,28 @@ def second_opinion(
         return pairs, {}
     text = texts.set_index("text_id")["text"]
     sides = zip(pairs["a_id"].map(text), pairs["b_id"].map(text), strict=True)
-    found = opinions(list(sides), settings, seed=seed)
+    found = opinions(list(sides), settings, seed=seed, limits=limits)
     stays = [opinion in ("same", "no answer") for opinion in found]
     return pairs[stays], dict(Counter(found))
 
 
-def for_review(doubtful: pd.DataFrame, settings: Judge, *, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
+def for_review(
+    doubtful: pd.DataFrame, settings: Judge, *, seed: int, limits: Limits | None = None
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """The doubtful pairs without those that the language model calls different, what it calls the same first.
 
     Args:
         doubtful: query, candidate (texts), reason and further columns, as `bgetune.negatives.promotion` has it.
         settings: without `base_url` all pairs are returned.
+        seed, limits: see `opinions`.
 
     Returns:
         The rows that stay, with its word as their reason; and opinion -> number of pairs (empty if nobody was asked).
     """
     if settings.base_url is None or doubtful.empty:
         return doubtful, {}
-    found = opinions(list(zip(doubtful["query"], doubtful["candidate"], strict=True)), settings, seed=seed)
+    sides = list(zip(doubtful["query"], doubtful["candidate"], strict=True))
+    found = opinions(sides, settings, seed=seed, limits=limits)
     opinion = pd.Series(found, doubtful.index, dtype=str)
     rows = doubtful.assign(reason=opinion.map(REASONS).fillna(doubtful["reason"]))
     rank = opinion.map({"same": 0, "doubtful": 1, "no answer": 2})

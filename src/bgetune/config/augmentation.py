@@ -26,9 +26,7 @@ class Endpoint(Section):
         description="Whether to ask for response_format json_object. Set false if the endpoint does not support it.",
     )
     concurrency: int = Field(4, ge=1, le=64, description="Number of requests sent in parallel.")
-    max_requests: int = Field(
-        1000, ge=1, description="Maximum number of requests of a run, retries included: the budget."
-    )
+    max_requests: int = Field(1000, ge=1, description="Maximum number of requests of a notebook, retries included.")
     requests_per_minute: int | None = Field(
         None, ge=1, description="Maximum number of requests a minute. Null: no limit."
     )
@@ -215,7 +213,8 @@ class Gate(Section):
     )
     similarity: tuple[float, float] | None = Field(
         (0.5, 1.0),
-        description="Allowed range of the similarity to the original. Keep it wide: a drifted model's scores bunch.",
+        description="Allowed range of the similarity to the original. Keep it wide: the scores of a drifted "
+        "model lie close together.",
     )
     own_cluster_margin: float | None = Field(
         0.0,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from bgetune import hubs
 from bgetune.config.annotations import models_in
 from bgetune.config.secrets import find_secret
 from bgetune.locale import _
@@ -53,7 +55,13 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-ModelLocation = Annotated[str, "model"]
+def _a_location(value: str) -> str:
+    if problem := hubs.wrong_address(value):
+        raise ValueError(problem)
+    return value
+
+
+ModelLocation = Annotated[str, "model", AfterValidator(_a_location)]
 """A model's folder, hub name, modelscope:// or demo:// location: the pipeline checks all before the first notebook."""
 
 Truth = Annotated[
@@ -133,8 +141,9 @@ class Embeds(Section):
     )
     document_instruction: str | None = Field(
         None,
-        description="Prompt before a document that is searched. Null: as the model says; '': none. With one, texts of "
-        "one kind that are compared take the query's prompt, as E5 wants it ('query: ' and 'passage: ').",
+        description="Prompt before a document that is searched. Null: as the model says; '': none. With one, two "
+        "texts of the same kind that are compared both get the query's prompt, as E5 wants it ('query: ' and "
+        "'passage: ').",
     )
     max_length: int = Field(
         128,
@@ -146,8 +155,9 @@ class Embeds(Section):
     device: str = Field("auto", description="Device to compute on: auto (GPU if there is one), cpu, cuda, cuda:0, mps.")
     launcher: Launcher = Field(
         Launcher(),
-        description="Processes that train together and share the encoding of many texts, such as {processes: 4} for "
-        "four GPUs. The negatives of a query are then those of the batches of all.",
+        description="Processes that train together and share the encoding of many texts and the reranking of many "
+        "pairs, such as {processes: 4} for four GPUs. The in-batch negatives of a query then come from the batches of "
+        "all processes.",
     )
 
     @model_validator(mode="after")

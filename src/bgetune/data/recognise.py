@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -18,6 +18,7 @@ from bgetune.config.sources import Source, Sources
 from bgetune.data import labels, opening, ubi, workbooks
 from bgetune.data.column_names import NAMES
 from bgetune.data.databases import label
+from bgetune.data.letters import has_words, share
 from bgetune.data.places import FORMATS, suffix_of
 from bgetune.errors import InputError
 from bgetune.locale import _
@@ -43,8 +44,6 @@ TIME = re.compile(
     r"|\d{1,2}/(\d{1,2}|[A-Za-z]{3})/\d{4}.*"
 )
 URL = re.compile(r"(https?://|www\.)\S+|[\w.-]+\.(com|cn|net|org|io|html?)(/\S*)?|/\S*", re.IGNORECASE)
-LETTERS = re.compile(r"[^\W\d_]")
-HAN = re.compile(r"[\u3400-\u9fff]")
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,15 @@ class Column:
         """list, time, number, url, text (words of a language), id, or empty."""
         if not self.values:
             return "empty"
-        if _share(map(_is_list, self.values)) > 0.8:
+        if share(map(_is_list, self.values)) > 0.8:
             return "list"
         if self.like(TIME) > 0.8:
             return "time"
-        if _share(map(_is_number, self.values)) > 0.9:
+        if share(map(_is_number, self.values)) > 0.9:
             return "number"
         if self.like(URL) > 0.7:
             return "url"
-        return "text" if _share(map(_has_words, self.values)) > 0.5 else "id"
+        return "text" if share(map(has_words, self.values)) > 0.5 else "id"
 
     @cached_property
     def length(self) -> float:
@@ -378,7 +377,7 @@ def _word_lists(place: Mapping[str, Any], columns: Sequence[Column]) -> Found | 
     for separator, count in counts.items():
         pieces = [piece for line in lines[0].values for piece in line.split(separator)]
         ragged = len(set(count)) > 1 or (set(count) == {2} and separator in "|、=")
-        if _share(n > 1 for n in count) > 0.8 and ragged and all(piece and len(piece) < 20 for piece in pieces):
+        if share(n > 1 for n in count) > 0.8 and ragged and all(piece and len(piece) < 20 for piece in pieces):
             values = {"words_column": "0", "separator": separator}
             # a delimiter that the lines do not have: they are not to be cut into columns
             cut = {"delimiter": "\t"} if separator in ",;|" else {}
@@ -424,7 +423,7 @@ def _synonyms(columns: Sequence[Column]) -> Found | None:
     named = roles.named("words", ("text", "id", "list"))
     texts = [named] if named else roles.free(("text",)) if len(columns) == 1 else []
     for column in texts:
-        separators = {one: _share(len(value.split(one)) > 1 for value in column.values) for one in SEPARATORS}
+        separators = {one: share(len(value.split(one)) > 1 for value in column.values) for one in SEPARATORS}
         best = max(separators, key=lambda one: (separators[one] > 0.8, one != " ", separators[one]))
         pieces = [piece for value in column.values for piece in value.split(best)]
         if separators[best] > 0.8 and sum(map(len, pieces)) / len(pieces) < 12:
@@ -432,6 +431,21 @@ def _synonyms(columns: Sequence[Column]) -> Found | None:
             roles.values["separator"] = best
             return roles.found("synonyms")
     return None
+
+
+def _titled(columns: Sequence[Column]) -> Found | None:
+    """Documents, each with its title in a column of its own."""
+    roles = _Roles(columns)
+    asks = {*NAMES["query"].split(), *NAMES["question"].split()}
+    if not roles.take_named("title_column", "title", ("text",)):
+        return None
+    text = roles.named("text", ("text",))
+    if text is None or _plain(text.name) in asks or roles.named("question") or roles.named("answer"):
+        return None
+    roles.values = {"text_column": text.name, **roles.values, "kind": "document"}
+    roles.why["text_column"] = roles.why["kind"] = "by its name"
+    roles.choices["title_column"] = [_("qa instead, where titles are questions")]
+    return roles.found("corpus")
 
 
 def _corpus(columns: Sequence[Column]) -> Found | None:
@@ -448,21 +462,8 @@ def _corpus(columns: Sequence[Column]) -> Found | None:
     return roles.found("corpus")
 
 
-KINDS = (_groups, _triplets, _clicks, _labelled, _qa, _synonyms, _corpus)
+KINDS = (_groups, _triplets, _clicks, _labelled, _titled, _qa, _synonyms, _corpus)
 """Tried in this order."""
-
-
-# --- of texts -----------------------------------------------------------------------------------------------------
-
-
-def language(texts: Sequence[str]) -> tuple[str, float]:
-    """zh, en or other, and the share of letters that are of it (Chinese characters, or a to z)."""
-    letters = "".join(LETTERS.findall("".join(texts)[:200_000]))
-    han = _share(HAN.match(letter) is not None for letter in letters)
-    latin = _share(letter.isascii() for letter in letters)
-    if han >= 0.5:
-        return "zh", han
-    return ("en", latin) if latin >= 0.9 else ("other", 1 - han - latin)
 
 
 def _plain(name: str) -> str:
@@ -476,10 +477,6 @@ def _apart(one: str, other: str) -> int:
     return Indel.distance(one, other)
 
 
-def _share(tests: Iterable[bool]) -> float:
-    return sum(passed := list(tests)) / max(len(passed), 1)
-
-
 def _is_list(value: str) -> bool:
     if not value.startswith("["):
         return False
@@ -491,9 +488,3 @@ def _is_list(value: str) -> bool:
 
 def _is_number(value: str) -> bool:
     return re.fullmatch(r"[-+]?\d+([.,]\d+)?%?|[-+]?\d*\.\d+([eE][-+]?\d+)?", value) is not None
-
-
-def _has_words(value: str) -> bool:
-    """Chinese, or words with blanks between; a single word of a language counts, an id with digits does not."""
-    one_word = " " not in value.strip()
-    return bool(HAN.search(value) or (LETTERS.search(value) and not (one_word and re.search(r"[\d_]", value))))

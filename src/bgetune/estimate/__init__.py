@@ -20,6 +20,7 @@ from bgetune.estimate.counts import count
 from bgetune.estimate.speed import Job, Measurement
 from bgetune.locale import _
 from bgetune.models import hub
+from bgetune.reports.numbers import rounded_up
 from bgetune.runs import manifest
 from bgetune.runs.progress import duration
 
@@ -161,6 +162,9 @@ def _work(cost: Cost) -> str:
     if cost.pairs[1] >= 1:
         pairs = low if low == high else _("{low} to {high}").format(low=low, high=high)
         parts.append(_("{pairs} pairs for the reranker").format(pairs=pairs))
+    for parameter, most in cost.requests.items():
+        words = _("at most {count} requests to a language model or service ({parameter}: max_requests, retries)")
+        parts.append(words.format(count=f"{rounded_up(most):,}", parameter=parameter))
     return ", ".join(parts)
 
 

@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bgetune.config.augmentation import Endpoint
 from bgetune.config.base import Embeds
 from bgetune.config.stages import Backtranslate, Calibrate, HardNegatives, Positives, Train
 from bgetune.estimate.counts import Counts
 from bgetune.estimate.speed import Job, Speed
+from bgetune.models import processes, spread
+from bgetune.models.encoder import SHARD
+from bgetune.models.reranker import BLOCK
 from bgetune.training import halving
 from bgetune.training.groups import default_epochs
 
@@ -54,6 +58,8 @@ class Cost:
             translated there and back, training steps.
         parts: what most of the time goes to -> seconds: reranker, translation, training, tuning the reranker,
             encoding.
+        requests: to servers, at most, retries included, by the parameter that asks for them. No time is counted for
+            them.
     """
 
     low: float = 0.0
@@ -64,6 +70,13 @@ class Cost:
     translations: float = 0.0
     steps: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
+    requests: dict[str, float] = field(default_factory=dict)
+
+    def ask(self, parameter: str, endpoint: Endpoint, texts: float) -> None:
+        """Count the requests that so many texts take at most: each once and with all retries, within the budget."""
+        if texts > 0:
+            most = min(texts * (1 + endpoint.retries), endpoint.max_requests)
+            self.requests[parameter] = self.requests.get(parameter, 0.0) + most
 
     def add(self, part: str, low: float, high: float | None = None) -> None:
         high = low if high is None else high
@@ -137,29 +150,42 @@ def cost(stage: str, values: Mapping[str, Embeds], counts: Counts, speeds: Speed
     return found
 
 
-def _encode(found: Cost, texts: float, speeds: Speeds) -> None:
+def _encode(found: Cost, options: Embeds, texts: float, speeds: Speeds) -> None:
     found.texts += texts
-    found.memory += speeds.weights("encoder")
-    found.add("encoding", texts * speeds.of("encoder"))
+    number, faster = _shared(options, texts, SHARD)
+    found.memory += number * speeds.weights("encoder")
+    found.add("encoding", texts * speeds.of("encoder") / faster)
 
 
-def _rerank(found: Cost, low: float, high: float, speeds: Speeds) -> None:
+def _rerank(found: Cost, options: Embeds, low: float, high: float, speeds: Speeds) -> None:
     found.pairs = (found.pairs[0] + low, found.pairs[1] + high)
-    found.memory += speeds.weights("reranker")
-    found.add("reranker", low * speeds.of("reranker"), high * speeds.of("reranker"))
+    number, faster = _shared(options, high, BLOCK)
+    found.memory += number * speeds.weights("reranker")
+    found.add("reranker", low * speeds.of("reranker") / faster, high * speeds.of("reranker") / faster)
+
+
+def _shared(options: Embeds, items: float, block: int) -> tuple[int, float]:
+    """How many processes of `launcher` compute items, and how many times faster than one: one where these are few."""
+    number = options.launcher.processes
+    if items <= spread.BLOCKS * number * block:
+        return 1, 1.0
+    return number, processes.speedup(number, options.device)
 
 
 def _positives(found: Cost, options: Positives, counts: Counts, speeds: Speeds) -> None:
     if options.reranker is None:
         return
-    _encode(found, counts.texts, speeds)
+    _encode(found, options, counts.texts, speeds)
     least, most = ((counts.asked or 0) + share * counts.texts for share in PROPOSED)
     # both directions of each
     low, high = (2 * min(pairs, options.recall_max_pairs) for pairs in (least, most))
-    _rerank(found, low, high, speeds)
+    _rerank(found, options, low, high, speeds)
+    if options.judge.base_url:
+        found.ask("judge", options.judge, high)  # what the reranker confirms, in both orders
 
 
 def _backtranslate(found: Cost, options: Backtranslate, counts: Counts, speeds: Speeds) -> None:
+    _ask_for_paraphrases(found, options, counts)
     local = [pivot for pivot in options.pivots if pivot.service is None]
     if not options.enabled or not local:
         return
@@ -168,33 +194,54 @@ def _backtranslate(found: Cost, options: Backtranslate, counts: Counts, speeds: 
     one = speeds.of("translator")
     found.add("translation", len(local) * found.translations * 2 * one + 2 * made * FORCED * one)
     found.memory += speeds.weights("translator")
-    _encode(found, 0.6 * made, speeds)
+    _encode(found, options, 0.6 * made, speeds)
     if options.reranker is not None:
-        _rerank(found, GATE * made / 2, GATE * made, speeds)
+        _rerank(found, options, GATE * made / 2, GATE * made, speeds)
+
+
+def _ask_for_paraphrases(found: Cost, options: Backtranslate, counts: Counts) -> None:
+    """A request for each document and task, each query to paraphrase, each text there and each translation back."""
+    if not options.enabled:
+        return
+    origins, wanted = min(options.max_texts or counts.queries, counts.queries), options.generation
+    if wanted.base_url:
+        tasks = (wanted.queries > 0) + (wanted.near_misses > 0)
+        asked = tasks * counts.documents + (origins if wanted.paraphrases else 0)
+        found.ask("02_backtranslate.generation", wanted, asked)
+    for pivot in options.pivots:
+        if pivot.service is not None:
+            found.ask("02_backtranslate.pivots.service", pivot.service, 2 * origins)
 
 
 def _hard_negatives(found: Cost, options: HardNegatives, counts: Counts, speeds: Speeds) -> None:
     # with a reranker, 01 has encoded and kept the vectors
-    _encode(found, counts.texts if options.reranker is None else 0.0, speeds)
+    _encode(found, options, counts.texts if options.reranker is None else 0.0, speeds)
     found.add("tables", counts.queries * options.rank_max * 2.5e-5 * speeds.pace)
     if options.reranker is not None and (options.veto_score is not None or options.promote_score is not None):
         scale = (5 + options.num_negatives) / 10
-        _rerank(found, MINED[0] * scale * counts.queries, MINED[1] * scale * counts.queries, speeds)
+        _rerank(found, options, MINED[0] * scale * counts.queries, MINED[1] * scale * counts.queries, speeds)
+    if options.judge.base_url:
+        # what the reranker confirms, and the pairs of review.csv: both in both orders
+        proposed = found.pairs[1] if options.promote_score is not None else 0.0
+        found.ask("judge", options.judge, 2 * (proposed + options.review_limit))
 
 
 def _train(found: Cost, options: Train, counts: Counts, speeds: Speeds) -> None:
     epochs = options.epochs or default_epochs(int(counts.queries), evaluates=True)
     positives = options.positives or max(1.0, min(counts.positives, 10) / epochs)
     texts = options.batch_size * (1 + positives + options.negatives)
-    steps = -(-counts.queries // options.batch_size) * epochs
-    graded = 0.0 if options.graded_loss == "none" else -(-counts.graded // options.batch_size) * epochs
+    launcher = options.launcher
+    together = options.batch_size * launcher.processes * launcher.nodes
+    steps = -(-counts.queries // together) * epochs
+    graded = 0.0 if options.graded_loss == "none" else -(-counts.graded // together) * epochs
     tried = halving.rounds(len({options.learning_rate, *options.learning_rates}))
     times = 1 + sum(count * share for count, share in tried)
     found.steps = times * (steps + graded)
     one, model = speeds.of("training"), speeds.encoder()
-    slower = 4 / 3 if options.gradient_checkpointing else 1.0
+    slower = launcher.processes / processes.speedup(launcher.processes, options.device)
+    found.add("training", slower * found.steps * model.parameters * 0.004)  # AdamW
+    slower *= 4 / 3 if options.gradient_checkpointing else 1.0
     found.add("training", slower * one * times * (steps * texts + graded * 2 * options.batch_size))
-    found.add("training", found.steps * model.parameters * 0.004)  # AdamW
     looks = min(10, steps) if options.eval_steps is None else steps / options.eval_steps
     dev = counts.heldout / 2
     looks += 3 * sum(count for count, _ in tried)
@@ -204,7 +251,8 @@ def _train(found: Cost, options: Train, counts: Counts, speeds: Speeds) -> None:
     if options.tune_reranker and options.reranker is not None:
         _tune_reranker(found, options, counts, speeds)
     layers = model.parameters**0.5  # activations of a token grow with width and depth
-    found.memory += 16e6 * model.parameters + at_once * (model.tokens or options.max_length) * layers * 40_000
+    activations = at_once * (model.tokens or options.max_length) * layers * 40_000
+    found.memory += launcher.processes * (16e6 * model.parameters + activations)
 
 
 def _tune_reranker(found: Cost, options: Train, counts: Counts, speeds: Speeds) -> None:
@@ -216,8 +264,8 @@ def _tune_reranker(found: Cost, options: Train, counts: Counts, speeds: Speeds) 
 
 
 def _calibrate(found: Cost, options: Calibrate, counts: Counts, speeds: Speeds) -> None:
-    _encode(found, 2 * counts.heldout + counts.texts, speeds)
+    _encode(found, options, 2 * counts.heldout + counts.texts, speeds)
     found.add("tables", options.resamples * RESAMPLE * speeds.pace)
     if options.reranker is not None:
         pairs = 2 * min(options.search_queries, counts.heldout / 2) * options.top_k
-        _rerank(found, 0.7 * pairs, pairs, speeds)
+        _rerank(found, options, 0.7 * pairs, pairs, speeds)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from bgetune.augment import targets
 from bgetune.config.engines import DUCKDB
 from bgetune.config.stages import Positives
 from bgetune.data.sources import external_files, read_clicks
 from bgetune.data.text import Normalizer
 from bgetune.errors import InputError
-from bgetune.graph import recall
+from bgetune.graph import outlook, recall
 from bgetune.locale import _
 from bgetune.paths import locate
 from bgetune.positives import clicks, evidence, pairs
@@ -35,6 +36,7 @@ class Counts:
         graded: labelled and graded pairs to train on.
         asked: pairs of a click log, which 01 has the reranker read; None: 01 has run.
         share: of the data that was looked at; 1: all.
+        documents: those without a query, for which a language model may write some.
     """
 
     texts: float
@@ -44,6 +46,7 @@ class Counts:
     graded: float
     asked: float | None = None
     share: float = 1.0
+    documents: float = 0.0
 
 
 def count(options: Positives, run_dir: Path, known: bool) -> Counts:
@@ -57,9 +60,10 @@ def count(options: Positives, run_dir: Path, known: bool) -> Counts:
 
 def of_run(run_dir: Path) -> Counts:
     """From what 01, and what followed it, wrote."""
-    edges, clusters, graded = (
-        pd.read_parquet(manifest.artifact_path(run_dir, name)) for name in ("edges", "clusters", "graded")
+    texts, edges, clusters, graded = (
+        pd.read_parquet(manifest.artifact_path(run_dir, name)) for name in ("texts", "edges", "clusters", "graded")
     )
+    heldout = not outlook.enough(edges, clusters)
     train = clusters.loc[clusters["split"].eq("train"), "text_id"]
     ends = pd.concat([edges["a_id"], edges["b_id"]])
     ends = ends[ends.isin(train)]
@@ -70,6 +74,7 @@ def of_run(run_dir: Path) -> Counts:
         positives=len(ends) / max(queries, 1),
         heldout=len(clusters) - len(train),
         graded=int(graded["split"].eq("train").sum()),
+        documents=len(targets.documents_without_query(texts, edges, clusters, None, 0, heldout=heldout)),
     )
 
 
@@ -92,7 +97,7 @@ def of_sources(parameters: str) -> Counts:
         hub_cap=options.hub_cap,
         sample_fraction=fraction,
     )
-    edges, texts, asked = written.edges, written.texts["text_id"], 0
+    edges, texts, asked = written.edges, written.texts, 0
     if options.sources.clicks and options.engine != DUCKDB:
         raise InputError(
             _("the log at 01_positives.engine is counted by notebook 01; estimate again when that has run")
@@ -117,16 +122,16 @@ def of_sources(parameters: str) -> Counts:
         )
         both = pd.concat([evidence.to_tables(counted, mined.edges), edges], ignore_index=True)
         asked = len(evidence.to_tables(counted, mined.weak)) + len(recall.least_certain(both, len(both)))
-        edges, texts = both, pd.concat([texts, counted.used_texts()["text_id"]])
+        edges, texts = both, pd.concat([texts, counted.used_texts()])
     return _scaled(options, edges, texts, written, asked, share)
 
 
 def _scaled(
-    options: Positives, edges: pd.DataFrame, texts: pd.Series, written: pairs.Collected, asked: int, share: float
+    options: Positives, edges: pd.DataFrame, texts: pd.DataFrame, written: pairs.Collected, asked: int, share: float
 ) -> Counts:
     edges = edges.drop_duplicates(["a_id", "b_id"])
     ends = pd.concat([edges["a_id"], edges["b_id"]])
-    all_texts, joined = set(texts), set(ends) - written.heldout
+    all_texts, joined = set(texts["text_id"]), set(ends) - written.heldout
     # with sources that are held out as a whole, everything else may be trained on
     train = 1.0 if written.heldout else 1 - options.dev_fraction - options.test_fraction
     heldout = len(written.heldout & all_texts) or len(all_texts) * (1 - train)
@@ -139,4 +144,5 @@ def _scaled(
         graded=graded / share,
         asked=asked / share,
         share=share,
+        documents=len(set(texts.loc[texts["kind"] == "document", "text_id"]) - set(ends)) / share,
     )

@@ -9,20 +9,14 @@ import pandas as pd
 
 from bgetune.data.tables import OBSERVED
 from bgetune.locale import N_, _
-from bgetune.metrics.statistics import fewest_pairs
+from bgetune.metrics.statistics import FEWEST_CLUSTERS, fewest_pairs
+from bgetune.metrics.worth import REMEDY
 
 FEWEST = 2
 """Minimum number of positive pairs, and of clusters of them, for 05_calibrate to fit and evaluate anything."""
-SURE = 10
-"""Number of clusters of dev and of test below which pairs of logs and people are too few to tell anything: an interval
-by resampling clusters means nothing then, and generated pairs judge where there are some."""
 FEW = 50
 """Number of positive pairs of test below which only large differences are significant."""
 JUDGED = ("dev", "test")
-REMEDY = N_(
-    "give more data, a larger dev_fraction and test_fraction (01_positives), or labelled pairs for judging alone "
-    "(sources: pairs with label_column and use: heldout)"
-)
 EVIDENCE = {"held out": OBSERVED, "generated": ("generated",), "documents": ("same_document",)}
 """What positive pairs of dev and test can come from, the best first -> the sources of their edges."""
 
@@ -81,8 +75,9 @@ def enough(edges: pd.DataFrame, clusters: pd.DataFrame, evidence: str = "held ou
     Args:
         evidence: a key of `EVIDENCE`; "held out" is that of logs and people.
     """
-    table = _count(edges[edges["source"].isin(EVIDENCE[evidence])], clusters, None, SURE)
-    least = SURE if evidence == "held out" else FEWEST
+    # with fewer clusters, pairs of logs and people tell nothing, and generated pairs judge where there are some
+    table = _count(edges[edges["source"].isin(EVIDENCE[evidence])], clusters, None, FEWEST_CLUSTERS)
+    least = FEWEST_CLUSTERS if evidence == "held out" else FEWEST
     return bool((table[["clusters", "positive pairs"]] >= least).all(axis=None))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LOG_SOURCES = ["co_click", "rewrite"]
 """Sources of edges that come from a click log."""
 
-BLOCK = 20_000
+BLOCK = 200_000
 """Texts whose neighbours are searched at a time."""
 
 

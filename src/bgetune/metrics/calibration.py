@@ -11,7 +11,8 @@ import pandas as pd
 
 from bgetune.errors import InputError
 from bgetune.locale import _
-from bgetune.metrics.calibrators import METHODS, make
+from bgetune.metrics import worth
+from bgetune.metrics.calibrators import METHODS, Calibrator, MinMax, fit, make
 from bgetune.metrics.statistics import bootstrap, clopper_pearson, prior_weights
 
 if TYPE_CHECKING:
@@ -240,14 +241,58 @@ def cross_validate(
     return pd.DataFrame(rows, columns=["method", "log_loss", "offered"]).sort_values("log_loss", ignore_index=True)
 
 
-def choose(losses: pd.DataFrame, wanted: str) -> str:
-    """The name of the calibrator to take: the one that was asked for, or for `AUTO` the one with the lowest log loss.
+def fit_all(
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    clusters: ArrayLike,
+    *,
+    prior: float | None = None,
+    min_max: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> tuple[pd.DataFrame, dict[str, Calibrator]]:
+    """`cross_validate`, and every calibrator that is offered, fitted to all pairs.
+
+    Where the pairs cannot carry a calibration (`worth.doubt`), min-max alone is offered: between the bounds of
+    `min_max`, else between 0 and 1, which leaves cosines as they are.
 
     Args:
-        losses: as `cross_validate` returns it.
+        similarities, labels, clusters, prior, min_max, options: as `cross_validate` takes them.
+
+    Returns:
+        The table of `cross_validate`, in which what cannot be fitted is not offered, and name -> calibrator.
+    """
+    if worth.doubt(similarities, labels, clusters):
+        plain = {"bounds": (min_max or {}).get("bounds") or (0.0, 1.0)}
+        fitted = {MinMax.name: fit(MinMax.name, similarities, labels, prior, plain)}
+        losses = pd.DataFrame({"method": list(METHODS), "log_loss": np.nan})
+        return losses.assign(offered=losses["method"].isin(fitted)), fitted
+    losses = cross_validate(similarities, labels, clusters, prior=prior, min_max=min_max, **options)
+    fitted = {}
+    for name in losses.loc[losses["offered"], "method"]:
+        try:
+            fitted[name] = fit(name, similarities, labels, prior, min_max)
+        except InputError:  # its curve does not rise on these pairs, another one's does
+            losses.loc[losses["method"] == name, ["log_loss", "offered"]] = np.nan, False
+    return losses, fitted
+
+
+def choose(losses: pd.DataFrame, wanted: str) -> str:
+    """The name of the calibrator to take: the one that was asked for if it is offered, else the one with the lowest log
+    loss.
+
+    Args:
+        losses: as `fit_all` returns it.
         wanted: `AUTO`, or the name of a calibrator.
     """
-    return losses.loc[losses["offered"], "method"].iloc[0] if wanted == AUTO else wanted
+    offered = losses.loc[losses["offered"], "method"].tolist()
+    return wanted if wanted in offered else offered[0]
+
+
+def in_words(chosen: str, pairs: int, doubt: worth.Doubt | None) -> str:
+    """The calibrator that was chosen and the number of pairs it was fitted to, or why scores stay plain cosines."""
+    if doubt:
+        return _("Not calibrated: {why}.").format(why=_(worth.NOTES[doubt]))
+    return _("Chosen: {}, fitted on {:,} dev pairs.").format(chosen, pairs)
 
 
 def cost(table: pd.DataFrame, chosen: str, automatic: str) -> str:

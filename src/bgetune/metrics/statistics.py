@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 BLOCK = 4_000_000
 """Maximum number of weights of resamples held in memory at a time."""
 
+FEWEST_CLUSTERS = 10
+"""Number of clusters below which an interval by resampling them means nothing."""
+
 
 def resamples(clusters: ArrayLike, count: int, seed: int) -> Iterator[np.ndarray]:
     """Bootstrap weights. Clusters are drawn with replacement, not pairs, because pairs of one cluster are similar.
@@ -79,13 +82,13 @@ def clopper_pearson(
     Returns:
         Lower and upper bounds, arrays of the broadcast shape.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv  # scipy.stats takes a second to import, and a form waits for this
 
     successes, trials = np.broadcast_arrays(np.asarray(successes, float), np.asarray(trials, float))
     failures = np.maximum(trials - successes, 0)
     tail = (1 - confidence) / 2
-    low = np.where(successes > 0, beta.ppf(tail, np.maximum(successes, 1e-12), failures + 1), 0.0)
-    high = np.where(failures > 0, beta.ppf(1 - tail, successes + 1, np.maximum(failures, 1e-12)), 1.0)
+    low = np.where(successes > 0, betaincinv(np.maximum(successes, 1e-12), failures + 1, tail), 0.0)
+    high = np.where(failures > 0, betaincinv(successes + 1, np.maximum(failures, 1e-12), 1 - tail), 1.0)
     return low, high
 
 

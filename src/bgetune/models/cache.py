@@ -85,6 +85,8 @@ def cached_rows(
     label: str,
     unit: str,
     progress: bool,
+    share_out: Callable[[list[list[Any]]], None] | None = None,
+    least_shared: int = 0,
 ) -> np.ndarray:
     """The rows of items: each distinct item is read from the cache, or computed and added to it.
 
@@ -96,6 +98,8 @@ def cached_rows(
         block: number of items computed between two writes to the cache, which a killed run loses at most.
         label, unit: of the progress bar.
         progress: whether to show a progress bar (on stderr) while items are computed.
+        share_out: has other processes compute blocks of items into the cache; None: there are none.
+        least_shared: number of missing items beyond which it is called.
 
     Returns:
         (n, d) float32; large ones are memory-mapped (`new_rows`).
@@ -103,12 +107,16 @@ def cached_rows(
     number: dict[Any, int] = {}
     inverse = np.array([number.setdefault(item, len(number)) for item in items], dtype=np.int64)
     distinct = list(number)
-    rows, found = None, np.zeros(len(distinct), dtype=bool)
+    rows, found, known = None, np.zeros(len(distinct), dtype=bool), np.zeros(0, dtype=KEY)
     if cache is not None:
         known = keys(distinct)
         rows, found = cache.find(known)
     # ordered by length and text, so that batches do not depend on the order of the items
     missing = sorted(np.flatnonzero(~found), key=lambda i: by_length(distinct[i]))
+    if cache is not None and share_out is not None and len(missing) > least_shared:
+        share_out([[distinct[i] for i in missing[k : k + block]] for k in range(0, len(missing), block)])
+        rows, found = cache.find(known)
+        missing = [i for i in missing if not found[i]]
     with tqdm(total=len(missing), desc=label, unit=unit, disable=not (progress and missing)) as bar:
         for start in range(0, len(missing), block):
             part = missing[start : start + block]
@@ -134,10 +142,13 @@ class RowCache:
     def __init__(self, folder: Path):
         self.folder = folder
         self._keys: dict[Path, np.ndarray] = {}
-        self._rows: dict[Path, np.ndarray] = {}
+        self._intact: set[Path] = set()
 
     def find(self, keys: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
         """Look rows up. Damaged shards are removed, with a warning.
+
+        The keys of all shards are compared, which takes time with the size of the cache; rows are read only where they
+        are wanted. Look many keys up at once.
 
         Args:
             keys: (n,) distinct keys.
@@ -150,23 +161,14 @@ class RowCache:
         ordered = keys[order]
         rows, found = None, np.zeros(len(keys), dtype=bool)
         for file, shard in list(self._keys.items()):
-            position = np.searchsorted(ordered, shard).clip(max=max(len(keys) - 1, 0))
-            inside = np.flatnonzero(ordered[position] == shard) if len(keys) else np.array([], dtype=int)
+            wanted, inside = _in_both(ordered, shard)
             if len(inside) and (stored := self._open(file)) is not None:
                 if rows is None:
                     rows = new_rows(len(keys), stored.shape[1])
-                where = order[position[inside]]
+                where = order[wanted]
                 rows[where] = stored[inside]
                 found[where] = True
         return rows, found
-
-    def holds(self, keys: np.ndarray) -> np.ndarray:
-        """Which of (n,) keys are there, (n,) bool; whether their rows are intact is not checked."""
-        self._open_new_shards()
-        found = np.zeros(len(keys), dtype=bool)
-        for shard in self._keys.values():
-            found |= np.isin(keys, shard)
-        return found
 
     def add(self, keys: Sequence[bytes] | np.ndarray, rows: np.ndarray) -> None:
         """Write a shard of (n,) keys and (n, d) float32 rows."""
@@ -176,7 +178,8 @@ class RowCache:
         name = _name(keys, rows)
         self._write(f"{name}.rows.npy", rows)
         file = self._write(f"{name}.keys.npy", keys)
-        self._keys[file], self._rows[file] = keys, rows
+        self._keys[file] = keys
+        self._intact.add(file)
 
     def _open_new_shards(self) -> None:
         for file in sorted(self.folder.glob("*.keys.npy")):
@@ -192,18 +195,20 @@ class RowCache:
                     self._remove(file)
 
     def _open(self, file: Path) -> np.ndarray | None:
-        """The rows of a shard, checked at the first read; None if they are damaged."""
-        if file not in self._rows:
-            try:
-                rows = np.load(_rows_file(file), mmap_mode="r")
-                whole = _name(self._keys[file], rows) == file.name.split(".")[0]
-            except (ValueError, EOFError, OSError):
-                whole = False
-            if not whole:
-                self._remove(file)
-                return None
-            self._rows[file] = rows
-        return self._rows[file]
+        """The rows of a shard, checked at the first read; None if they are damaged.
+
+        They are mapped anew each time: an array that is kept keeps its file open, and a process may open about 1,000.
+        """
+        try:
+            rows = np.load(_rows_file(file), mmap_mode="r")
+            whole = file in self._intact or _name(self._keys[file], rows) == file.name.split(".")[0]
+        except (ValueError, EOFError, OSError):
+            whole = False
+        if not whole:
+            self._remove(file)
+            return None
+        self._intact.add(file)
+        return rows
 
     def _remove(self, file: Path) -> None:
         warnings.warn(
@@ -211,6 +216,7 @@ class RowCache:
             stacklevel=2,
         )
         self._keys.pop(file, None)
+        self._intact.discard(file)
         for part in (file, _rows_file(file)):
             part.unlink(missing_ok=True)
 
@@ -220,6 +226,16 @@ class RowCache:
             np.save(file, array)
         os.replace(temporary, self.folder / name)
         return self.folder / name
+
+
+def _in_both(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where two sorted arrays of distinct keys are equal: positions in each. The fewer keys are looked up."""
+    if len(one) > len(other):
+        there, here = _in_both(other, one)
+        return here, there
+    place = np.searchsorted(other, one).clip(max=max(len(other) - 1, 0))
+    equal = np.flatnonzero(other[place] == one) if len(other) else np.zeros(0, dtype=np.int64)
+    return equal, place[equal]
 
 
 def _name(keys: np.ndarray, rows: np.ndarray) -> str:

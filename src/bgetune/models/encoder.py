@@ -16,7 +16,7 @@ from tqdm import tqdm
 from bgetune.files import remove
 from bgetune.locale import _
 from bgetune.models import bert, hub, spread
-from bgetune.models.cache import CACHE_VERSION, RowCache, by_length, cached_rows, content_key, content_keys
+from bgetune.models.cache import CACHE_VERSION, RowCache, cached_rows, content_key, content_keys
 from bgetune.models.prompts import Prompts
 from bgetune.models.tokens import Tokens, tokenize
 from bgetune.paths import cache_root
@@ -86,7 +86,7 @@ class Encoder:
         self.folder = hub.fetch(location, parameter)
         self.prompts = Prompts.of(self.folder) if prompts is None else prompts
         self._precision = precision
-        self._cache_dir = None if cache_dir is None else cache_root() / cache_dir
+        self.cache_dir = None if cache_dir is None else cache_root() / cache_dir
         self._lock = threading.Lock()
 
     @classmethod
@@ -140,8 +140,6 @@ class Encoder:
         with self._lock:
             if not len(texts):
                 return np.empty((0, self.dimension), dtype=np.float32)
-            if self.processes > 1:
-                self._share_out(texts, prompt)
             return cached_rows(
                 texts,
                 lambda some, bar: self._forward([prompt + text for text in some], bar),
@@ -151,18 +149,14 @@ class Encoder:
                 label=_("encoding"),
                 unit=_("text"),
                 progress=progress,
+                share_out=None if self.processes == 1 else lambda blocks: spread.fill(self, blocks, prompt),
+                least_shared=spread.BLOCKS * self.processes * SHARD,
             )
 
-    def _share_out(self, texts: Sequence[str], prompt: str) -> None:
-        """Have the processes encode what is not in the cache, if it is much."""
-        if self._cache is None or self._cache_dir is None:
-            return
-        distinct = list(dict.fromkeys(texts))
-        known = self._cache.holds(content_keys(prompt, distinct))
-        missing = sorted((text for text, there in zip(distinct, known, strict=True) if not there), key=by_length)
-        if len(missing) > spread.BLOCKS * self.processes * SHARD:
-            blocks = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
-            spread.fill(self, self._cache_dir, blocks, prompt)
+    def fill(self, texts: list[str], prompt: str, bar: tqdm) -> None:
+        """Encode distinct texts into the cache, without a look at what is there: a process's part of the work."""
+        assert self._cache is not None
+        self._cache.add(content_keys(prompt, texts), self._forward([prompt + text for text in texts], bar))
 
     @cached_property
     def model(self) -> SentenceTransformer:
@@ -173,10 +167,10 @@ class Encoder:
 
     @cached_property
     def _cache(self) -> RowCache | None:
-        if self._cache_dir is None:
+        if self.cache_dir is None:
             return None
         return RowCache(
-            self._cache_dir / content_key(CACHE_VERSION, self.fingerprint, str(self.max_length), self.precision)
+            self.cache_dir / content_key(CACHE_VERSION, self.fingerprint, str(self.max_length), self.precision)
         )
 
     @cached_property
@@ -190,11 +184,11 @@ class Encoder:
         """The int8 graph, from the cache or exported."""
         from bgetune.models import export
 
-        if self._cache_dir is None:
+        if self.cache_dir is None:
             with tempfile.TemporaryDirectory() as temporary:
                 export.write(self.model, Path(temporary), ["int8"])
                 return export.Graph(Path(temporary), "int8", self.max_length)
-        folder = self._cache_dir / "graphs" / self.fingerprint
+        folder = self.cache_dir / "graphs" / self.fingerprint
         if not export.is_intact(folder):
             remove(folder)
             folder.parent.mkdir(parents=True, exist_ok=True)

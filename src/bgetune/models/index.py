@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ PROBES = 32
 FLAT_LISTS, MOST_LISTS = 2**14, 2**16
 """Largest number of lists whose centroids ``auto`` compares one by one (more are found by HNSW), and of all: training
 takes time with their square."""
+
+KEPT = 8
+"""Number of indexes that the cache keeps, those used last: each is as large as its vectors."""
 
 LEAST_SAMPLE, SAMPLE_OF_LIST = 50_000, 40
 """Vectors that an index with centroids or codebooks is trained on: at least, and for each of its lists (FAISS wants
@@ -98,9 +102,9 @@ class Index:
             return _exact(queries, self._corpus, k, self.memory_mb)
         similarities = np.empty((len(queries), k), dtype=np.float32)
         positions = np.empty((len(queries), k), dtype=np.int64)
-        for rows in _blocks(len(queries), k * 12 + queries.shape[1] * 4, self.memory_mb):
+        for rows in _blocks(len(queries), 2 * (k + PROBES) * 12 + queries.shape[1] * 8, self.memory_mb):
             block = np.ascontiguousarray(queries[rows], np.float32)
-            similarities[rows], positions[rows] = self._index.search(block, k)
+            similarities[rows], positions[rows] = _by_lists(self._index, block, k)
         similarities[positions < 0] = -np.inf
         return similarities, positions
 
@@ -168,6 +172,7 @@ def _from_cache(folder: Path, corpus: np.ndarray, factory: str, *, memory_mb: in
     key = _key(corpus, factory, memory_mb, seed)
     for file in sorted(folder.glob(f"{key}.*.faiss")):
         if file.suffixes[0] == f".{sha256(file)[:32]}":
+            os.utime(file)  # used now
             return _mapped(file)
         warnings.warn(
             _("{file}: a damaged file of the cache was removed; its contents are computed again").format(file=file),
@@ -185,7 +190,21 @@ def _from_cache(folder: Path, corpus: np.ndarray, factory: str, *, memory_mb: in
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
-    return _mapped(file)
+    index = _mapped(file)
+    _prune(folder)
+    return index
+
+
+def _prune(folder: Path) -> None:
+    """Remove the indexes of the cache but the `KEPT` used last. One that is mapped can be read on, unless the system
+    (Windows) refuses to remove it."""
+    used = {}
+    for file in folder.glob("*.faiss"):
+        with suppress(FileNotFoundError):  # another process removed it
+            used[file] = file.stat().st_mtime_ns
+    for file in sorted(used, key=lambda one: used[one])[:-KEPT]:
+        with suppress(PermissionError):
+            file.unlink(missing_ok=True)
 
 
 def _mapped(file: Path) -> Any:
@@ -196,6 +215,21 @@ def _mapped(file: Path) -> Any:
         lists = faiss.downcast_InvertedLists(faiss.extract_index_ivf(index).invlists)
         lists.prefetch_nthread = 0  # by default 32 threads read ahead for every block of queries
     return index
+
+
+def _by_lists(index: Any, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Search; with an IVF index, queries of one list follow each other, as they read much the same lists.
+
+    The results are those of `index.search`. The lists stay in the processor's cache, which saves a third of the time
+    where all of them do not fit into it.
+    """
+    if not isinstance(index, _faiss().IndexIVF):
+        return index.search(queries, k)
+    nearness, lists = index.quantizer.search(queries, min(index.nprobe, index.nlist))
+    order = np.argsort(lists[:, 0], kind="stable")
+    found = index.search_preassigned(queries[order], k, lists[order], nearness[order])
+    back = np.argsort(order)
+    return found[0][back], found[1][back]
 
 
 def _key(corpus: np.ndarray, factory: str, memory_mb: int, seed: int) -> str:

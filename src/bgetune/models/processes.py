@@ -68,6 +68,20 @@ def environment(processes: int, nodes: int = 1) -> dict[str, str]:
     return os.environ | given
 
 
+def speedup(processes: int, device: str) -> float:
+    """How many times as much the processes of a machine compute in the same time as one alone.
+
+    On GPUs each process has its own. On a CPU they share the cores, all of which one process uses already, unless
+    OMP_NUM_THREADS gives it fewer.
+    """
+    from bgetune.models import hub
+
+    if processes == 1 or hub.torch_device(device) != "cpu":
+        return float(processes)
+    cores, threads = os.cpu_count() or 1, os.environ.get("OMP_NUM_THREADS", "")
+    return min(processes, max(1.0, cores / int(threads))) if threads.isdecimal() and int(threads) else 1.0
+
+
 def run(
     command: Sequence[str],
     log: Path,

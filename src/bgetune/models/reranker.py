@@ -6,19 +6,22 @@ import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from tqdm import tqdm
 
 from bgetune.errors import InputError
 from bgetune.locale import _
-from bgetune.models import hub
+from bgetune.models import hub, spread
 from bgetune.models.cache import CACHE_VERSION, KEY, RowCache, cached_rows, content_key
 from bgetune.models.encoder import Precision
 from bgetune.models.shape import positions
 from bgetune.models.tokens import tokenize
 from bgetune.paths import cache_root
+
+if TYPE_CHECKING:
+    from bgetune.config.base import Embeds
 
 BLOCK = 2048
 """Number of pairs scored between two writes to the cache."""
@@ -36,6 +39,7 @@ class Reranker:
         precision: number format of the computation, as in `bgetune.models.encoder.Encoder`; for ``int8``, float32.
         cache_dir: folder of the cache of scores; None: no cache. The default is ``data/cache/reranker``.
         parameter: the parameter that named the model, for error messages.
+        processes: number of processes that share the scoring of many pairs, by way of the cache; one for each GPU.
 
     Raises:
         InputError: if there is no such model, or it has more than two outputs.
@@ -50,15 +54,23 @@ class Reranker:
         precision: Precision = "float32",
         cache_dir: Path | str | None = CACHE,
         parameter: str = "reranker",
+        processes: int = 1,
     ):
         self.location = str(location)
         self.max_length = max_length
         self.device = device
         self.parameter = parameter
+        self.processes = processes
         self.folder = hub.fetch(location, parameter)
         self._precision = precision
-        self._cache_dir = None if cache_dir is None else cache_root() / cache_dir
+        self.cache_dir = None if cache_dir is None else cache_root() / cache_dir
         self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, parameters: Embeds, location: str | Path, **options: Any) -> Self:
+        """The reranker that the parameters of a notebook ask for; arguments as for `Encoder.of`."""
+        options |= {"processes": parameters.launcher.processes}
+        return cls(location, max_length=parameters.max_length, device=parameters.device, **options)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -87,13 +99,20 @@ class Reranker:
                 [tuple(pair) for pair in pairs],
                 self._forward,
                 cache=self._cache,
-                keys=lambda some: np.array([content_key(*pair) for pair in some], dtype=KEY),
+                keys=_keys,
                 block=BLOCK,
                 label=_("reranking"),
                 unit=_("pair"),
                 progress=progress,
+                share_out=None if self.processes == 1 else lambda blocks: spread.fill(self, blocks),
+                least_shared=spread.BLOCKS * self.processes * BLOCK,
             )
         return rows[:, 0]
+
+    def fill(self, pairs: list[tuple[str, str]], bar: tqdm) -> None:
+        """Score distinct pairs into the cache, without a look at what is there: a process's part of the work."""
+        assert self._cache is not None
+        self._cache.add(_keys(pairs), self._forward(pairs, bar))
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -117,10 +136,10 @@ class Reranker:
 
     @cached_property
     def _cache(self) -> RowCache | None:
-        if self._cache_dir is None:
+        if self.cache_dir is None:
             return None
         return RowCache(
-            self._cache_dir / content_key(CACHE_VERSION, self.fingerprint, str(self.max_length), self.precision)
+            self.cache_dir / content_key(CACHE_VERSION, self.fingerprint, str(self.max_length), self.precision)
         )
 
     def _forward(self, pairs: list[tuple[str, str]], bar: tqdm) -> np.ndarray:
@@ -140,3 +159,7 @@ class Reranker:
             scores[batch] = expit(logits[:, -1:] - (logits[:, :1] if logits.shape[1] == 2 else 0))
             bar.update(len(batch))
         return scores
+
+
+def _keys(pairs: list[tuple[str, str]]) -> np.ndarray:
+    return np.array([content_key(*pair) for pair in pairs], dtype=KEY)

@@ -10,14 +10,7 @@ import pandas as pd
 from bgetune.locale import N_, _
 from bgetune.reports import numbers, tables
 from bgetune.reports.tables import Table
-
-SCORED_BY = {
-    "cosine": N_("tuned model (cosine)"),
-    "untuned reranker": N_("untuned reranker"),
-    "reranker": N_("reranker"),
-    "both": N_("model and reranker together"),
-}
-"""The scores that are compared, in words."""
+from bgetune.reports.words import scored_by
 
 MEASURES = {"mrr": "MRR", "average_precision": N_("average precision"), "auc": "AUC"}
 
@@ -33,8 +26,9 @@ def table(rows: Rows) -> Table | None:
     if not rows:
         return None
     shown, looks = [], []
+    among = [row["scored by"] for row in rows]
     for row in rows:
-        cells = {N_("scored by"): _(_name(row, rows))}
+        cells = {N_("scored by"): _(scored_by(row["scored by"], among))}
         look = {}
         for measure, name in MEASURES.items():
             bounds = None if row["scored by"] == "cosine" else _gain(row, measure)
@@ -106,8 +100,3 @@ def _gain(row: Mapping[str, Any], measure: str) -> tuple[float, float] | None:
     """The 95 % interval of the gain over the cosine; None where it was not measured."""
     low, high = (row.get(f"{measure}_gain_{end}") for end in ("low", "high"))
     return None if low is None or high is None else (low, high)
-
-
-def _name(row: Mapping[str, Any], rows: Rows) -> str:
-    tuned = row["scored by"] == "reranker" and any(other["scored by"] == "untuned reranker" for other in rows)
-    return N_("tuned reranker") if tuned else SCORED_BY[row["scored by"]]

@@ -116,6 +116,8 @@ def thresholds(results: Mapping[str, Any], confidence: float) -> Table | None:
             guarantee = text.format(needed=numbers.count(needed), recall=numbers.share(recall))
         elif needed:
             guarantee = _("too few pairs: {needed} are needed").format(needed=numbers.count(needed))
+        elif why := results.get("pairs", {}).get("doubt"):
+            guarantee = _(worth.NOTES[why])
         else:
             guarantee = _("no threshold is that precise")
         rows.append(

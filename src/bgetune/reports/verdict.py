@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from bgetune.locale import N_, _
 from bgetune.metrics import worth
+from bgetune.metrics.statistics import FEWEST_CLUSTERS
 from bgetune.reports.numbers import count, interval, number, rounded_up, share
 
 Change = Literal["better", "worse", "chance", "unknown"]
@@ -28,12 +29,15 @@ MEASURES = {
 CONTEXT = {
     "best_f1": (
         N_("Best F1"),
-        N_("At each model's own best threshold. Misleads where half of the pairs are positives: accept all for 0.67"),
+        N_(
+            "At each model's own best threshold. Where half of the pairs are positives, accepting all of them already "
+            "gives 0.67"
+        ),
         "up",
     ),
     "f1_at_0.8": (
         N_("F1 at the fixed 0.8"),
-        N_("What the usual fixed threshold gives. Misleads where scores lie elsewhere: tuning moves all of them"),
+        N_("What the usual fixed threshold gives. Tuning moves all scores, so that 0.8 may no longer suit them"),
         "up",
     ),
     "share_0.6_0.9": (
@@ -46,9 +50,6 @@ CONTEXT = {
 
 JUDGED_BY = "average_precision"
 """The measure that decides whether tuning helped: it needs no threshold."""
-
-FEWEST_CLUSTERS = 10
-"""Test clusters below which an interval by resampling them means nothing."""
 
 NO_MATTER = 0.02
 """A difference that certainly is no larger than this is called none."""
@@ -100,10 +101,15 @@ def outcome(results: Mapping[str, Any]) -> Outcome:
     return "same" if max(-low, high) <= NO_MATTER and clusters_judged(results) >= FEWEST_CLUSTERS else "unclear"
 
 
+def doubtful(results: Mapping[str, Any]) -> bool:
+    """Whether dev could not carry a calibration: scores are plain cosines then, and there is no threshold."""
+    return bool(results.get("pairs", {}).get("doubt"))
+
+
 def calibration_failed(results: Mapping[str, Any]) -> bool:
     """Whether the calibrated scores are surely off by more than `CALIBRATION_FAILED`."""
     low = results.get("calibration", {}).get("ece_low")
-    return low is not None and low > CALIBRATION_FAILED
+    return not doubtful(results) and low is not None and low > CALIBRATION_FAILED
 
 
 def sentences(results: Mapping[str, Any]) -> list[str]:
@@ -113,7 +119,7 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
     said += [guarantee] if guarantee else []
     said += [evidence(results), *filter(None, [worth.caution(results.get("pairs", {}))])]
     error = results.get("calibration", {})
-    if error.get("ece_low") is not None:
+    if error.get("ece_low") is not None and not doubtful(results):
         text = _("The calibrated scores are off by {error} on average (95 % interval {bounds}).")
         if calibration_failed(results):
             text = _(
@@ -257,6 +263,8 @@ def _steps(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) 
     starved = mined.get("with_negatives")
     if found in ("same", "helped") and starved is not None and starved < 0.8:
         yield _starved(mined)
+    if doubtful(results):
+        yield _("Before anything else: {remedy}.").format(remedy=_(worth.REMEDY))
     if found == "same":
         yield _(
             "Give notebook 01 more data: positives that the base model does not know already are what it can learn "
@@ -266,12 +274,12 @@ def _steps(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) 
         dev = results["pairs"]["balance"]["dev"]
         yield _(
             "Label more pairs (sources: pairs): the calibration was fitted on {pairs} pairs from {clusters} clusters, "
-            "too few to hold for others."
+            "too few for it to hold on new pairs."
         ).format(pairs=count(dev["positives"] + dev["negatives"]), clusters=count(dev.get("clusters", 0)))
     if found in ("same", "helped") and worth.mark(results.get("pairs", {}).get("pairs")):
         yield _(
             "Label pairs (sources: pairs), about {labels} in the end: begin with test, a hundred show whether the "
-            "generated pairs judged rightly."
+            "verdict of the generated pairs was right."
         ).format(labels=count(results["pairs"]["human_labels"]))
     for row in results.get("recalls", ()):
         if row["after"] is None and row.get("needed"):
@@ -292,7 +300,7 @@ def _steps(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) 
             "Judge the {pairs} doubtful pairs in review.csv of notebook 03: every verdict corrects what the next run "
             "teaches."
         ).format(pairs=count(mined["doubtful"]))
-    yield _("Read the mistakes below: what they have in common is what the data lack.")
+    yield _("Read the mistakes below: add data of the kind that they have in common.")
 
 
 def _more_pairs_to_tell(results: Mapping[str, Any]) -> str:

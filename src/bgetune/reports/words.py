@@ -3,6 +3,8 @@
 `tables.table` and `plots` look every name up when they show it, so the packages of the stages need not know of it.
 """
 
+from collections.abc import Collection
+
 from bgetune.locale import N_
 
 SPOKEN = frozenset(
@@ -26,6 +28,25 @@ SPOKEN = frozenset(
     }
 )
 """Columns whose values are words of ours, not of the data."""
+SCORED_BY = {
+    "cosine": N_("cosine"),
+    "untuned reranker": N_("untuned reranker"),
+    "reranker": N_("reranker"),
+    "both": N_("cosine and reranker together"),
+}
+"""The scores that pairs are decided by and search results ordered by: of the tuned model, of rerankers, of both."""
+
+
+def scored_by(score: str, among: Collection[str]) -> str:
+    """The name of a score, in English; the reranker's is that of the tuned one where the untuned one is compared, too.
+
+    Args:
+        score: a key of `SCORED_BY`.
+        among: those that are shown together.
+    """
+    return N_("tuned reranker") if score == "reranker" and "untuned reranker" in among else SCORED_BY[score]
+
+
 COLUMNS = (
     *(N_("parameter"), N_("value"), N_("from")),
     # 01

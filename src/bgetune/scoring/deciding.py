@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bgetune.locale import N_
 from bgetune.metrics.calibrators import Calibrator, Combination
+from bgetune.reports.words import scored_by
 from bgetune.scoring.search import uncached
 from bgetune.scoring.thresholds import Thresholds, choose, point, precision_interval
 from bgetune.scoring.worth import compare as compare_scores
@@ -24,30 +24,22 @@ if TYPE_CHECKING:
 TIMED = 8
 """Pairs whose time is taken; the first is a warm-up and not counted."""
 
-SCORES = {
-    "cosine": N_("cosine"),
-    "untuned reranker": N_("untuned reranker"),
-    "reranker": N_("reranker"),
-    "both": N_("cosine and reranker together"),
-}
-"""What a decision can rest on, in words."""
-
 
 def rerankers(
-    untuned: str | Path | None, tuned: str | Path | None, *, max_length: int, device: str
+    untuned: str | Path | None, tuned: str | Path | None, *, max_length: int, device: str, processes: int = 1
 ) -> dict[str, Reranker]:
     """The rerankers to compare: ``reranker`` is the one to be used, ``untuned reranker`` the other where both are.
 
     Args:
         untuned: the profile's, None for none.
         tuned: what 04_train made of it, None for none.
-        max_length, device: as for `Reranker`.
+        max_length, device, processes: as for `Reranker`.
     """
     from bgetune.models.reranker import Reranker
 
     places = {"untuned reranker": untuned, "reranker": tuned} if tuned is not None else {"reranker": untuned}
     return {
-        name: Reranker(place, max_length=max_length, device=device)
+        name: Reranker(place, max_length=max_length, device=device, processes=processes)
         for name, place in places.items()
         if place is not None
     }
@@ -127,7 +119,7 @@ def compare(
     for place, precision in enumerate(wanted["precisions"]):
         for name, made in ({"cosine": on_cosine} | chosen).items():
             guarantee = made.precisions[place]
-            row = {"decided by": SCORES[name], "precision": precision} | dict.fromkeys(
+            row = {"decided by": scored_by(name, scores), "precision": precision} | dict.fromkeys(
                 ["threshold", "recall", "test_precision", "test_low", "test_high", "test_recall"], np.nan
             )
             if guarantee.threshold is not None:

@@ -16,7 +16,7 @@ from bgetune.data.text import Normalizer
 from bgetune.errors import InputError, joined
 from bgetune.locale import _
 from bgetune.locale.words import said
-from bgetune.metrics import calibrators
+from bgetune.metrics import calibrators, worth
 from bgetune.models.encoder import Encoder
 from bgetune.models.prompts import Prompts
 from bgetune.paths import ROOT
@@ -160,13 +160,23 @@ class Scorer:
             by: the score that the threshold is of: `similarity`, `rerank` or `together`.
 
         Raises:
-            InputError: if it is not guaranteed, or the run has no thresholds on this score.
+            InputError: if it is not guaranteed, no threshold can be trusted, or the run has none on this score.
         """
         chosen = self.settings["thresholds"] if by == "cosine" else self._made_with.get("thresholds", {}).get(by)
         if chosen is None:
             message = _("{run}: scoring.json has no thresholds on the score {score!r}; run 05_calibrate again")
             raise InputError(message.format(run=self.run_dir, score=by))
         if precision is None:
+            if chosen["best_f1"] is None:
+                raise InputError(
+                    joined(
+                        _(
+                            "{run}: no threshold on the score {score!r} can be trusted; give more pairs of dev and run "
+                            "05_calibrate again"
+                        ).format(run=self.run_dir, score=by),
+                        worth.caution(self.settings["data"]),
+                    )
+                )
             return chosen["best_f1"]["threshold"]
         rows = chosen["precision"]
         for row in rows:

@@ -10,12 +10,13 @@ scores in which a higher threshold does not mean a lower precision.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bgetune.metrics import worth
 from bgetune.metrics.calibrators import Calibrator
 from bgetune.metrics.statistics import clopper_pearson, fewest_pairs, prior_weights
 
@@ -360,7 +361,9 @@ def points(
 ) -> pd.DataFrame:
     """`point` of several thresholds, a row each: ``label`` (its name), what `point` gives, and ``probability``."""
     rows = [point(similarities, labels, threshold, prior) for threshold in named.values()]
-    found = pd.DataFrame(rows).assign(probability=calibrator.predict(np.array(list(named.values()))))
+    found = pd.DataFrame(rows, columns=["threshold", "precision", "recall", "coverage", "f1"]).assign(
+        probability=calibrator.predict(np.array(list(named.values())))
+    )
     found.insert(0, "label", list(named))
     return found
 
@@ -391,19 +394,19 @@ class Thresholds:
     Attributes:
         precisions: a guarantee for each wanted precision.
         recalls: a guarantee for each wanted recall.
-        best_f1: `point` at the threshold with the highest F1.
+        best_f1: `point` at the threshold with the highest F1; None where no threshold can be trusted (`worth.doubt`).
     """
 
     precisions: list[PrecisionGuarantee]
     recalls: list[RecallGuarantee]
-    best_f1: dict[str, float]
+    best_f1: dict[str, float] | None
 
     @property
     def named(self) -> dict[str, float]:
         """What each threshold is for -> similarity; only those that exist."""
         recalls = {f"recall {made.recall:.0%}": made.threshold for made in self.recalls}
         precisions = {f"precision {made.precision:.0%}": made.threshold for made in self.precisions}
-        found = {"best F1": self.best_f1["threshold"]} | recalls | precisions
+        found = {"best F1": self.best_f1["threshold"] if self.best_f1 else None} | recalls | precisions
         return {name: threshold for name, threshold in found.items() if threshold is not None}
 
     def to_dict(self) -> dict[str, Any]:
@@ -425,15 +428,22 @@ def choose(
     clusters: Sequence | None = None,
     prior: float | None = None,
 ) -> Thresholds:
-    """`precision_guarantee` for each precision, `recall_guarantee` for each recall, and `best_f1`."""
-    return Thresholds(
-        [
-            precision_guarantee(similarities, labels, wanted, confidence=confidence, clusters=clusters, prior=prior)
-            for wanted in precisions
-        ],
-        [recall_guarantee(similarities, labels, wanted, prior=prior) for wanted in recalls],
-        best_f1(similarities, labels, prior),
-    )
+    """`precision_guarantee` for each precision, `recall_guarantee` for each recall, and `best_f1`.
+
+    Where the pairs cannot carry a threshold (`worth.doubt`), there is none.
+    """
+    kept = [
+        precision_guarantee(similarities, labels, wanted, confidence=confidence, clusters=clusters, prior=prior)
+        for wanted in precisions
+    ]
+    found = [recall_guarantee(similarities, labels, wanted, prior=prior) for wanted in recalls]
+    if why := worth.doubt(similarities, labels, clusters):
+        none: dict[str, Any] = {"threshold": None, "lower_bound": None, "note": worth.NOTES[why]}
+        none |= {"predicted": 0, "correct": 0, "recall": 0.0, "coverage": 0.0}
+        kept = [made if made.threshold is None else replace(made, **none) for made in kept]
+        found = [replace(made, threshold=None, precision=0.0, coverage=0.0) for made in found]
+        return Thresholds(kept, found, None)
+    return Thresholds(kept, found, best_f1(similarities, labels, prior))
 
 
 def guarantee_table(

@@ -54,7 +54,6 @@ def code(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
         texts: what it is compared with.
     """
     precision = guaranteed_precision(scorer)
-    matches = scorer.is_match(query, texts, precision=precision).tolist()
     means = (
         _("no precision is guaranteed here: the threshold with the best F1")
         if precision is None
@@ -62,6 +61,11 @@ def code(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
     )
     mark = worth.mark(scorer.settings.get("data", {}).get("pairs"))
     means += _(" (measured on {pairs})").format(pairs=mark) if mark else ""
+    if scorer.settings["thresholds"]["best_f1"] is None:
+        matched = "# scorer.is_match: " + _("no threshold can be trusted yet, see the verdict")
+    else:
+        matches = scorer.is_match(query, texts, precision=precision).tolist()
+        matched = f"print(scorer.is_match(query, texts, precision={precision}).tolist())  # {matches}: {means}"
     searched, reranked = _("of the texts of this run"), _("the reranker orders, too")
     scores = np.round(scorer.score(query, texts), 2).tolist()
     lines = [
@@ -72,7 +76,7 @@ def code(scorer: Scorer, query: str, texts: Sequence[str]) -> str:
         f"texts = [{', '.join(map(_literal, texts))}]",
         "",
         f"print(scorer.score(query, texts).round(2).tolist())  # {scores}",
-        f"print(scorer.is_match(query, texts, precision={precision}).tolist())  # {matches}: {means}",
+        matched,
         "print([hit.text for hit in scorer.search(query, k=3)])  # " + searched,
     ]
     if scorer.settings["reranker"] is not None:

@@ -33,7 +33,7 @@ def rounds(count: int) -> list[tuple[int, float]]:
     return found
 
 
-def try_learning_rates(
+def choose_learning_rate(
     base: str | Path,
     groups: Sequence[Group],
     cluster_of: Mapping[str, int],
@@ -43,7 +43,7 @@ def try_learning_rates(
     *,
     pairs: pd.DataFrame | None,
     graded: pd.DataFrame | None = None,
-) -> pd.DataFrame:
+) -> tuple[TrainingSettings, pd.DataFrame]:
     """Train with each rate for a short time, with the better half for twice as long, and so on until one is left.
 
     A short training is a whole one, with its warm-up and its fall to 0, on a random part of the groups: the first steps
@@ -52,24 +52,24 @@ def try_learning_rates(
 
     Args:
         base, groups, cluster_of, settings, pairs, graded: as for `train`.
-        rates: those to choose from.
+        rates: those to try beside that of the settings; none: the settings stay as they are.
         folder: for checkpoints; a search that was killed continues.
 
     Returns:
-        One row a short training: round, learning_rate, and the metric on dev (NaN: diverged), the best of a round last.
-        The rate to take is that of the last row.
+        The settings with the rate that is best on dev, and a row for each short training: round, learning_rate, and the
+        metric on dev (NaN: diverged), the best of a round last.
 
     Raises:
         InputError: where there are no dev pairs to choose by, or training diverges with every rate.
     """
-    if pairs is None or not evaluation.can_be_evaluated(pairs):
+    if rates and (pairs is None or not evaluation.can_be_evaluated(pairs)):
         raise InputError(
             _(
                 "04_train.learning_rates: there are no dev pairs of both labels to choose by; raise dev_fraction in "
                 "01_positives, or leave learning_rates empty"
             )
         )
-    left, rows = sorted(set(rates)), []
+    left, rows = sorted({settings.learning_rate, *rates}), []
     for number, (count, share) in enumerate(rounds(len(left)), start=1):
         sample = _sample(len(groups), settings, share)
         some = None if graded is None else graded.iloc[_sample(len(graded), settings, share)]
@@ -84,14 +84,15 @@ def try_learning_rates(
         left = sorted(left, key=lambda rate: metric[rate] if math.isfinite(metric[rate]) else -math.inf)
         rows += [(number, rate, metric[rate]) for rate in left]
         left = left[count // 2 :]
-    if not math.isfinite(rows[-1][-1]):
+    if rows and not math.isfinite(rows[-1][-1]):
         raise Diverged(
             _(
                 "04_train.learning_rates: training diverges with each of them; give lower ones, or set precision to "
                 "float32"
             )
         )
-    return pd.DataFrame(rows, columns=["round", "learning_rate", settings.metric])
+    tried = pd.DataFrame(rows, columns=["round", "learning_rate", settings.metric])
+    return replace(settings, learning_rate=left[0]), tried
 
 
 def _sample(count: int, settings: TrainingSettings, share: float) -> np.ndarray:

@@ -60,7 +60,8 @@ class _Run(Shared):
         1,
         ge=1,
         le=9,
-        description="How often 03 and 04 run: from the second time on, the model tuned last mines the negatives.",
+        description="Number of times that 03 and 04 run; from the second time on, the model of the round before "
+        "mines the negatives.",
     )
 
 

@@ -46,8 +46,8 @@ class Calibrate(Reranks, Embeds, Seeded):
         [0.0, 1.0],
         min_length=2,
         max_length=2,
-        description="For min_max: quantiles of the dev pairs' cosines that become 0 and 1. [0.01, 0.99]: no single "
-        "pair stretches the map.",
+        description="For min_max: quantiles of the dev pairs' cosines that become 0 and 1. [0.01, 0.99]: single "
+        "extreme pairs do not stretch the scale.",
     )
     min_max_bounds: list[Cosine] | None = Field(
         None,
@@ -58,7 +58,8 @@ class Calibrate(Reranks, Embeds, Seeded):
     isotonic_min_pairs: int = Field(
         1000,
         ge=10,
-        description="Minimum number of dev pairs for calibration: auto to take isotonic; with fewer it overfits.",
+        description="Minimum number of dev pairs from which on calibration: auto also considers isotonic, which "
+        "overfits smaller samples.",
     )
     resamples: int = Field(
         500, ge=100, le=10000, description="Number of bootstrap resamples for the confidence intervals."

@@ -40,10 +40,10 @@ class HardNegatives(Judged, Reranks, Embeds, Seeded):
         0.05,
         gt=0,
         lt=1,
-        description="Share of the hard negatives that may be positives that nobody knows. Each text's probability of "
-        "being one is estimated from the known positives, and the limit on it is chosen so that the expected share "
-        "stays within this one; a reranker's veto comes on top. Larger: harder negatives, more of them false. Null: no "
-        "limit.",
+        description="Maximum expected share of false negatives (positives that nobody labelled) among the hard "
+        "negatives. The probability that a candidate is one is estimated from the known positives, and candidates "
+        "above a limit are left out; a reranker's veto applies in addition. Larger values give harder negatives, more "
+        "of them false. Null: no limit.",
     )
     margin: float | None = Field(
         None,
@@ -74,8 +74,8 @@ class HardNegatives(Judged, Reranks, Embeds, Seeded):
     promote_neighbors: bool = Field(
         False,
         description="Whether two texts that are each other's nearest neighbours under the tuned model become "
-        "positives in later rounds, unless the reranker vetoes. Similarity drift decreases; with "
-        "many near-misses, ranking gets worse.",
+        "positives in later rounds, unless the reranker vetoes. This reduces similarity drift; "
+        "where there are many near-misses, the model ranks worse.",
     )
     sampling: Literal["top", "random", "band"] = Field(
         "top",

@@ -85,7 +85,8 @@ class Positives(Judged, Reranks, Embeds, Seeded):
         0.05,
         gt=0,
         lt=0.5,
-        description="Assumed share of clicks on a wrong document; pairs that such noise alone explains are dropped.",
+        description="Assumed share of clicks on a wrong document; pairs with so few clicks that wrong clicks alone "
+        "explain them are dropped.",
     )
     min_npmi: float = Field(
         0.1,
@@ -97,8 +98,8 @@ class Positives(Judged, Reranks, Embeds, Seeded):
     hub_cap: int = Field(
         100,
         ge=2,
-        description="Maximum number of distinct queries of a document; documents with more (home pages) are "
-        "no evidence.",
+        description="Maximum number of distinct queries of a document; clicks on documents with more, such as "
+        "home pages, are not used.",
     )
     recall_neighbors: int = Field(
         10, ge=1, le=200, description="Number of nearest neighbours of each text that are proposed as positives."

@@ -29,8 +29,8 @@ class Train(Reranks, Embeds, Seeded):
         20.0,
         gt=0,
         le=200,
-        description="Scale of the ranking loss, 1 / temperature. Larger values look at the hardest negatives "
-        "more. BGE was trained with 50 to 100.",
+        description="Scale of the ranking loss, 1 / temperature. Larger values give the hardest negatives more "
+        "weight. BGE was trained with 50 to 100.",
     )
     loss_scope: Literal["per_query", "across_queries"] = Field(
         "per_query",
@@ -98,8 +98,8 @@ class Train(Reranks, Embeds, Seeded):
     epochs: int | None = Field(
         None,
         ge=1,
-        description="Passes over all queries. Null: 3 from 4,000 queries on, for fewer up to 10, so that small sets "
-        "get steps enough; dev chooses the best checkpoint of them. Without dev pairs 3.",
+        description="Number of passes over all queries. Null: 3 for 4,000 queries or more, up to 10 for fewer, so that "
+        "small sets get enough steps; the best checkpoint on dev is kept. Without dev pairs: 3.",
     )
     batch_size: int = Field(
         64,
