@@ -6,7 +6,7 @@ Encoding, reranking and training by the demo's small models; searching by two th
 among the cores as processes would. A line a task: wall seconds of one and of two, their ratio (2 at best) and what is
 compared. Of the search these are the neighbours: products of matrices differ in the last bits with the threads, and so
 may a list at the edge of those that are read. There are as many texts and pairs as two processes are started for;
---quick takes a quarter of them, in smaller blocks. The last line is one JSON object. Exit status 1 where results differ.
+--quick takes a quarter of them, in smaller blocks. The last line is one JSON object. Exit status 1 where any differs.
 """
 
 from __future__ import annotations
