@@ -150,6 +150,8 @@ def test_a_stage_in_words_and_what_shortens_it():
     assert re.fullmatch(r" +05_calibrate +about 40 s +0\.9 GiB +1,200 texts to encode", lines[2])
     assert "together" in lines[3]
     assert "The reranker takes long, in 01 (3.3 h): take a smaller `reranker`" in lines[4]
+    assert "mmarco-mMiniLMv2-L12-H384-v1" in lines[4]
+    assert "let 04 tune it (`tune_reranker`)" in lines[4]
     assert "`recall_max_pairs` in 01_positives" in lines[4]
     assert "sample_fraction" in lines[5]
     assert estimate.advice({"05_calibrate": fast}) == []

@@ -168,9 +168,15 @@ class Scorer:
             raise InputError(message.format(run=self.run_dir, score=by))
         if precision is None:
             if chosen["best_f1"] is None:
-                message = _("{run}: no threshold on the score {score!r} can be trusted")
-                reason = worth.caution(self.settings["data"])
-                raise InputError(joined(message.format(run=self.run_dir, score=by), reason))
+                raise InputError(
+                    joined(
+                        _(
+                            "{run}: no threshold on the score {score!r} can be trusted; give more pairs of dev and run "
+                            "05_calibrate again"
+                        ).format(run=self.run_dir, score=by),
+                        worth.caution(self.settings["data"]),
+                    )
+                )
             return chosen["best_f1"]["threshold"]
         rows = chosen["precision"]
         for row in rows:
