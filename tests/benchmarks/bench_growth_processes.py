@@ -4,8 +4,9 @@
 
 Encoding, reranking and training by the demo's small models; searching by two threads of FAISS, which divide the queries
 among the cores as processes would. A line a task: wall seconds of one and of two, their ratio (2 at best) and what is
-compared. There are as many texts and pairs as two processes are started for; --quick takes a quarter of them, in
-smaller blocks. The last line is one JSON object. Exit status 1 where the results differ.
+compared. Of the search these are the neighbours: products of matrices differ in the last bits with the threads, and so
+may a list at the edge of those that are read. There are as many texts and pairs as two processes are started for;
+--quick takes a quarter of them, in smaller blocks. The last line is one JSON object. Exit status 1 where any differs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ import numpy as np
 
 LOSS = 1e-5
 """How much the first losses of the training may differ."""
+
+NEIGHBOURS = 0.9999
+"""Minimum share of the neighbours that two threads find as well."""
+
+SAME = {"search": f"at least {NEIGHBOURS:.2%} of the neighbours are the same", "training": "the first loss is the same"}
+"""What is compared; of the others every bit."""
 
 
 def timed(task: Callable[[], Any]) -> tuple[float, Any]:
@@ -63,7 +70,7 @@ def reranking(folder: Path, quick: bool) -> dict[str, Any]:
 def searching(quick: bool) -> dict[str, Any]:
     import faiss
 
-    from bgetune.models.index import Index
+    from bgetune.models.index import Index, recall
 
     rows = np.random.default_rng(0).standard_normal((20_000 if quick else 100_000, 128), dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -74,7 +81,7 @@ def searching(quick: bool) -> dict[str, Any]:
         return index.search(rows[:20_000], 100)
 
     found = compared(
-        *(lambda number=number: search(number) for number in (1, 2)), lambda a, b: all(map(np.array_equal, a, b))
+        *(lambda number=number: search(number) for number in (1, 2)), lambda a, b: recall(b[1], a[1]) >= NEIGHBOURS
     )
     faiss.omp_set_num_threads(1)
     return found
@@ -122,7 +129,7 @@ def main() -> int:
         }
     print(f"{'':<10} {'one, s':>8} {'two, s':>8} {'ratio':>6}")
     for name, found in results.items():
-        words = "the first loss is the same" if name == "training" else "bit-equal"
+        words = SAME.get(name, "bit-equal")
         print(
             f"{name:<10} {found['one']:>8.1f} {found['two']:>8.1f} {found['ratio']:>6.2f}  "
             f"{words if found['same'] else 'DIFFERENT'}"

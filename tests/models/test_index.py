@@ -89,7 +89,6 @@ def test_the_number_of_threads_changes_no_neighbour(corpus, queries):
             )
             np.testing.assert_array_equal(nearest, nearest_again)
             np.testing.assert_allclose(one, two, rtol=1e-6)  # a product of matrices differs in the last bits
-            assert factory == "Flat" or (one == two).all()
     finally:
         faiss.omp_set_num_threads(threads)
 

@@ -96,7 +96,7 @@ class Index:
         Returns:
             similarities (m, k) float32, descending, and positions (m, k) int64; where there are fewer than k
             neighbours, -inf and -1. An exact search orders equal similarities by position (which of them are left out
-            is undefined).
+            is undefined). The last bits of similarities differ with the number of threads.
         """
         if self._corpus is not None:
             return _exact(queries, self._corpus, k, self.memory_mb)
