@@ -90,14 +90,14 @@ def compare(world: str, teacher: str | None, seeds: int, epochs: int, quick: boo
     print(f"{world}: the teacher on dev: " + ", ".join(f"{name} {found[name][0]:.4f}" for name in MEASURES))
     rows = []
     for seed in range(seeds):
-        batches = _batches(groups, cluster_of, dict(zip(read, logits, strict=True)), place, seed, epochs)
+        batches = batches_of(groups, cluster_of, dict(zip(read, logits, strict=True)), place, seed, epochs)
         for who, (kind, weight, temperature) in DISTILLED.items():
-            layer = _trained(vectors, batches, kind, weight, temperature)
-            rows.append({"world": world, "seed": seed, "loss": who} | _judged(layer, vectors, place, job.test))
+            layer = train_layer(vectors, batches, kind, weight, temperature)
+            rows.append({"world": world, "seed": seed, "loss": who} | judge_layer(layer, vectors, place, job.test))
     return pd.DataFrame(rows)
 
 
-def _batches(groups, cluster_of, logits: dict, place: dict[str, int], seed: int, epochs: int) -> list[tuple]:
+def batches_of(groups, cluster_of, logits: dict, place: dict[str, int], seed: int, epochs: int) -> list[tuple]:
     """Batches as 04 makes them: rows of the anchors and documents, labels, the teacher's logits."""
     from bgetune.training.collator import GroupCollator
     from bgetune.training.groups import blocks
@@ -120,7 +120,7 @@ def _batches(groups, cluster_of, logits: dict, place: dict[str, int], seed: int,
     return made
 
 
-def _trained(vectors: Tensor, batches: list[tuple], kind: str | None, weight: float, temperature: float) -> Tensor:
+def train_layer(vectors: Tensor, batches: list[tuple], kind: str | None, weight: float, temperature: float) -> Tensor:
     """The weights of a linear layer that starts as the identity."""
     from bgetune.training.losses import RankingLoss
 
@@ -144,7 +144,7 @@ def _trained(vectors: Tensor, batches: list[tuple], kind: str | None, weight: fl
     return layer.detach()
 
 
-def _judged(layer: Tensor, vectors: Tensor, place: dict[str, int], pairs: Sequence[Pair]) -> dict[str, float]:
+def judge_layer(layer: Tensor, vectors: Tensor, place: dict[str, int], pairs: Sequence[Pair]) -> dict[str, float]:
     from bgetune.metrics.separation import separation
 
     left, right = (
