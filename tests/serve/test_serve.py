@@ -90,10 +90,11 @@ class Counting:
 
     def __init__(self, encoder):
         self.encoder, self.prompts, self.batches = encoder, encoder.prompts, []
-        self.go = threading.Event()
+        self.asked, self.go = threading.Event(), threading.Event()
 
     def encode(self, texts, *, prompt, progress):
-        self.go.wait(10)
+        self.asked.set()
+        self.go.wait(60)
         self.batches.append((prompt, list(texts)))
         if "fails" in texts:
             raise ValueError("no vector")
@@ -105,7 +106,9 @@ def test_calls_that_wait_are_one_batch(scorer):
     batching = BatchingEncoder(encoder, batch=16)
     texts = [[chr(97 + i) * (1 + i % 3)] * (1 + i % 2) for i in range(20)]
     with ThreadPoolExecutor(20) as pool:
-        answers = [pool.submit(batching.encode, some, prompt="") for some in texts]
+        answers = [pool.submit(batching.encode, texts[0], prompt="")]
+        assert encoder.asked.wait(60)  # the first call is a batch of its own, the others wait for it
+        answers += [pool.submit(batching.encode, some, prompt="") for some in texts[1:]]
         while len(batching._calls) < 19:
             time.sleep(0.01)
         encoder.go.set()
