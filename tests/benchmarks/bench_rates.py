@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from bench_separation import _dev_pairs, prepared, shared_settings
+from bench_separation import dev_pairs, prepared, shared_settings
 from separation_judging import judge
 from separation_worlds import task
 
@@ -24,7 +24,7 @@ def compare(world: str, rates: list[float], epochs: int, quick: bool) -> None:
 
     job = task(world, quick)
     groups, cluster_of, _graded, _mined = prepared(job, False, None, {})
-    dev, settings = _dev_pairs(job), replace(shared_settings(job, 0, epochs=epochs), learning_rate=rates[0])
+    dev, settings = dev_pairs(job), replace(shared_settings(job, 0, epochs=epochs), learning_rate=rates[0])
     given = (job.model, groups, cluster_of)
     with tempfile.TemporaryDirectory() as folder:
         begun = time.process_time()

@@ -3,8 +3,9 @@
     python tests/benchmarks/bench_separation.py [--quick] [--worlds clinc,known,bank,...] [--data positives,labelled]
         [--seeds 3] [--who ...] [--results FOLDER]
 
-All contenders get the same pairs, the same corpus, the same number of steps, batch size and learning rate; ours has the
-defaults of every parameter in every world, and no reranker, as the peers have none. What a contender's steps cost is
+All contenders get the same pairs, corpus, number of steps, batch size and learning rate; where a large cluster may not
+share a batch, ours has smaller batches and so more steps. Ours has the defaults of every parameter in every world, and
+no reranker, as the peers have none. What a contender's steps cost is
 printed: seconds and texts read (a hard negative is a text). Every training is a process of its own; `--results` keeps
 what is done, and a run that was stopped continues. The last line is one JSON object.
 
@@ -197,7 +198,7 @@ def bgetune(
     epochs = steps_of(job, labelled, steps)[0]
     groups, cluster_of, graded, mined = prepared(job, labelled, tuned, rules or {})
     settings = shared_settings(job, seed, epochs=epochs, **training or {})
-    pairs = _dev_pairs(job)
+    pairs = dev_pairs(job)
     trained = train(base or job.model, groups, cluster_of, settings, folder / "checkpoints", pairs=pairs, graded=graded)
     made = collator.GroupCollator(None, groups, cluster_of, epochs, seed, settings.positives, settings.negatives)
     sampler = batch_sampler(groups, cluster_of, 0, settings)
@@ -238,7 +239,7 @@ def two_rounds(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
     return found[0], taken + found[1], texts + found[2], *found[3:]
 
 
-def _dev_pairs(job: Task):
+def dev_pairs(job: Task):
     """Dev pairs as notebook 04 has them: labelled ones, and random ones that show drift."""
     import numpy as np
     import pandas as pd

@@ -220,8 +220,8 @@ def _mapped(file: Path) -> Any:
 def _by_lists(index: Any, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Search; with an IVF index, queries of one list follow each other, as they read much the same lists.
 
-    The results are those of `index.search`. The lists stay in the processor's cache, which saves a third of the time
-    where all of them do not fit into it.
+    The results are those of `index.search`. The lists stay in the processor's cache, which saves a seventh to a
+    quarter of the time (50,000 to 857,500 vectors of 128 dimensions).
     """
     if not isinstance(index, _faiss().IndexIVF):
         return index.search(queries, k)
