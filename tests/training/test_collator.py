@@ -50,6 +50,15 @@ def test_a_positive_of_another_cluster_masks_that_cluster():
     assert found["q2", "answer's cousin"] == 0
 
 
+def test_clusters_that_another_group_links_are_no_negatives_of_each_other():
+    groups = [Group("q1", ("a",), ("hard",)), Group("q2", ("b",)), Group("link", ("a", "q2")), Group("q3", ("hard",))]
+    cluster_of = {"q1": 0, "a": 0, "q2": 1, "b": 1, "link": 2, "q3": 3, "hard": 3}
+    found = labels(collator(groups, cluster_of).batch([0, 1]))
+    assert (found["q1", "b"], found["q2", "a"]) == (-1, -1)  # nobody says so, but both are positives of "link"
+    assert found["q1", "hard"] == 0
+    assert labels(collator(groups, cluster_of).batch([0, 3]))["q3", "a"] == 0
+
+
 def test_several_positives_are_never_each_others_negatives():
     groups = [Group("q", tuple("abcd")), Group("r", ("s",))]
     cluster_of = dict.fromkeys("qabcd", 0) | dict.fromkeys("rs", 1)

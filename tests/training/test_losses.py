@@ -71,10 +71,15 @@ def test_a_row_without_negatives_has_no_loss_and_finite_gradients():
 def test_spread_is_the_global_orthogonal_regularisation(vectors):
     rows = functional.normalize(vectors[1], dim=1)
     mean, second = theirs.GlobalOrthogonalRegularizationLoss(None).compute_gor(rows)
-    torch.testing.assert_close(orthogonality(rows), mean + second)
-    assert orthogonality(torch.eye(6)) == 0
-    assert orthogonality(torch.ones(6, 4) / 2).item() == pytest.approx(1.75)
-    assert orthogonality(rows[:1]) == 0
+    torch.testing.assert_close(orthogonality(rows, all_but_diagonal(rows)), mean + second)
+    assert orthogonality(torch.eye(6), all_but_diagonal(torch.eye(6))) == 0
+    alike = torch.ones(6, 4) / 2
+    assert orthogonality(alike, all_but_diagonal(alike)).item() == pytest.approx(1.75)
+    assert orthogonality(rows[:1], all_but_diagonal(rows[:1])) == 0
+
+
+def all_but_diagonal(rows):
+    return ~torch.eye(len(rows), dtype=torch.bool)
 
 
 def test_spread_is_a_part_of_the_loss(vectors):
@@ -82,7 +87,16 @@ def test_spread_is_a_part_of_the_loss(vectors):
     labels = in_batch(anchors, documents)
     parts = RankingLoss(None, orthogonality_weight=2.0).compute_loss_from_embeddings([anchors, documents], labels)
     unit = functional.normalize(anchors, dim=1), functional.normalize(documents[:5], dim=1)
-    torch.testing.assert_close(parts["orthogonality"], orthogonality(unit[0]) + orthogonality(unit[1]))
+    unrelated = all_but_diagonal(anchors)
+    expected = orthogonality(unit[0], unrelated) + orthogonality(unit[1], unrelated)
+    torch.testing.assert_close(parts["orthogonality"], expected)
+
+
+def test_rows_that_mean_the_same_are_not_pushed_apart():
+    anchors = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    labels = torch.tensor([[POSITIVE, MASKED, NEGATIVE], [MASKED, POSITIVE, NEGATIVE], [NEGATIVE, NEGATIVE, POSITIVE]])
+    loss = RankingLoss(None, orthogonality_weight=2.0)
+    assert loss.compute_loss_from_embeddings([anchors, anchors.clone()], labels)["orthogonality"] == 0
 
 
 @pytest.mark.parametrize("mini_batch_size", [3, 64])

@@ -1,32 +1,29 @@
 import numpy as np
-import pytest
 from hypothesis import given, strategies as st
 
-from bgetune.training.sampler import (
-    ClusterBatchSampler,
-    MixedBatchSampler,
-    share_with_false_negative,
-    split_into_batches,
-)
+from bgetune.training.sampler import RELATED, ClusterBatchSampler, MixedBatchSampler, compare, share_with_related
 
 some_blocks = st.lists(st.integers(0, 15), min_size=1, max_size=120).map(np.array)
 
 
 @given(blocks=some_blocks, batch_size=st.integers(2, 20), seed=st.integers(0, 5))
-def test_every_row_once_and_no_block_twice_in_a_batch(blocks, batch_size, seed):
+def test_every_row_once_and_each_block_as_far_apart_as_can_be(blocks, batch_size, seed):
     sampler = ClusterBatchSampler(blocks, batch_size, seed)
     batches = list(sampler)
     assert sorted(row for batch in batches for row in batch) == list(range(len(blocks)))
-    assert all(len(set(blocks[batch])) == len(batch) <= batch_size for batch in batches)
-    assert len(batches) == len(sampler)
+    assert len(batches) == len(sampler) == -(-len(blocks) // batch_size)
     sizes = [len(batch) for batch in batches]
     assert max(sizes) - min(sizes) <= 1
-    assert share_with_false_negative(blocks, batches) == 0
+    for batch in batches:
+        met = np.bincount(blocks[batch], minlength=blocks.max() + 1)
+        assert (met <= -(-np.bincount(blocks) // len(batches))).all()
 
 
 def test_batches_are_full_where_no_block_is_large():
     blocks = np.repeat(np.arange(40), 5)
-    assert [len(batch) for batch in ClusterBatchSampler(blocks, 20, 0)] == [20] * 10
+    batches = list(ClusterBatchSampler(blocks, 20, 0))
+    assert [len(batch) for batch in batches] == [20] * 10
+    assert share_with_related(blocks, batches) == 0
 
 
 def test_order_follows_from_seed_and_epoch():
@@ -55,18 +52,20 @@ def test_a_number_tells_its_epoch():
     assert sorted(row for batch in sampler for row in batch) == list(range(30, 40))
 
 
-def test_a_block_too_large_is_told(caplog):
+def test_a_large_block_is_spread_evenly_and_told_where_it_leaves_few_negatives(caplog):
     blocks = np.array([0] * 50 + list(range(1, 51)))
-    assert len(ClusterBatchSampler(blocks, 20, 0)) == 50
-    assert "50 rows belong to one cluster" in caplog.text
-    with pytest.raises(ValueError, match="does not fit"):
-        split_into_batches(blocks, 5, np.random.default_rng(0))
+    batches = list(ClusterBatchSampler(blocks, 20, 0))
+    assert [np.sum(blocks[batch] == 0) for batch in batches] == [10] * 5
+    assert not caplog.text
+    ClusterBatchSampler(blocks[:99], 20, 0)
+    assert "50 of 99 queries belong to one cluster" in caplog.text
 
 
-def test_shuffled_batches_do_meet_false_negatives():
-    blocks = np.repeat(np.arange(10), 10)
-    shuffled = list(ClusterBatchSampler(np.arange(100), 20, 0))
-    assert share_with_false_negative(blocks, shuffled) > 0.5
+def test_shuffled_batches_hold_related_rows_where_ours_do_not():
+    found = compare(np.repeat(np.arange(10), 10), 10, 0)
+    assert found.loc["shuffled", RELATED] > 0.5
+    assert found.loc["by cluster", RELATED] == 0
+    assert found["batches"].tolist() == found["largest batch"].tolist() == [10, 10]
 
 
 @given(rows=st.integers(4, 200), pairs=st.integers(4, 60), processes=st.integers(1, 4), seed=st.integers(0, 3))

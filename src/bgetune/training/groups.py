@@ -155,14 +155,17 @@ def without_contradictions(groups: Sequence[Group], cluster_of: Mapping[str, int
     return kept, dropped.astype({"source": str, "reason": str, "rows": "int64", "example": str})
 
 
-def blocks(groups: Sequence[Group], cluster_of: Mapping[str, int]) -> np.ndarray:
-    """The block of each group; groups of one block may not be in the same batch.
+def linked_clusters(groups: Sequence[Group], cluster_of: Mapping[str, int]) -> np.ndarray:
+    """The block of each cluster. Clusters are in one block if a group has texts of both, directly or through others.
 
-    Two groups are in one block if their queries are in one cluster, or if a positive of one is in the cluster of the
-    other's query or positives, directly or through further groups.
+    Texts of one block may be positives of each other, so no text is a random negative of a query of its own block.
+
+    Args:
+        groups: training groups.
+        cluster_of: cluster number of every text in them.
 
     Returns:
-        (n,) int64 block numbers, from 0.
+        (clusters,) int32 block numbers.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -172,8 +175,13 @@ def blocks(groups: Sequence[Group], cluster_of: Mapping[str, int]) -> np.ndarray
     )
     size = max(cluster_of.values()) + 1
     graph = coo_matrix((np.ones(len(pairs), dtype=np.int8), pairs.T), shape=(size, size))
-    _count, component = connected_components(graph, directed=False)
-    return np.unique(component[[cluster_of[group.query] for group in groups]], return_inverse=True)[1]
+    return connected_components(graph, directed=False)[1]
+
+
+def blocks(groups: Sequence[Group], cluster_of: Mapping[str, int]) -> np.ndarray:
+    """The block of each group, see `linked_clusters`: (n,) int64, numbered from 0."""
+    linked = linked_clusters(groups, cluster_of)
+    return np.unique(linked[[cluster_of[group.query] for group in groups]], return_inverse=True)[1]
 
 
 def choose(

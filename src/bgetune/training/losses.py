@@ -125,8 +125,9 @@ class RankingLoss(CachedLossMixin, nn.Module):
             loss = (loss + ranking(scores.T[is_positive], labels.T[is_positive])) / 2
         if not self.orthogonality_weight:
             return {"ranking": loss}
-        positives = documents[(labels == POSITIVE).int().argmax(dim=1)]
-        regularisation = (orthogonality(anchors) + orthogonality(positives)) / 2
+        first = (labels == POSITIVE).int().argmax(dim=1)
+        unrelated = (labels[:, first] == NEGATIVE) & (labels[:, first].T == NEGATIVE)
+        regularisation = (orthogonality(anchors, unrelated) + orthogonality(documents[first], unrelated)) / 2
         return {"ranking": loss, "orthogonality": self.orthogonality_weight * regularisation}
 
 
@@ -197,19 +198,19 @@ def ranking(scores: Tensor, labels: Tensor, scope: LossScope = "per_query") -> T
     return (per_pair.sum(dim=1) / positive.sum(dim=1)).mean()
 
 
-def orthogonality(rows: Tensor) -> Tensor:
+def orthogonality(rows: Tensor, unrelated: Tensor) -> Tensor:
     """Global orthogonal regularisation: 0 when unrelated vectors are spread like random ones (arXiv 1708.06320).
 
     The squared mean of the cosines plus the excess of their mean square over 1/d.
 
     Args:
-        rows: (b, d) unit vectors of unrelated texts.
+        rows: (b, d) unit vectors.
+        unrelated: (b, b) bool, which pairs of them count.
     """
-    b, d = rows.shape
-    cosines = (rows @ rows.T)[~torch.eye(b, dtype=torch.bool, device=rows.device)]
+    cosines = (rows @ rows.T)[unrelated]
     if not len(cosines):
         return rows.sum() * 0
-    return cosines.mean().square() + functional.relu(cosines.square().mean() - 1 / d)
+    return cosines.mean().square() + functional.relu(cosines.square().mean() - 1 / rows.shape[1])
 
 
 def graded_loss(name: str, model: SentenceTransformer) -> nn.Module:

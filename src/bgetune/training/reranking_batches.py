@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bgetune.models.tokens import shorten
-from bgetune.training.groups import Group, choose
+from bgetune.training.groups import Group, choose, linked_clusters
 
 RANDOM = 1
 """Minimum number of random texts of a query: without any, a reranker would see near-misses alone."""
@@ -31,8 +31,8 @@ class Ranking:
 class RerankerCollator:
     """Makes batches of pairs, or of a query's texts, for a loss of sentence-transformers' cross-encoders.
 
-    The random negatives of a query are queries and positives of the other groups of the batch, which are of other
-    blocks, except texts of a cluster of its own: no known positive is ever a negative. The texts depend on the items of
+    The random negatives of a query are queries and positives of the other groups of the batch, except those of its own
+    block (see `linked_clusters`): no known positive is ever a negative. The texts depend on the items of
     the batch alone, so that a training that continues sees the batches of an uninterrupted one.
 
     Attributes:
@@ -55,6 +55,10 @@ class RerankerCollator:
     negatives: int
     loss: str
     valid_label_columns: Sequence[str] = ("label",)
+    block_of: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.block_of = linked_clusters(self.groups, self.cluster_of)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Texts and labels as the losses take them, and, of groups, the items."""
@@ -85,15 +89,15 @@ class RerankerCollator:
         n = len(self.groups)
         groups = [self.groups[item % n] for item in items]
         pool = list(dict.fromkeys(text for group in groups for text in (group.query, *group.positives)))
-        clusters = np.array([self.cluster_of[text] for text in pool])
+        blocks = self.block_of[[self.cluster_of[text] for text in pool]]
         made = []
         for item, group in zip(items, groups, strict=True):
             epoch, number = divmod(item, n)
             (positive,), hard = choose(
                 group, epoch=epoch, epochs=self.epochs, seed=(self.seed, number), positives=1, negatives=self.negatives
             )
-            own = [self.cluster_of[text] for text in (group.query, *group.positives)]
-            others = np.flatnonzero(~np.isin(clusters, own) & ~np.isin(pool, hard))
+            own = self.block_of[self.cluster_of[group.query]]
+            others = np.flatnonzero((blocks != own) & ~np.isin(pool, hard))
             wanted = min(max(RANDOM, self.negatives - len(hard)), len(others))
             drawn = np.random.default_rng([self.seed, item]).choice(others, size=wanted, replace=False)
             negatives = [*hard, *(pool[place] for place in drawn)]

@@ -1,4 +1,4 @@
-"""Batch samplers that keep rows that may be positives of each other in different batches."""
+"""Batch samplers that spread rows that may be positives of each other over as many batches as possible."""
 
 from __future__ import annotations
 
@@ -17,24 +17,19 @@ logger = logging.getLogger(__name__)
 
 
 def split_into_batches(blocks: np.ndarray, batches: int, rng: np.random.Generator) -> list[list[int]]:
-    """Split rows into shuffled batches of equal size so that no batch holds two rows of one block.
+    """Split rows into shuffled batches of equal size, the rows of each block as evenly as possible.
 
     Rows are ordered by block, blocks in random order, and row i goes to batch i modulo `batches`. A block with at most
     as many rows as there are batches thus has at most one row in each of them, and batch sizes differ by one at most.
 
     Args:
         blocks: (n,) int, the block number of every row.
-        batches: number of batches, at least the size of the largest block.
+        batches: number of batches.
         rng: random number generator of the shuffle.
 
     Returns:
         Row numbers of each batch; every row occurs once.
-
-    Raises:
-        ValueError: if a block has more rows than there are batches.
     """
-    if np.bincount(blocks).max() > batches:
-        raise ValueError(f"a block of {np.bincount(blocks).max()} rows does not fit into {batches} batches")
     rows = rng.permutation(len(blocks))
     rank = rng.permutation(blocks.max() + 1)
     rows = rows[np.argsort(rank[blocks[rows]], kind="stable")]
@@ -42,8 +37,8 @@ def split_into_batches(blocks: np.ndarray, batches: int, rng: np.random.Generato
     return [rng.permutation(split[i]).tolist() for i in rng.permutation(batches) if len(split[i])]
 
 
-def share_with_false_negative(blocks: np.ndarray, batches: Sequence[Sequence[int]]) -> float:
-    """Share of rows whose batch holds another row of their block, which would be a false negative.
+def share_with_related(blocks: np.ndarray, batches: Sequence[Sequence[int]]) -> float:
+    """Share of rows whose batch holds another row of their block.
 
     Args:
         blocks: (n,) int, the block number of every row.
@@ -53,12 +48,12 @@ def share_with_false_negative(blocks: np.ndarray, batches: Sequence[Sequence[int
     return sum(int(counts[counts > 1].sum()) for counts in met) / len(blocks)
 
 
-FALSE_NEGATIVES = "queries with a false negative in their batch"
+RELATED = "queries with another query of their cluster in the batch"
 """A column of `compare`."""
 
 
 def compare(blocks: Sequence[int] | np.ndarray, batch_size: int, seed: int) -> pd.DataFrame:
-    """An epoch of shuffled batches beside one of `ClusterBatchSampler`: their number, the largest, false negatives.
+    """An epoch of shuffled batches beside one of `ClusterBatchSampler`: number, largest, rows with a related one.
 
     Args:
         blocks: (n,) int, the block number of every row.
@@ -68,14 +63,14 @@ def compare(blocks: Sequence[int] | np.ndarray, batch_size: int, seed: int) -> p
 
     rows = np.asarray(blocks)
     samplers = {
-        "shuffled": ClusterBatchSampler(range(len(rows)), batch_size, seed),
+        "shuffled": ClusterBatchSampler(np.arange(len(rows)), batch_size, seed),
         "by cluster": ClusterBatchSampler(rows, batch_size, seed),
     }
     batches = {name: list(made) for name, made in samplers.items()}
     epoch = {
         "batches": [len(made) for made in batches.values()],
         "largest batch": [max(map(len, made)) for made in batches.values()],
-        FALSE_NEGATIVES: [share_with_false_negative(rows, made) for made in batches.values()],
+        RELATED: [share_with_related(rows, made) for made in batches.values()],
     }
     return pd.DataFrame(epoch, index=list(batches))
 
@@ -83,9 +78,9 @@ def compare(blocks: Sequence[int] | np.ndarray, batch_size: int, seed: int) -> p
 class ClusterBatchSampler:
     """Batch sampler of one data set for the trainer of sentence-transformers; see `split_into_batches`.
 
-    Every row is used once an epoch, no batch holds two rows of one block, and the order depends on seed and epoch
-    alone. A block with more rows than there would be batches leads to more and smaller batches; if they shrink to less
-    than half, a warning is logged.
+    Every row is used once an epoch, and the order depends on seed and epoch alone. Rows of one block meet in a batch
+    only where the block has more rows than there are batches; `GroupCollator` masks them for each other. Where one
+    block has more than half of the rows, which leaves few negatives, a warning is logged.
 
     Args:
         blocks: (n,) int, the block number of every row.
@@ -116,19 +111,17 @@ class ClusterBatchSampler:
         self.copies = processes if together else 1
         batch_size *= self.copies
         largest = int(np.bincount(self.blocks).max())
-        full = -(-len(self.blocks) // batch_size)
-        if largest > 2 * full:
+        if 2 * largest > len(self.blocks) > 1:
             logger.warning(
                 _(
-                    "{rows} rows belong to one cluster and may not share a batch: batches shrink from {before} rows to "
-                    "{after}. A smaller max_cluster_size in 01_positives helps."
-                ).format(rows=largest, before=batch_size, after=-(-len(self.blocks) // largest))
+                    "{rows} of {all} queries belong to one cluster and are no negatives of each other, so that a batch "
+                    "teaches little. A smaller max_cluster_size in 01_positives helps."
+                ).format(rows=largest, all=len(self.blocks))
             )
         multiple = processes // self.copies
-        wanted = -(-max(largest, full) // multiple) * multiple
-        # no process without a row
-        self.batches = min(wanted, len(self.blocks) // processes * multiple)
-        if self.batches < largest:
+        full = -(-len(self.blocks) // (batch_size * multiple)) * multiple
+        self.batches = min(full, len(self.blocks) // processes * multiple)  # no process without a row
+        if not self.batches:
             raise ValueError(f"{len(self.blocks)} rows are too few for {processes} processes")
 
     def __len__(self) -> int:
