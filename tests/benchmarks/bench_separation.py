@@ -3,9 +3,8 @@
     python tests/benchmarks/bench_separation.py [--quick] [--worlds clinc,known,bank,...] [--data positives,labelled]
         [--seeds 3] [--who ...] [--results FOLDER]
 
-All contenders get the same pairs, corpus, number of steps, batch size and learning rate; where a large cluster may not
-share a batch, ours has smaller batches and so more steps. Ours has the defaults of every parameter in every world, and
-no reranker, as the peers have none. What a contender's steps cost is
+All contenders get the same pairs, corpus, number of steps, batch size and learning rate. Ours has the defaults of every
+parameter in every world, and no reranker, as the peers have none. What a contender's steps cost is
 printed: seconds and texts read (a hard negative is a text). Every training is a process of its own; `--results` keeps
 what is done, and a run that was stopped continues. The last line is one JSON object.
 
@@ -259,15 +258,15 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
     """
     import pandas as pd
 
-    from bgetune.config.stages import Positives
+    from bgetune.config.stages import Positives, Train
     from bgetune.data.text import text_id
-    from bgetune.graph import clusters as graph
+    from bgetune.graph import clusters as graph, implied
     from bgetune.graph.promote import promote
     from bgetune.models.encoder import Encoder
     from bgetune.negatives import groups, mining, promotion
     from bgetune.negatives.corpus import Corpus
     from bgetune.training.evaluation import graded_pairs
-    from bgetune.training.groups import cluster_numbers, read_groups
+    from bgetune.training.groups import cluster_numbers, read_groups, with_implied
 
     names = {text: text_id(text) for text in {*job.corpus, *(text for pair in job.train for text in pair[:2])}}
     texts = pd.DataFrame(sorted((name, text) for text, name in names.items()), columns=["text_id", "text"])
@@ -282,7 +281,7 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
         max_cluster_size=Positives().max_cluster_size,
         different=different.itertuples(index=False, name=None),
     ).assign(split="train")
-    graded = pairs.assign(label=pairs["grade"], split="train").astype({"grade": float}) if labelled else None
+    graded = pairs.assign(split="train").astype({"grade": float}) if labelled else None
     corpus = Corpus.of(texts, edges, clusters, graded)
     encoder = Encoder(tuned or job.model, max_length=MAX_LENGTH)
     if tuned is not None:
@@ -294,7 +293,12 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
         rows = groups.training_groups(corpus, mined, max_positives=10)
         groups.write_jsonl(rows, Path(folder) / "train.jsonl")
         found = read_groups(Path(folder) / "train.jsonl")
-    return found, cluster_numbers(found, texts, clusters), graded_pairs(graded, texts) if labelled else None, mined
+    cores = implied.cores(edges, clusters, min_weight=Train.model_fields["implied_weight"].default)
+    same = implied.same_as(cores)
+    found = with_implied(found, same, texts)
+    if graded is not None:
+        graded = graded_pairs(implied.implied_labels(graded, same), texts)
+    return found, cluster_numbers(found, texts, clusters), graded, mined
 
 
 def shared_settings(job: Task, seed: int, bfloat16: bool | None = None, **others):

@@ -14,6 +14,7 @@ from bgetune.training.groups import (
     default_epochs,
     read_groups,
     summary,
+    with_implied,
     without_contradictions,
 )
 
@@ -132,3 +133,28 @@ def test_small_sets_get_more_epochs_where_dev_chooses():
     given = [(n, default_epochs(n, evaluates=True)) for n in (1, 500, 1200, 1500, 2000, 3999, 4000, 90_000)]
     assert given == [(1, 10), (500, 10), (1200, 10), (1500, 8), (2000, 6), (3999, 4), (4000, 3), (90_000, 3)]
     assert default_epochs(1, evaluates=False) == 3
+
+
+def test_implied_positives_are_of_a_kind_that_the_positives_have_and_one_joins_a_batch():
+    texts = pd.DataFrame(
+        [("1", "q", "query"), ("2", "p", "query"), ("3", "same", "query"), ("4", "page", "document")],
+        columns=["text_id", "text", "kind"],
+    )
+    same = {"1": ["2", "3", "4"]}
+    (group,) = with_implied([Group("q", ("p",))], same, texts)
+    assert group.implied == ("same",)
+    (other,) = with_implied([Group("q", ("page",))], {"1": ["2", "3", "4"]}, texts)
+    assert other.implied == ()
+    assert choose(group, epoch=0, epochs=1, seed=(0, 0))[0] == ["p", "same"]
+    assert choose(group, epoch=0, epochs=1, seed=(0, 0), positives=1)[0] == ["p"]
+    several = Group("q", ("p",), implied=("a", "b", "c"))
+    turns = [choose(several, epoch=epoch, epochs=3, seed=(0, 0))[0] for epoch in range(3)]
+    assert [turn[0] for turn in turns] == ["p"] * 3
+    assert {turn[1] for turn in turns} == set("abc")
+
+
+def test_implied_positives_belong_to_a_cluster():
+    group = Group("q", ("p",), implied=("same",))
+    texts = pd.DataFrame({"text_id": ["1", "2", "3"], "text": ["q", "p", "same"]})
+    clusters = pd.DataFrame({"text_id": ["1", "2", "3"], "cluster_id": ["1"] * 3})
+    assert set(cluster_numbers([group], texts, clusters).values()) == {0}

@@ -32,6 +32,7 @@ class Group:
         prompt: prefix of the query, "" for none.
         text_prompt: prefix of every positive and negative.
         source: source of the positives.
+        implied: further positives, which follow from others (`graph.implied`): a batch reads one of them at most.
     """
 
     query: str
@@ -40,6 +41,7 @@ class Group:
     prompt: str = ""
     source: str = ""
     text_prompt: str = ""
+    implied: tuple[str, ...] = ()
 
     @property
     def anchor(self) -> str:
@@ -100,8 +102,8 @@ def _parse(line: str, place: str) -> Group:
         raise InputError(
             _("{place}: a group needs a query and at least one positive, and no text may be empty").format(place=place)
         )
-    rest = (row.get(name) or "" for name in ("prompt", "source", "text_prompt"))
-    return Group(row["query"], tuple(row["pos"]), tuple(row["neg"]), *rest)
+    prompt, source, text_prompt = (row.get(name) or "" for name in ("prompt", "source", "text_prompt"))
+    return Group(row["query"], tuple(row["pos"]), tuple(row["neg"]), prompt, source, text_prompt)
 
 
 def cluster_numbers(groups: Sequence[Group], texts: pd.DataFrame, clusters: pd.DataFrame) -> dict[str, int]:
@@ -121,8 +123,29 @@ def cluster_numbers(groups: Sequence[Group], texts: pd.DataFrame, clusters: pd.D
     return {
         text: numbers.setdefault(named.get(text) or f"text {text}", len(numbers))
         for group in groups
-        for text in (group.query, *group.positives, *group.negatives)
+        for text in (group.query, *group.positives, *group.implied, *group.negatives)
     }
+
+
+def with_implied(groups: Sequence[Group], same: Mapping[str, Sequence[str]], texts: pd.DataFrame) -> list[Group]:
+    """Add the positives that follow from others.
+
+    Args:
+        groups: training groups.
+        same: text_id -> ids of texts that mean the same, as `graph.implied.same_as` returns it.
+        texts: the table `texts` (text_id, text, kind).
+
+    Returns:
+        The groups. An implied positive is of a kind (query or document) that the group's positives have.
+    """
+    id_of = dict(zip(texts["text"], texts["text_id"], strict=True))
+    text_of, kind_of = (dict(zip(texts["text_id"], texts[name], strict=True)) for name in ("text", "kind"))
+    added = []
+    for group in groups:
+        kinds = {kind_of.get(id_of.get(text, "")) for text in group.positives}
+        fitting = [text_of[other] for other in same.get(id_of.get(group.query, ""), ()) if kind_of[other] in kinds]
+        added.append(replace(group, implied=tuple(text for text in fitting if text not in group.positives)))
+    return added
 
 
 def without_contradictions(groups: Sequence[Group], cluster_of: Mapping[str, int]) -> tuple[list[Group], pd.DataFrame]:
@@ -195,8 +218,8 @@ def choose(
 ) -> tuple[list[str], list[str]]:
     """Choose the positives and hard negatives of a group for one epoch.
 
-    Positives take turns, so that all of them are used by the end of the training, and about equally often; negatives
-    are drawn without replacement.
+    Positives take turns, so that all of them are used by the end of the training, and about equally often; so do the
+    implied ones, of which one joins them where there is room. Negatives are drawn without replacement.
 
     Args:
         group: with n positives and any number of negatives.
@@ -214,6 +237,9 @@ def choose(
     count = count if positives is None else min(count, positives)
     turn = (epoch * count + np.arange(count)) % len(order)
     chosen = [group.positives[i] for i in order[turn]]
+    if group.implied and (positives is None or len(chosen) < positives):
+        others = np.random.default_rng([*seed, 1]).permutation(len(group.implied))
+        chosen.append(group.implied[others[epoch % len(others)]])
     if negatives is None or len(group.negatives) <= negatives:
         return chosen, list(group.negatives)
     drawn = np.random.default_rng([*seed, epoch]).choice(len(group.negatives), size=negatives, replace=False)

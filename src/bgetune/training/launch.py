@@ -11,8 +11,9 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,7 +21,7 @@ from bgetune import files
 from bgetune.errors import InputError
 from bgetune.locale import _
 from bgetune.models import hub, processes
-from bgetune.training import devices, sentence_transformers
+from bgetune.training import devices, graded as graded_rows, sentence_transformers
 from bgetune.training.callbacks import OnEvaluation
 from bgetune.training.groups import Group
 from bgetune.training.sentence_transformers import Trained
@@ -53,7 +54,7 @@ def train(
     job.mkdir(parents=True)
     given = {
         "base": str(base),
-        "groups": [astuple(group) for group in groups],
+        "groups": [asdict(group) for group in groups],
         "cluster_of": dict(cluster_of),
         "settings": asdict(settings),
         "folder": str(folder.absolute()),
@@ -73,7 +74,7 @@ def train(
             seen = changed
             on_evaluation(pd.read_parquet(log))
 
-    number = 0 if graded is None or settings.graded_loss == "none" else len(graded)
+    number = 0 if settings.graded_loss == "none" else graded_rows.count(graded)
     sampler = sentence_transformers.batch_sampler(groups, cluster_of, number, settings, settings.world_size)
     steps = len(sampler) // settings.world_size * settings.epochs
     command = processes.command("bgetune.training", [str(job.absolute())], **settings.launcher)
@@ -102,7 +103,7 @@ def compute(job: Path) -> int:
     try:
         trained = sentence_transformers.train(
             given["base"],
-            [Group(query, tuple(pos), tuple(neg), *rest) for query, pos, neg, *rest in given["groups"]],
+            [_group(row) for row in given["groups"]],
             given["cluster_of"],
             settings,
             Path(given["folder"]),
@@ -140,3 +141,9 @@ def _failure(job: Path, status: int) -> Exception:
     message = _("04_train: launcher: the processes stopped with status {status}: {cause}; all they said is in {file}")
     cause = (ours or causes or [_("nothing was said")])[0]
     return RuntimeError(message.format(status=status, cause=cause, file=job / "output.log"))
+
+
+def _group(row: dict[str, Any]) -> Group:
+    """A group that was written as JSON, which knows no tuples."""
+    texts = {name: tuple(row[name]) for name in ("positives", "negatives", "implied")}
+    return Group(**{**row, **texts})

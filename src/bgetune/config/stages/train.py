@@ -73,6 +73,14 @@ class Train(Reranks, Embeds, Seeded):
         description="Loss for labelled and graded pairs, trained together with the ranking loss. none leaves "
         "these pairs out.",
     )
+    implied_weight: float | None = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="Minimum trust in what follows from two positives (a and b, b and c mean the same, so do a and c) "
+        "to be learned as well: as a further positive of each query, and in place of a text of a labelled pair every "
+        "other time. Null: only what a source names.",
+    )
     mixing: Literal["proportional", "round_robin"] = Field(
         "proportional",
         description="How batches of groups and of graded pairs are mixed. proportional: all of both once an "
