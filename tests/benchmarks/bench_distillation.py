@@ -1,14 +1,14 @@
 """Does the reranker teach the encoder? The ranking loss alone, and with the reranker's scores as a further target.
 
     python tests/benchmarks/bench_distillation.py [--quick] [--worlds demo,sparse] [--seeds 3] [--epochs 2]
-        [--teacher FOLDER]
+        [--teacher FOLDER] [--all-weights] [--losses ranking "margin MSE"]
 
 A linear layer over the base model's frozen vectors learns the groups that 04 would learn, in seconds, so that many
-settings can be compared. The teacher scores each query with its positives and hard negatives: the demo's own reranker,
-which knows its meanings nearly perfectly and so shows the most that is to be had, or that of --teacher for the worlds
-of `separation_worlds`. Prints the teacher's measures on dev, and for each loss AUC, average precision and the mean
-squared cosine of random pairs on test, mean over the seeds, and the range of the gains; the last line is one JSON
-object.
+settings can be compared; with --all-weights the model itself learns them. The teacher scores each query with its
+positives and hard negatives: the demo's own reranker, which knows its meanings nearly perfectly and so shows the most
+that is to be had, or that of --teacher for the worlds of `separation_worlds`. Prints the teacher's measures on dev, and
+for each loss AUC, average precision and the mean squared cosine of random pairs on test, mean over the seeds, and the
+range of the gains; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -67,7 +67,9 @@ def distillation(kind: str, cosines: Tensor, labels: Tensor, teacher: Tensor, te
     return SCALE * errors.mean()
 
 
-def compare(world: str, teacher: str | None, seeds: int, epochs: int, quick: bool) -> pd.DataFrame:
+def compare(
+    world: str, teacher: str | None, seeds: int, epochs: int, quick: bool, losses: Sequence[str], all_weights: bool
+) -> pd.DataFrame:
     """A row for each seed and loss: auc, average_precision, squared_cosine on test."""
     from bgetune.metrics.separation import separation
     from bgetune.models.encoder import Encoder
@@ -91,9 +93,13 @@ def compare(world: str, teacher: str | None, seeds: int, epochs: int, quick: boo
     rows = []
     for seed in range(seeds):
         batches = batches_of(groups, cluster_of, dict(zip(read, logits, strict=True)), place, seed, epochs)
-        for who, (kind, weight, temperature) in DISTILLED.items():
-            layer = train_layer(vectors, batches, kind, weight, temperature)
-            rows.append({"world": world, "seed": seed, "loss": who} | judge_layer(layer, vectors, place, job.test))
+        for who in losses:
+            kind, weight, temperature = DISTILLED[who]
+            if all_weights:
+                tuned = train_model(job.model, texts, batches, job.learning_rate, kind, weight, temperature)
+            else:
+                tuned = vectors @ train_layer(vectors, batches, kind, weight, temperature).T
+            rows.append({"world": world, "seed": seed, "loss": who} | judge_vectors(tuned, place, job.test))
     return pd.DataFrame(rows)
 
 
@@ -122,17 +128,47 @@ def batches_of(groups, cluster_of, logits: dict, place: dict[str, int], seed: in
 
 def train_layer(vectors: Tensor, batches: list[tuple], kind: str | None, weight: float, temperature: float) -> Tensor:
     """The weights of a linear layer that starts as the identity."""
+    layer = torch.eye(vectors.shape[1]).requires_grad_()
+    _fit([layer], RATE, lambda rows: vectors[rows] @ layer.T, batches, kind, weight, temperature)
+    return layer.detach()
+
+
+def train_model(
+    base: str, texts: list[str], batches: list[tuple], rate: float, kind: str | None, weight: float, temperature: float
+) -> Tensor:
+    """The vectors (n, d) of n texts by a model of which all weights were trained."""
+    from bgetune.models.encoder import Encoder
+    from bgetune.training.losses import embed
+
+    torch.manual_seed(0)
+    model = Encoder(base, max_length=MAX_LENGTH, device="cpu", cache_dir=None).model.train()
+
+    def encode(rows: Tensor) -> Tensor:
+        return embed(model, model.preprocess([texts[row] for row in rows]))
+
+    _fit(list(model.parameters()), rate, encode, batches, kind, weight, temperature)
+    return model.eval().encode(texts, convert_to_tensor=True, show_progress_bar=False)
+
+
+def _fit(
+    weights: list[Tensor],
+    rate: float,
+    encode: Callable[[Tensor], Tensor],
+    batches: list[tuple],
+    kind: str | None,
+    weight: float,
+    temperature: float,
+) -> None:
     from bgetune.training.losses import RankingLoss
 
-    layer = torch.eye(vectors.shape[1]).requires_grad_()
     ranking = RankingLoss(None, scale=SCALE, symmetric=True, orthogonality_weight=0.5)
-    optimizer = torch.optim.AdamW([layer], lr=RATE)
+    optimizer = torch.optim.AdamW(weights, lr=rate)
     steps = len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / (0.1 * steps)) * (1 - step / steps)
     )
     for anchors, documents, labels, teacher in batches:
-        sides = [vectors[rows] @ layer.T for rows in (anchors, documents)]
+        sides = [encode(rows) for rows in (anchors, documents)]
         loss = sum(ranking.compute_loss_from_embeddings(sides, labels).values())
         if kind:
             left, right = (functional.normalize(side, dim=1) for side in sides)
@@ -141,14 +177,13 @@ def train_layer(vectors: Tensor, batches: list[tuple], kind: str | None, weight:
         loss.backward()
         optimizer.step()
         schedule.step()
-    return layer.detach()
 
 
-def judge_layer(layer: Tensor, vectors: Tensor, place: dict[str, int], pairs: Sequence[Pair]) -> dict[str, float]:
+def judge_vectors(vectors: Tensor, place: dict[str, int], pairs: Sequence[Pair]) -> dict[str, float]:
     from bgetune.metrics.separation import separation
 
     left, right = (
-        functional.normalize(vectors[[place[pair[side]] for pair in pairs]] @ layer.T, dim=1).numpy() for side in (0, 1)
+        functional.normalize(vectors[[place[pair[side]] for pair in pairs]], dim=1).numpy() for side in (0, 1)
     )
     found = separation(np.einsum("pd,pd->p", left, right), np.array([pair[2] for pair in pairs]))
     random = np.einsum("pd,pd->p", left, right[np.random.default_rng(0).permutation(len(right))])
@@ -162,10 +197,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--teacher", help="folder of a cross-encoder; default: the demo's")
+    parser.add_argument("--all-weights", action="store_true", help="train the model instead of a layer over it")
+    parser.add_argument("--losses", nargs="+", default=list(DISTILLED), choices=list(DISTILLED))
     options = parser.parse_args()
     seeds, results = 1 if options.quick else options.seeds, []
     for world in options.worlds.split(","):
-        table = compare(world, options.teacher, seeds, options.epochs, options.quick)
+        table = compare(
+            world, options.teacher, seeds, options.epochs, options.quick, options.losses, options.all_weights
+        )
         plain = table[table["loss"] == "ranking"].set_index("seed")
         for who, rows in table.groupby("loss", sort=False):
             gains = rows.set_index("seed")["average_precision"] - plain["average_precision"]
