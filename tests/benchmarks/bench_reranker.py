@@ -6,10 +6,10 @@
 Worlds. demo: the whole pipeline with `tune_reranker`, from the demo's profile and its miniatures. bank: labelled
 questions of a bank, trained on one set, judged on half of another; encoder zh-mini, reranker zh-mini with a new head,
 which was never trained on pairs before. e5: the same with multilingual-e5-small (its folder in E5). Both models of the
-last two train on the same pairs; they need ../shared, third-party data that is not part of the repository. Prints, for each
-world, MRR@10 of the search results, AUC and average precision of the test pairs with the 95 % interval of the gain over
-the tuned encoder, and milliseconds for a pair; the last line is one JSON object. MRR@10 counts what is in a known pair
-with the query; for the demo, `true_mrr` counts every text of the query's meaning.
+last two train on the same pairs; they need ../shared, third-party data that is not part of the repository. Prints, for
+each world, MRR@10 of the search results, AUC and average precision of the test pairs with the 95 % interval of the gain
+over the tuned encoder, and milliseconds for a pair; the last line is one JSON object. MRR@10 counts what is in a known
+pair with the query; for the demo, `true_mrr` counts every text of the query's meaning.
 """
 
 from __future__ import annotations
