@@ -296,9 +296,7 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
     cores = implied.cores(edges, clusters, min_weight=Train.model_fields["implied_weight"].default)
     same = implied.same_as(cores)
     found = with_implied(found, same, texts)
-    if graded is not None:
-        graded = graded_pairs(implied.implied_labels(graded, same), texts)
-    return found, cluster_numbers(found, texts, clusters), graded, mined
+    return found, cluster_numbers(found, texts, clusters), graded_pairs(graded, texts) if labelled else None, mined
 
 
 def shared_settings(job: Task, seed: int, bfloat16: bool | None = None, **others):

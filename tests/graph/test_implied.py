@@ -1,5 +1,4 @@
 import pandas as pd
-import pytest
 
 from bgetune.graph import implied
 
@@ -68,27 +67,3 @@ def test_same_as_draws_from_the_core():
         assert set(same[text]) <= set("abcdef") - {text}
     assert same == implied.same_as(table, most=3, seed=1)
     assert same != implied.same_as(table, most=3, seed=2)
-
-
-def test_labels_follow_from_labels():
-    graded = pd.DataFrame(
-        [("a", "x", 0.0, "train"), ("a", "b", 1.0, "train"), ("c", "x", 0.5, "dev")],
-        columns=["a_id", "b_id", "grade", "split"],
-    )
-    same = implied.same_as(pd.DataFrame({"text_id": list("abcd"), "core": 0}))
-    table = implied.implied_labels(graded, same)
-    pd.testing.assert_frame_equal(table.head(3).drop(columns="pair"), graded)
-    rows = set(table.iloc[3:].itertuples(index=False, name=None))
-    assert {row[:4] for row in rows if row[4] == 0} == {("b", "x", 0.0, "train"), ("d", "x", 0.0, "train")}  # c, x: .5
-    assert {row[:2] for row in rows if row[4] == 1} == {("c", "b"), ("d", "b"), ("a", "c"), ("a", "d")}
-    assert {row[3] for row in rows if row[4] == 2} == {"dev"}
-    assert implied.implied_labels(graded.head(0), same).empty
-    pd.testing.assert_frame_equal(implied.implied_labels(graded, {}).drop(columns="pair"), graded)
-
-
-@pytest.mark.parametrize("text", ["a", "x"])
-def test_a_text_is_never_paired_with_itself(text):
-    graded = pd.DataFrame([("a", "x", 1.0)], columns=["a_id", "b_id", "grade"])
-    table = implied.implied_labels(graded, {"a": ["x", "c"], "x": ["a", "c"]})
-    assert (table["a_id"] != table["b_id"]).all()
-    assert len(table) == 3

@@ -122,8 +122,8 @@ def test_choice_is_bounded_repeatable_and_without_repetition():
 
 
 def test_summary_counts_by_source():
-    table = summary([Group("q", ("a", "b"), ("n",), "x", "qa"), Group("r", ("c",), (), "", "given")])
-    assert table.loc["all"].tolist() == [2, 3, 1, 1, 1]
+    table = summary([Group("q", ("a", "b"), ("n",), "x", "qa", implied=("i",)), Group("r", ("c",), (), "", "given")])
+    assert table.loc["all"].tolist() == [2, 3, 1, 1, 1, 1]
     assert table.loc["qa", ["positives", "with_instruction"]].tolist() == [2, 1]
     assert isinstance(table, pd.DataFrame)
     assert np.issubdtype(table["groups"].dtype, np.integer)

@@ -70,30 +70,3 @@ def same_as(cores: pd.DataFrame, *, most: int = 10, seed: int = 0) -> dict[str, 
         for place, text_id in enumerate(order):
             found[text_id] = (order[place + 1 :] + order[:place])[:most]
     return found
-
-
-def implied_labels(graded: pd.DataFrame, same: dict[str, list[str]]) -> pd.DataFrame:
-    """Labelled and graded pairs with those that follow from them: one text is replaced by one of its core.
-
-    If a and b differ, and c means the same as a, then c and b differ. On labelled bank questions, of which a fifth was
-    hidden in turn, 95 % of the hidden pairs that follow as different were labelled so, and all that follow as same.
-
-    Args:
-        graded: a_id, b_id, grade and further columns, which are kept.
-        same: as `same_as` returns it.
-
-    Returns:
-        The rows of `graded` with a column pair (int64, the number of the row) and, after them, those that follow from
-        each, with its number. Pairs with a grade of their own are in no further row.
-    """
-    graded = graded.assign(pair=np.arange(len(graded)))
-    known = {*zip(graded["a_id"], graded["b_id"], strict=True), *zip(graded["b_id"], graded["a_id"], strict=True)}
-    rows, a_ids, b_ids = [], [], []
-    for row, (a, b) in enumerate(zip(graded["a_id"], graded["b_id"], strict=True)):
-        for pair in [*((other, b) for other in same.get(a, ())), *((a, other) for other in same.get(b, ()))]:
-            if pair[0] != pair[1] and pair not in known:
-                rows.append(row)
-                a_ids.append(pair[0])
-                b_ids.append(pair[1])
-    implied = graded.iloc[rows].assign(a_id=a_ids, b_id=b_ids).astype(graded.dtypes)
-    return pd.concat([graded, implied], ignore_index=True)

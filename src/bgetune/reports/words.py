@@ -76,7 +76,7 @@ COLUMNS = (
     # 04
     *(N_("groups"), N_("positives"), N_("hard_negatives"), N_("without_negatives"), N_("with_instruction")),
     *(N_("grade"), N_("batches"), N_("largest batch"), N_("label")),
-    *(N_("queries with another query of their cluster in the batch"), N_("labelled pairs"), N_("with those that follow")),
+    *(N_("queries with another query of their cluster in the batch"), N_("implied")),
     *(N_("measure"), N_("tuned"), N_("merged"), N_("meaning"), N_("training data"), N_("training"), N_("step")),
     # 05
     *(N_("negatives"), N_("share of positives"), N_("difference"), N_("method"), N_("log_loss"), N_("offered")),

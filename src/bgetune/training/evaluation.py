@@ -55,12 +55,10 @@ def graded_pairs(graded: pd.DataFrame, texts: pd.DataFrame, prompts: Prompts = N
         prompts: as for `dev_pairs`.
 
     Returns:
-        Columns query, text (str, prompts included), grade (0 to 1), and pair where `graded` has it (see
-        `graph.implied.implied_labels`).
+        Columns query, text (str, prompts included), grade (0 to 1).
     """
-    pairs = graded[graded["split"] == "train"].rename(columns={"a_id": "query_id", "b_id": "text_id"})
-    kept = [name for name in ("query_id", "text_id", "grade", "pair") if name in pairs]
-    return _with_texts(pairs[kept], texts, prompts)
+    pairs = graded.loc[graded["split"] == "train", ["a_id", "b_id", "grade"]]
+    return _with_texts(pairs.set_axis(["query_id", "text_id", "grade"], axis=1), texts, prompts)
 
 
 def _with_texts(pairs: pd.DataFrame, texts: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:

@@ -277,12 +277,13 @@ def default_epochs(groups: int, *, evaluates: bool) -> int:
 
 
 def summary(groups: Sequence[Group]) -> pd.DataFrame:
-    """Numbers of groups, positives and hard negatives by source, with a total."""
+    """Numbers of groups, positives, implied ones and hard negatives by source, with a total."""
     table = pd.DataFrame(
         {
             "source": [group.source for group in groups],
             "groups": 1,
             "positives": [len(group.positives) for group in groups],
+            "implied": [len(group.implied) for group in groups],
             "hard_negatives": [len(group.negatives) for group in groups],
             "without_negatives": [int(not group.negatives) for group in groups],
             "with_instruction": [int(bool(group.prompt)) for group in groups],

@@ -16,7 +16,7 @@ from bgetune import files
 from bgetune.errors import Diverged, InputError
 from bgetune.locale import _
 from bgetune.models.cache import content_key
-from bgetune.training import evaluation, graded as graded_rows, train
+from bgetune.training import evaluation, train
 from bgetune.training.groups import Group
 from bgetune.training.settings import TrainingSettings
 
@@ -72,8 +72,7 @@ def choose_learning_rate(
     left, rows = sorted({settings.learning_rate, *rates}), []
     for number, (count, share) in enumerate(rounds(len(left)), start=1):
         sample = _sample(len(groups), settings, share)
-        pairs_of_round = _sample(graded_rows.count(graded), settings, share)
-        some = None if graded is None else graded_rows.part(graded, pairs_of_round)
+        some = None if graded is None else graded.iloc[_sample(len(graded), settings, share)]
         chosen = [groups[row] for row in sample]
         epochs = math.ceil(share * settings.epochs)
         steps = -(-len(chosen) // (settings.batch_size * settings.world_size)) * epochs

@@ -21,7 +21,7 @@ from bgetune import files
 from bgetune.errors import InputError
 from bgetune.locale import _
 from bgetune.models import hub, processes
-from bgetune.training import devices, graded as graded_rows, sentence_transformers
+from bgetune.training import devices, sentence_transformers
 from bgetune.training.callbacks import OnEvaluation
 from bgetune.training.groups import Group
 from bgetune.training.sentence_transformers import Trained
@@ -74,7 +74,7 @@ def train(
             seen = changed
             on_evaluation(pd.read_parquet(log))
 
-    number = 0 if settings.graded_loss == "none" else graded_rows.count(graded)
+    number = 0 if graded is None or settings.graded_loss == "none" else len(graded)
     sampler = sentence_transformers.batch_sampler(groups, cluster_of, number, settings, settings.world_size)
     steps = len(sampler) // settings.world_size * settings.epochs
     command = processes.command("bgetune.training", [str(job.absolute())], **settings.launcher)

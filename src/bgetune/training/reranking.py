@@ -29,7 +29,7 @@ from bgetune.locale import _
 from bgetune.models import hub
 from bgetune.models.shape import positions
 from bgetune.models.tokens import shorten
-from bgetune.training import checkpoints, evaluation, graded as graded_rows, reranking_save
+from bgetune.training import checkpoints, evaluation, reranking_save
 from bgetune.training.callbacks import EarlyStopping, EpochSetter, OnEvaluation, Progress
 from bgetune.training.groups import Group, describe_batch
 from bgetune.training.reranking_batches import RerankerCollator
@@ -128,9 +128,11 @@ def train(
     data = {"groups": Dataset.from_dict({"item": range(len(groups) * settings.epochs)})}
     loss = {"groups": loss_of(settings.loss, model)}
     if graded is not None:
-        data["graded"] = graded_rows.dataset(graded, settings.epochs, settings.seed)
+        data["graded"] = Dataset.from_dict(
+            {"query": graded["query"].tolist(), "text": graded["text"].tolist(), "label": graded["grade"].tolist()}
+        )
         loss["graded"] = losses.BinaryCrossEntropyLoss(model)
-    sampler = batch_sampler(groups, cluster_of, graded_rows.count(graded), settings)
+    sampler = batch_sampler(groups, cluster_of, 0 if graded is None else len(graded), settings)
     steps = len(sampler) // sampler.processes * settings.epochs
     before = {"step": 0, "epoch": 0.0}
     evaluator = stopping = None

@@ -21,7 +21,7 @@ from bgetune.errors import Diverged
 from bgetune.locale import _
 from bgetune.models import hub
 from bgetune.models.encoder import Encoder
-from bgetune.training import checkpoints, evaluation, events, graded as graded_rows, lora, tracking
+from bgetune.training import checkpoints, evaluation, events, lora, tracking
 from bgetune.training.callbacks import DriftGuard, EarlyStopping, EpochSetter, OnEvaluation, Progress
 from bgetune.training.collator import Guide
 from bgetune.training.groups import Group, blocks
@@ -101,10 +101,12 @@ def train(
     ranking = ranking_loss(model, settings)
     losses: dict[str, torch.nn.Module] = {"groups": ranking}
     if graded is not None:
-        data["graded"] = graded_rows.dataset(graded, settings.epochs, settings.seed)
+        data["graded"] = Dataset.from_dict(
+            {"query": graded["query"].tolist(), "text": graded["text"].tolist(), "label": graded["grade"].tolist()}
+        )
         losses["graded"] = graded_loss(settings.graded_loss, model)
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    sampler = batch_sampler(groups, cluster_of, graded_rows.count(graded), settings, processes)
+    sampler = batch_sampler(groups, cluster_of, 0 if graded is None else len(graded), settings, processes)
     steps = len(sampler) // processes * settings.epochs
     before = {"step": 0, "epoch": 0.0}
     evaluator = stopping = None
@@ -170,14 +172,14 @@ def batch_sampler(
     Args:
         groups: training groups.
         cluster_of: cluster number of every text in them.
-        graded: number of graded pairs that an epoch reads.
+        graded: number of graded pairs.
         settings: how to train.
         processes: number of processes of `torchrun`.
     """
     size, seed = settings.batch_size, settings.seed
     samplers = [ClusterBatchSampler(blocks(groups, cluster_of), size, seed, processes, renumber=True, together=True)]
     if graded:
-        samplers.append(ClusterBatchSampler(np.arange(graded), size, seed, processes, renumber=True))
+        samplers.append(ClusterBatchSampler(np.arange(graded), size, seed, processes))
     offsets = [0, len(groups) * settings.epochs]
     return MixedBatchSampler(samplers, offsets[: len(samplers)], settings.mixing, seed, processes)
 

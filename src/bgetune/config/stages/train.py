@@ -77,9 +77,9 @@ class Train(Reranks, Embeds, Seeded):
         0.95,
         gt=0,
         le=1,
-        description="Minimum trust in what follows from two positives (a and b, b and c mean the same, so do a and c) "
-        "to be learned as well: as a further positive of each query, and in place of a text of a labelled pair every "
-        "other time. Null: only what a source names.",
+        description="Minimum trust in a positive that follows from two others (a and b, b and c mean the same, so do a "
+        "and c). A batch reads one such text of a query at most, and none where positives leaves no room. Null: only "
+        "positives that a source names.",
     )
     mixing: Literal["proportional", "round_robin"] = Field(
         "proportional",
