@@ -16,7 +16,7 @@ import argparse
 import numpy as np
 import pandas as pd
 import torch
-from bench_distillation import MEASURES, batches_of, judge_layer, train_layer
+from bench_distillation import MEASURES, batches_of, judge_vectors, train_layer
 from bench_separation import prepared
 from separation_worlds import MAX_LENGTH, task
 
@@ -52,7 +52,7 @@ def compare(world: str, seeds: int, epochs: int, quick: bool) -> tuple[float, pd
             masked.append((anchors, documents, torch.where(torch.from_numpy(false), -1, labels), teacher))
         for way, made in (("as they are", batches), ("masked", masked)):
             layer = train_layer(vectors, made, None, 0.0, 1.0)
-            rows.append({"seed": seed, "way": way} | judge_layer(layer, vectors, place, job.test))
+            rows.append({"seed": seed, "way": way} | judge_vectors(vectors @ layer.T, place, job.test))
     return found[0] / found[1], pd.DataFrame(rows)
 
 
