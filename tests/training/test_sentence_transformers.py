@@ -97,6 +97,14 @@ def test_guide_masks_in_training(base, groups, cluster_of, tmp_path, monkeypatch
     assert guided.log["loss"].dropna().iloc[0] < plain.log["loss"].dropna().iloc[0]
 
 
+def test_guide_knows_implied_positives(base, groups, cluster_of, tmp_path, monkeypatch):
+    monkeypatch.setenv("BGETUNE_CACHE", str(tmp_path / "cache"))
+    some = [replace(group, implied=(f"{group.query}呢",)) for group in groups]  # texts that are no query themselves
+    clusters = cluster_of | {group.implied[0]: cluster_of[group.query] for group in some}
+    guided = train(base, some, clusters, options(base, epochs=1, loss="gist"), tmp_path / "a")
+    assert np.isfinite(guided.log["loss"].dropna()).all()
+
+
 def test_stops_early_when_dev_gets_no_better(base, groups, cluster_of, dev_pairs, tmp_path):
     chosen = options(base, epochs=4, eval_steps=2, patience=2, learning_rate=1e-12)
     trained = train(base, groups, cluster_of, chosen, tmp_path, pairs=dev_pairs)

@@ -32,7 +32,8 @@ def cores(edges: pd.DataFrame, clusters: pd.DataFrame, *, min_weight: float | No
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    edges = edges.head(0) if min_weight is None else edges
+    if min_weight is None:
+        return pd.DataFrame({"text_id": pd.Series(dtype=str), "core": pd.Series(dtype="int64")})
     best = edges.groupby(["a_id", "b_id"], as_index=False)["weight"].max()
     cluster = clusters.set_index("text_id")["cluster_id"]
     best = best[cluster.reindex(best["a_id"]).to_numpy() == cluster.reindex(best["b_id"]).to_numpy()]
@@ -40,11 +41,11 @@ def cores(edges: pd.DataFrame, clusters: pd.DataFrame, *, min_weight: float | No
     a, b = np.searchsorted(ids, best["a_id"]), np.searchsorted(ids, best["b_id"])
     weight = best["weight"].to_numpy()
     both = pd.DataFrame({"a": np.r_[a, b], "b": np.r_[b, a], "weight": np.r_[weight, weight]})
-    sure = both[both["weight"] >= (min_weight or 1.0)]
+    sure = both[both["weight"] >= min_weight]
     degree = np.bincount(both["a"], minlength=len(ids))
     paths = np.bincount(both["a"], weights=degree[both["b"]], minlength=len(ids)).cumsum() // PATHS_AT_ONCE
     joined = [_two_steps(part, both) for _, part in both.groupby(paths[both["a"]])]
-    joined = [sure[["a", "b"]], *(part.loc[part["trust"] >= (min_weight or 1.0), ["a", "b"]] for part in joined)]
+    joined = [sure[["a", "b"]], *(part.loc[part["trust"] >= min_weight, ["a", "b"]] for part in joined)]
     ends = pd.concat(joined).to_numpy().T
     graph = coo_matrix((np.ones(ends.shape[1], dtype=np.int8), ends), shape=(len(ids), len(ids)))
     core = connected_components(graph, directed=False)[1].astype(np.int64)

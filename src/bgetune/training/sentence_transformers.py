@@ -190,8 +190,8 @@ def guide(base: str | Path, groups: Sequence[Group], settings: TrainingSettings)
         return None
     location = settings.guide or base
     encoder = Encoder(location, max_length=settings.max_length, device=settings.device, parameter="guide")
-    texts = [t for group in groups for t in (group.anchor, *group.prompted([*group.positives, *group.negatives]))]
-    texts = list(dict.fromkeys(texts))
+    read = ((group, [*group.positives, *group.implied, *group.negatives]) for group in groups)
+    texts = list(dict.fromkeys(text for group, some in read for text in (group.anchor, *group.prompted(some))))
     return Guide(encoder.encode(texts, prompt=""), {text: i for i, text in enumerate(texts)}, settings.guide_margin)
 
 
