@@ -101,7 +101,7 @@ def test_guide_knows_implied_positives(base, groups, cluster_of, tmp_path, monke
     monkeypatch.setenv("BGETUNE_CACHE", str(tmp_path / "cache"))
     some = [replace(group, implied=(f"{group.query}呢",)) for group in groups]  # texts that are no query themselves
     clusters = cluster_of | {group.implied[0]: cluster_of[group.query] for group in some}
-    guided = train(base, some, clusters, options(base, epochs=1, loss="gist"), tmp_path / "a")
+    guided = train(base, some, clusters, options(base, epochs=1, loss="gist", positives=None), tmp_path / "a")
     assert np.isfinite(guided.log["loss"].dropna()).all()
 
 
