@@ -7,6 +7,7 @@ reference of a run's artifacts, `docs/artifacts.md`.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import re
@@ -191,5 +192,6 @@ def write_generated() -> list[Path]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for changed_file in write_generated():
         print(_("wrote {file}").format(file=changed_file.relative_to(ROOT)))

@@ -31,7 +31,8 @@ class Source(Section):
     )
     delimiter: str | None = Field(None, min_length=1, description="Column delimiter of a csv file. Null: recognised.")
     encoding: str | None = Field(
-        None, description="Text encoding, such as utf-8 or gb18030. Null: UTF-8 or GB18030, recognised."
+        None,
+        description="Text encoding, such as utf-8 or gb18030. Null: recognised (UTF-8, UTF-16 with a BOM, GB18030).",
     )
     escape: bool | None = Field(
         None,
