@@ -4,7 +4,8 @@
         [--seeds 3] [--who ...] [--results FOLDER]
 
 All contenders get the same pairs, corpus, number of steps, batch size and learning rate. Ours has the defaults of every
-parameter in every world, and no reranker, as the peers have none. What a contender's steps cost is
+parameter in every world, and no reranker, as the peers have none (two variants have that of RERANKER, a folder, hub
+name or demo://). What a contender's steps cost is
 printed: seconds and texts read (a hard negative is a text). Every training is a process of its own; `--results` keeps
 what is done, and a run that was stopped continues. The last line is one JSON object.
 
@@ -44,6 +45,8 @@ VARIANTS = {
     "without_hard": "bgetune, negatives: 0",
     "warmed_up": "bgetune, denoising_epochs: 3",
     "two_rounds": "bgetune, rounds: 2, promote_neighbors",
+    "with_reranker": "bgetune, reranker (RERANKER)",
+    "tuned_pair": "bgetune, rounds: 2, reranker",
 }
 COLUMNS = (
     "steps", "texts", "seconds", "auc", "average_precision", "map@r", "mrr@10", "recall@p.9", "overlap",
@@ -181,6 +184,7 @@ def bgetune(
     training: dict | None = None,
     base: Path | None = None,
     tuned: Path | None = None,
+    reranker: str | None = None,
 ):
     """Graph, miner and training with their defaults.
 
@@ -188,6 +192,7 @@ def bgetune(
         rules, training: parameters of 03 and 04 that are not at their defaults.
         base: is trained instead of the base model.
         tuned: mines instead of the base model.
+        reranker: confirms missed positives and vetoes negatives.
     """
     import numpy as np
 
@@ -195,7 +200,7 @@ def bgetune(
     from bgetune.training.sentence_transformers import batch_sampler
 
     epochs = steps_of(job, labelled, steps)[0]
-    groups, cluster_of, graded, mined = prepared(job, labelled, tuned, rules or {})
+    groups, cluster_of, graded, mined = prepared(job, labelled, tuned, rules or {}, reranker)
     settings = shared_settings(job, seed, epochs=epochs, **training or {})
     pairs = dev_pairs(job)
     trained = train(base or job.model, groups, cluster_of, settings, folder / "checkpoints", pairs=pairs, graded=graded)
@@ -238,6 +243,23 @@ def two_rounds(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
     return found[0], taken + found[1], texts + found[2], *found[3:]
 
 
+def with_reranker(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
+    """As ours, and a reranker confirms missed positives and vetoes negatives, as in 03."""
+    return bgetune(job, labelled, seed, folder, steps, reranker=os.environ["RERANKER"])
+
+
+def tuned_pair(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
+    """As `with_reranker`, but the tuned model of a first round without it searches the candidates."""
+    from bgetune.training import save
+
+    first, taken, texts, _, _ = bgetune(job, labelled, seed, folder / "first", steps)
+    save.save(first, folder / "tuned")
+    again = bgetune(
+        job, labelled, seed, folder / "second", steps, tuned=folder / "tuned", reranker=os.environ["RERANKER"]
+    )
+    return again[0], taken + again[1], texts + again[2], *again[3:]
+
+
 def dev_pairs(job: Task):
     """Dev pairs as notebook 04 has them: labelled ones, and random ones that show drift."""
     import numpy as np
@@ -249,12 +271,13 @@ def dev_pairs(job: Task):
     return pd.concat([pairs, random.assign(label=0, kind="random")], ignore_index=True)
 
 
-def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
+def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict, reranker: str | None = None):
     """Groups by the graph and the miner, the cluster of every text, the graded pairs (None without labels), mined.
 
     Args:
         tuned: in a second round, the folder of the model of the first.
         changed: mining rules that are not at their defaults.
+        reranker: confirms missed positives, which join the graph, and vetoes negatives.
     """
     import pandas as pd
 
@@ -263,6 +286,7 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
     from bgetune.graph import clusters as graph, implied
     from bgetune.graph.promote import promote
     from bgetune.models.encoder import Encoder
+    from bgetune.models.reranker import Reranker
     from bgetune.negatives import groups, mining, promotion
     from bgetune.negatives.corpus import Corpus
     from bgetune.training.evaluation import graded_pairs
@@ -284,11 +308,17 @@ def prepared(job: Task, labelled: bool, tuned: Path | None, changed: dict):
     graded = pairs.assign(split="train").astype({"grade": float}) if labelled else None
     corpus = Corpus.of(texts, edges, clusters, graded)
     encoder = Encoder(tuned or job.model, max_length=MAX_LENGTH)
-    if tuned is not None:
-        neighbors = promotion.mutual_neighbors(corpus, encoder)
-        edges, clusters, _ = promote(edges, clusters, neighbors, {}, graded)
+    reads = None if reranker is None else Reranker(reranker, max_length=MAX_LENGTH, device="cpu")
+    missed = None
+    if reads is not None:
+        missed = promotion.missed_positives(corpus, mining.mine(corpus, encoder, reads, **changed))
+        print(f"{len(missed):,} pairs confirmed by the reranker", file=sys.stderr, flush=True)
+    elif tuned is not None:
+        missed = promotion.mutual_neighbors(corpus, encoder)
+    if missed is not None:
+        edges, clusters, _ = promote(edges, clusters, missed, {}, graded)
         corpus = Corpus.of(texts, edges, clusters, graded)
-    mined = mining.mine(corpus, encoder, **changed)
+    mined = mining.mine(corpus, encoder, reads, **changed)
     with tempfile.TemporaryDirectory() as folder:
         rows = groups.training_groups(corpus, mined, max_positives=10)
         groups.write_jsonl(rows, Path(folder) / "train.jsonl")

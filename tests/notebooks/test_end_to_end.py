@@ -33,6 +33,7 @@ def finished(tmp_path_factory):
             "04_train.merge_weight=0.9",
             "04_train.tensorboard=true",
             "04_train.denoising_epochs=1",
+            "04_train.tune_reranker=true",
             "rounds=2",
         ]
         arguments = [part for value in chosen for part in ("--set", value)]
@@ -53,12 +54,11 @@ def test_every_stage_is_recorded_and_up_to_date(finished, stages):
         assert manifest.out_of_date(stage, values, finished) is None, stage
 
 
-def test_the_second_round_mines_with_the_tuned_model_and_is_judged_on_the_same_pairs(finished, stages):
+def test_the_second_round_mines_with_the_tuned_models_and_is_judged_on_the_same_pairs(finished, stages):
     first, second = stages["03_hard_negatives"], stages["03_hard_negatives.2"]
-    assert second["inputs"]["model"] == {
-        "stage": "04_train",
-        "sha256": stages["04_train"]["outputs"]["model"]["sha256"],
-    }
+    for tuned in ("model", "reranker"):
+        made = stages["04_train"]["outputs"][tuned]["sha256"]
+        assert second["inputs"][tuned] == {"stage": "04_train", "sha256": made}
     assert second["outputs"]["heldout"]["sha256"] == first["outputs"]["heldout"]["sha256"]
     assert second["outputs"]["train.jsonl"]["sha256"] != first["outputs"]["train.jsonl"]["sha256"]
     assert stages["04_train.2"]["inputs"]["train.jsonl"]["stage"] == "03_hard_negatives.2"

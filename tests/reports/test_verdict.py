@@ -188,8 +188,11 @@ def test_pairs_too_few_to_calibrate_give_no_number_of_the_calibration():
     table = sections.thresholds(found | {"thresholds": [dict.fromkeys(THRESHOLD) | {"precision": 0.5}]}, 0.95)
     assert "too few pairs or clusters in dev to trust a threshold" in table.html
     enough = results(interval=(0.1, 0.4))
-    enough["pairs"]["doubt"] = "few"
-    assert "larger dev_fraction and test_fraction" in verdict.next_step({}, enough)
+    enough["pairs"] |= {"doubt": "few", "human_labels": 400}
+    for made in (found, enough):  # one number of pairs, that of the doubt, and not what would narrow an interval
+        text = verdict.next_step({}, made)
+        assert "larger dev_fraction and test_fraction" in text
+        assert "about 400 pairs in all" in text
 
 
 THRESHOLD = ("precision", "cosine", "probability", "test_precision", "test_recall", "guarantee")

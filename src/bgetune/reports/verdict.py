@@ -258,13 +258,15 @@ def _steps(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) 
             "See what the model was taught: the doubtful edges in 01 and the examples in 03. Then try fewer epochs or "
             "a lower learning_rate in 04_train."
         )
+    if doubtful(results):
+        yield _("Before anything else: {remedy}, about {labels} pairs in all.").format(
+            remedy=_(worth.REMEDY), labels=count(results["pairs"]["human_labels"])
+        )
     if found == "unclear":
         yield _more_pairs_to_tell(results)
     starved = mined.get("with_negatives")
     if found in ("same", "helped") and starved is not None and starved < 0.8:
         yield _starved(mined)
-    if doubtful(results):
-        yield _("Before anything else: {remedy}.").format(remedy=_(worth.REMEDY))
     if found == "same":
         yield _(
             "Give notebook 01 more data: positives that the base model does not know already are what it can learn "
