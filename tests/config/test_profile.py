@@ -100,6 +100,7 @@ BAD = [
     ("seed: 1\n", ["seed"], "--set seed: write --set section.parameter=value"),
     ("seed: 1\n", ["seed.x=1"], "--set seed.x=1: seed is not a section"),
     ("seed: 1\n", ["sed=1"], "unknown key sed; did you mean seed"),
+    ("seed: 1\n", ["03.margin=0.1"], r"unknown key 03; did you mean 03_hard_negatives\?"),
     ("04_train:\n  epochs: 2\n", ["04_train.epochs=x"], '^--set: 04_train.epochs: .*not "x"'),
     ("seed: 1\n", ["04_train.scale=[10, -1]"], "^--set: 04_train.scale: .*not -1"),
 ]

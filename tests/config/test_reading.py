@@ -37,7 +37,7 @@ ODD_YAML = [
     ('model: "a\\0b"\n', "line 1: a NUL or half a character in a text"),
     ('name: "\\uD800"\n', "line 1: a NUL or half a character in a text"),
     ("model: \0\n", "not YAML: unacceptable character #x0000"),
-    ("3: 4\n", "3: Keys should be strings"),
+    ("3: 4\n", "3: a key is a name, such as 04_train"),
     ("text\n", "a profile is a mapping of parameters"),
     ("name: 2026-13-45\nsede: 1\n", "unknown key sede"),  # a date is a text
 ]

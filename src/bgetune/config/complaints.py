@@ -45,7 +45,7 @@ COMPLAINTS = {
     "too_short": N_("There should be at least {min_length} items"),
     "too_long": N_("There should be at most {max_length} items"),
     "missing": N_("Field required"),
-    "invalid_key": N_("Keys should be strings"),
+    "invalid_key": N_("a key is a name, such as 04_train or epochs"),
 }
 """Type of pydantic's complaint -> its words."""
 
@@ -80,7 +80,8 @@ def _unknown(loc: tuple, name: str, model: type[BaseModel]) -> str:
     *place, key = loc
     known = _known_keys(model, tuple(place))
     owners = [stage for stage, section in STAGES.items() if key in section.model_fields and not place]
-    near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.5)
+    begun = [section for section in known if section in STAGES and section.startswith(str(key))]  # 03
+    near = begun or difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.5)
     if owners:
         hint = _("it belongs in the section {section}").format(section=owners[0])
     elif near:
