@@ -307,12 +307,39 @@ def test_logs_without_users_sessions_times_or_urls(tmp_path):
         path=path, user_column=None, time_column=None, url_column=None, title_column="title", session_column="session"
     )
     found = read_clicks(source)[0].order_by("query").to_pandas()
-    assert found.user_id.tolist() == ["s", "s"]
+    assert len(set(found.user_id)) == 1
     assert found.url.tolist()[0] == "t1"
     assert found.url.isna().tolist() == [False, True]
     assert found.time.isna().all()
     nobody = source.model_copy(update={"session_column": None})
     assert read_clicks(nobody)[0].user_id.execute().nunique() == 2
+    # numbers of rows and sessions begin anew in the log of the next day
+    (tmp_path / "d.csv").write_text((tmp_path / "c.csv").read_text())
+    for one in (source, nobody):
+        other = one.model_copy(update={"path": str(tmp_path / "d.csv")})
+        users = [set(read_clicks(log)[0].user_id.execute()) for log in (one, other)]
+        assert not users[0] & users[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ("12", 12),
+        ("3.5", 3.5),
+        ("12s", 12),
+        ("8 秒", 8),
+        ("1500ms", 1.5),
+        ("00:01:30", 90),
+        ('"1,234"', 1234),
+        ("?", None),
+    ],
+)
+def test_the_length_of_a_visit_is_read_in_seconds(tmp_path, given, seconds):
+    path = write(tmp_path / "c.csv", f"time,user_id,query,url,dwell\n08:00:00,u,q,x,{given}\n")
+    clicks, dropped = read_clicks(ClickSource(path=path, dwell_column="dwell"))
+    (found,) = clicks.dwell.to_pandas()
+    assert pd.isna(found) if seconds is None else found == seconds
+    assert drops(dropped) == ({"dwell not readable as a number (the row is used)": 1} if seconds is None else {})
 
 
 def test_click_logs_stay_lazy(tmp_path):

@@ -226,7 +226,18 @@ def test_texts_of_punctuation_only_stay_apart():
     assert len(merged) == 2
 
 
-@pytest.mark.parametrize(("one", "other"), [("1.5倍", "15倍"), ("3-5天到账", "35天到账"), ("c++", "c"), ("5%", "5")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1.5倍", "15倍"),
+        ("3-5天到账", "35天到账"),
+        ("c++", "c"),
+        ("5%", "5"),
+        ("温度≥30", "温度≤30"),
+        ("ดี", "ดู"),
+        ("की", "का"),
+    ],
+)
 def test_signs_that_carry_meaning_keep_texts_apart(one, other):
     merged, _ = graph.merge_duplicates(make_texts([(one, "query", 1), (other, "query", 1)]))
     assert len(merged) == 2

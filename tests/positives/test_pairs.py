@@ -1,9 +1,10 @@
+import json
 from collections import Counter
 
 import pandas as pd
 import pytest
 
-from bgetune.config.sources import CorpusSource, GradedSource, PairSource, Sources, SynonymSource
+from bgetune.config.sources import CorpusSource, GradedSource, GroupSource, PairSource, Sources, SynonymSource
 from bgetune.data import tables
 from bgetune.data.text import text_id
 from bgetune.errors import InputError
@@ -65,6 +66,17 @@ def test_question_and_answer(file):
     assert kinds.loc["how?"][["kind", "count"]].tolist() == ["query", 2]
     assert kinds.loc["so.", "kind"] == "document"
     assert kinds.loc["how?", "text_id"] == text_id("how?")
+
+
+def test_a_negative_of_everything_stays_and_is_no_answer_to_everything(tmp_path):
+    rows = [{"query": f"question {n}", "pos": [f"answer {n}"], "neg": ["answer 0"]} for n in range(1, 9)]
+    rows += [{"query": "question 0", "pos": ["answer 0"], "neg": ["answer 1"]}]
+    path = tmp_path / "train.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    found = checked(collect(Sources(groups=[GroupSource(path=str(path))]), hub_cap=5))
+    assert len(edges_of(found)) == 9
+    assert len(found.different) == 9
+    assert drops(found) == {}
 
 
 def test_an_answer_to_everything_says_nothing(file):

@@ -192,6 +192,6 @@ def write_generated() -> list[Path]:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    argparse.ArgumentParser(description=_("Rewrite the files that are generated from the parameters.")).parse_args()
     for changed_file in write_generated():
         print(_("wrote {file}").format(file=changed_file.relative_to(ROOT)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import atexit
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -25,6 +28,8 @@ MAX_EXAMPLE = 200
 """Characters of a row that is shown as an example."""
 _NOT_BLANK = "CASE WHEN line > '!' THEN true ELSE trim(line) <> '' END"
 """Whether a line is not blank; what begins with a letter need not be trimmed to tell."""
+_DELIMITERS = {r"\t": "\t", r"\x01": "\x01", r"\001": "\x01", r"\u0001": "\x01"}
+"""Delimiters as they are spelled in YAML without quotes, which knows no escapes there."""
 
 
 def open_place(source: Source, place: places.Place) -> Iterator[Part]:
@@ -35,13 +40,11 @@ def open_place(source: Source, place: places.Place) -> Iterator[Part]:
             _("{file}: cannot tell the format by the name; set format: {known}").format(file=place.name, known=known)
         )
     if format_ == "parquet":
-        yield _open_typed(place.name, f"read_parquet({path_literal(place.path)})")
+        yield _open_typed(source, place.name, f"read_parquet({path_literal(place.path)})")
     elif format_ == "arrow":
-        yield _open_typed(place.name, copied(_arrow(place)))
+        yield _open_typed(source, place.name, copied(_arrow(place)))
     elif format_ == "xlsx":
-        names = workbooks.sheet_names(place.path, place.name) if source.table == "*" else [source.table]
-        for name in names:
-            yield _open_sheet(source, place, name)
+        yield from _open_sheets(source, place) if source.table == "*" else [_open_sheet(source, place, source.table)]
     elif format_ in ("json", "jsonl"):
         yield _open_json(source, place, format_)
     else:
@@ -58,7 +61,9 @@ def _open_delimited(source: Source, place: places.Place, format_: str) -> Part:
         raise InputError(
             _("{file}: no line is left after skip_rows: {rows}").format(file=place.name, rows=source.skip_rows)
         )
-    delimiter = source.delimiter or ("\t" if format_ == "tsv" else None)
+    delimiter = "\t" if format_ == "tsv" else None
+    if source.delimiter:
+        delimiter = _DELIMITERS.get(source.delimiter, source.delimiter)
     dialect = delimited.recognise(
         lines, wanted(source), header=source.header, delimiter=delimiter, escape=source.escape
     )
@@ -75,6 +80,8 @@ def _open_delimited(source: Source, place: places.Place, format_: str) -> Part:
         widths = Counter(len(delimited.cut(text, dialect)) for text in filled)
         names = [str(number) for number in range(widths.most_common(1)[0][0])]
     width = len(names)
+    cells = (delimited.cut(text, dialect) for text in filled[int(source.header) :])
+    _require_text(place.name, source, _fields_of_cells(source, (dict(zip(names, row, strict=False)) for row in cells)))
 
     def rows(_: Collection[str], first: int | None = None) -> Rows:
         if first is None:
@@ -88,11 +95,11 @@ def _open_delimited(source: Source, place: places.Place, format_: str) -> Part:
     def hint(name: str) -> str:
         return _skip_hint(name, [delimited.cut(text, dialect) for text in lines[:20]], source)
 
-    cells = [f"fields[{number + 1}]" for number in range(width)]
+    values = [f"fields[{number + 1}]" for number in range(width)]
     facts = {"encoding": source.encoding or textfiles.encoding_of(file), "delimiter": dialect.delimiter or "none"}
     return Part(
         name=place.name,
-        columns={name: Column(cell, _items_of_text(cell)) for name, cell in zip(names, cells, strict=True)},
+        columns={name: Column(cell, _items_of_text(cell)) for name, cell in zip(names, values, strict=True)},
         rows=rows,
         broken=f"CASE WHEN len(fields) <> {width} THEN 'not {width} fields in the line' END",
         example=f"line[:{MAX_EXAMPLE}]",
@@ -116,12 +123,6 @@ def _doubled(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name, count in Counter(names).items() if count > 1)
 
 
-def _items_of_text(cell: str) -> str:
-    """A text as a list of one, or the items of a JSON list written in it."""
-    is_list = f"{cell}[1] = '[' AND {cell}[-1] = ']' AND json_valid({cell})"
-    return f"CASE WHEN {is_list} THEN from_json({cell}, '[\"VARCHAR\"]') ELSE [{cell}] END"
-
-
 def _skip_hint(name: str, rows: Iterable[list[str]], source: Source) -> str:
     """A later row that has the column's name, as a hint."""
     for number, row in enumerate(rows):
@@ -130,6 +131,100 @@ def _skip_hint(name: str, rows: Iterable[list[str]], source: Source) -> str:
                 row=number + 1, skipped=source.skip_rows + number
             )
     return ""
+
+
+# --- lists of texts -----------------------------------------------------------------------------------------------
+
+
+def _items_of_text(cell: str) -> str:
+    """A text as a list of one, or the items of a list written in it, as JSON or as Python writes it."""
+    is_list = f"{cell}[1] = '[' AND {cell}[-1] = ']'"
+    is_python = f"""{is_list} AND {cell}[2] IN ('''', '"', '{{', 'N')"""
+    return (
+        f"CASE WHEN {is_list} AND json_valid({cell}) THEN {_items_of_json(cell)} "
+        f"WHEN {is_python} THEN coalesce({_texts_of_json(f'{_python_reader()}({cell})')}, [{cell}]) ELSE [{cell}] END"
+    )
+
+
+def _items_of_json(value: str) -> str:
+    """The items of a JSON list as texts; a look into each takes twice as long, so only where one may be an object."""
+    plain = f"from_json({value}, '[\"VARCHAR\"]')"
+    return f"CASE WHEN contains({value}::VARCHAR, '{{') THEN {_texts_of_json(value)} ELSE {plain} END"
+
+
+def _texts_of_json(value: str) -> str:
+    title, text = (f"json_extract_string(x, '$.{key}')" for key in ("title", "text"))
+    each = f"CASE WHEN json_type(x) = 'OBJECT' THEN {_titled(title, text)} ELSE json_extract_string(x, '$') END"
+    return f"list_transform(from_json({value}, '[\"JSON\"]'), lambda x: {each})"
+
+
+def _titled(title: str, text: str) -> str:
+    """The text of an object, its title before it; null where it has no text."""
+    return f"coalesce(nullif(trim({title}), '') || ' ', '') || {text}"
+
+
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+
+
+def _python_list(text: str) -> list | None:
+    """The list of texts or objects that Python or NumPy wrote, as pandas does in CSV; None where it is none."""
+    if re.search(r"""(?<!\\)(?:\\\\)*\\[^\\'"nrtxuU]""", text):
+        return None  # an escape that Python never writes, of which its parser would warn
+    # between NumPy's items are only blanks, across which Python would join two texts
+    text = re.sub(rf"({_QUOTED}|\}}|None)(\s+(?=['\"{{N]))?", lambda one: one[1] + (", " if one[2] else ""), text)
+    try:
+        items = ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    is_list = isinstance(items, list) and all(item is None or isinstance(item, str | dict) for item in items)
+    return items if is_list else None
+
+
+@cache
+def _python_reader() -> str:
+    """The name of the function of DuckDB that makes JSON of a list that Python wrote, and null of anything else."""
+
+    def read(column: pa.ChunkedArray) -> pa.Array:
+        lists = [text and _python_list(text) for text in column.to_pylist()]
+        found = [None if items is None else json.dumps(items, ensure_ascii=False, default=str) for items in lists]
+        return pa.array([text and text.encode(errors="replace").decode() for text in found], pa.string())
+
+    connection = connect().con.cursor()  # a result of the connection itself may still be read
+    connection.create_function("python_list", read, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")
+    atexit.register(connection.remove_function, "python_list")  # or DuckDB complains of a leak when Python ends
+    return "python_list"
+
+
+def _fields_of_cells(source: Source, rows: Iterable[Mapping[str, str]]) -> dict[str, set[str]]:
+    """The fields of the objects in lists that are written in cells: column -> names."""
+    fields: dict[str, set[str]] = {}
+    for row, parameter in itertools.product(rows, source.LISTS):
+        column = getattr(source, parameter)
+        cell = row.get(column) or ""
+        if cell.startswith("[") and cell.endswith("]") and "{" in cell:
+            try:
+                items = json.loads(cell)
+            except ValueError:
+                items = _python_list(cell) or []
+            fields.setdefault(column, set()).update(_fields(items))
+    return fields
+
+
+def _fields(items: Iterable[Any]) -> set[str]:
+    """The fields that objects among the items have."""
+    return {str(key) for item in items if isinstance(item, dict) for key in item}
+
+
+def _require_text(name: str, source: Source, fields: Mapping[str, Collection[str]]) -> None:
+    """Raise InputError where a wanted column of lists holds objects that have no text."""
+    for column in (getattr(source, parameter) for parameter in source.LISTS):
+        if fields.get(column) and "text" not in fields[column]:
+            raise InputError(
+                _(
+                    "{file}: column {column} holds lists of objects without `text` (they have {fields}); write lists "
+                    "of texts, or name the field with the text `text`"
+                ).format(file=name, column=column, fields=", ".join(sorted(fields[column])))
+            )
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------
@@ -143,6 +238,7 @@ def _open_json(source: Source, place: places.Place, format_: str) -> Part:
     if format_ == "json" or (first.startswith("[") and first[1:].lstrip()[:1] in ("", "{")):
         table, lines = _objects(file)
     keys = _keys(place.name, lines)
+    _require_text(place.name, source, {key: fields for key, (_path, _types, fields) in keys.items()})
 
     def rows(_: Collection[str], first: int | None = None) -> Rows:
         lost = None
@@ -156,13 +252,24 @@ def _open_json(source: Source, place: places.Place, format_: str) -> Part:
         valid = "CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT' THEN line END"
         return f"SELECT line, {valid} AS fields FROM {text} WHERE {_NOT_BLANK}", lost
 
+    def hint(name: str) -> str:
+        looked_at = sum(bool(line.strip()) for line in lines)
+        if table is None:
+            filled = (line for line in textfiles.decoded(file, textfiles.encoding_of(file)) if line.strip())
+            more = next(itertools.islice(filled, looked_at, None), None) is not None
+        else:
+            more = connect().raw_sql(f"SELECT count(*) FROM {table}").fetchall()[0][0] > looked_at
+        said = _("only the first {rows} rows were looked at: put one that has {column} first")
+        return said.format(rows=looked_at, column=name) if more else ""
+
     return Part(
         name=place.name,
-        columns={name: _json_column(path, types) for name, (path, types) in keys.items()},
+        columns={key: _json_column(path, types) for key, (path, types, _held) in keys.items()},
         rows=rows,
         broken="CASE WHEN fields IS NULL THEN 'no JSON object in the line' END",
         example=f"line[:{MAX_EXAMPLE}]",
         facts={"encoding": source.encoding or textfiles.encoding_of(file)},
+        hint=hint,
     )
 
 
@@ -190,17 +297,23 @@ def _objects(file: TextFile) -> tuple[str, list[str]]:
     return name, lines
 
 
-def _keys(name: str, lines: Iterable[str]) -> dict[str, tuple[str, set[str]]]:
-    """The keys of the first lines that are JSON objects, nested ones joined by dots: their path and types."""
-    keys: dict[str, tuple[str, set[str]]] = {}
+def _keys(name: str, lines: Iterable[str]) -> dict[str, tuple[str, set[str], set[str]]]:
+    """The keys of the first lines that are JSON objects, nested ones joined by dots.
+
+    Returns:
+        Key -> its path, its types, and the fields of the objects in its lists.
+    """
+    keys: dict[str, tuple[str, set[str], set[str]]] = {}
 
     def add(row: Mapping[str, Any], prefix: str, path: str) -> None:
         for key, value in row.items():
             kind = "list" if isinstance(value, list) else "object" if isinstance(value, dict) else "scalar"
             here = f"{path}.{json.dumps(key, ensure_ascii=False)}"
-            types = keys.setdefault(f"{prefix}{key}", (here, set()))[1]
+            _path, types, fields = keys.setdefault(f"{prefix}{key}", (here, set(), set()))
             if value is not None:
                 types.add(kind)
+            if isinstance(value, list):
+                fields.update(_fields(value))
             if kind == "object" and path.count(".") < 4:
                 add(value, f"{prefix}{key}.", here)
 
@@ -222,7 +335,7 @@ def _json_column(path: str, types: Collection[str]) -> Column:
     where = literal(path)
     value, kind = f"json_extract(fields, {where})", f"json_type(fields, {where})"
     text = f"json_extract_string(fields, {where})"
-    items = f"CASE WHEN {kind} = 'ARRAY' THEN from_json({value}, '[\"VARCHAR\"]') ELSE [{text}] END"
+    items = f"CASE WHEN {kind} = 'ARRAY' THEN {_items_of_json(value)} ELSE [{text}] END"
     type_ = next((kind for kind in ("object", "list") if set(types) == {kind}), "scalar")
     return Column(text, items, f"{kind} IN ('ARRAY', 'OBJECT')", type_)
 
@@ -230,31 +343,70 @@ def _json_column(path: str, types: Collection[str]) -> Column:
 # --- tables with types --------------------------------------------------------------------------------------------
 
 
-def _open_typed(name: str, relation: str) -> Part:
+def _open_typed(source: Source, name: str, relation: str) -> Part:
     """A relation of DuckDB: structs have their fields as columns too (body.query), binary is text."""
     with reading(name):
         found = connect().con.sql(f"SELECT * FROM {relation}")
-        columns = dict(_typed_columns(found.columns, found.types))
+        typed = list(_typed_columns(found.columns, found.types))
+    _require_text(name, source, {key: fields for key, _column, fields in typed})
+    columns = {key: column for key, column, _held in typed}
     return Part(name=name, columns=columns, rows=lambda _, first=None: (f"SELECT * FROM {relation}", None))
 
 
 def _typed_columns(
     names: Iterable[str], types: Iterable[Any], prefix: str = "", path: str = ""
-) -> Iterator[tuple[str, Column]]:
+) -> Iterator[tuple[str, Column, list[str]]]:
+    """Name, column, and the fields of the objects where it holds lists of these."""
     for name, type_ in zip(names, types, strict=True):
         value = f"{path}{identifier(name)}"
         if type_.id in ("list", "array"):
-            items = f"list_transform({value}, lambda x: x::VARCHAR)"
-            yield f"{prefix}{name}", Column(f"to_json({value})::VARCHAR", items, f"{value} IS NOT NULL", "list")
-        elif type_.id in ("struct", "map", "union"):
+            item = dict(type_.children)["child"]
+            fields = [field for field, _type in item.children] if item.id in _OBJECTS else []
+            items = f"list_transform({value}, lambda x: {_typed_item(item, fields)})"
+            yield f"{prefix}{name}", Column(f"to_json({value})::VARCHAR", items, f"{value} IS NOT NULL", "list"), fields
+        elif type_.id in _OBJECTS:
             text = f"to_json({value})::VARCHAR"
-            yield f"{prefix}{name}", Column(text, f"[{text}]", f"{value} IS NOT NULL", "object")
+            yield f"{prefix}{name}", Column(text, f"[{text}]", f"{value} IS NOT NULL", "object"), []
             if type_.id == "struct":
                 inner = dict(type_.children)
                 yield from _typed_columns(inner, inner.values(), f"{prefix}{name}.", f"{value}.")
         else:
-            text = f"try(decode({value}))" if type_.id == "blob" else f"{value}::VARCHAR"
-            yield f"{prefix}{name}", Column(text, f"[{text}]")
+            text = _typed_text(value, type_)
+            yield f"{prefix}{name}", Column(text, f"[{text}]"), []
+
+
+_OBJECTS = ("struct", "map", "union")
+
+
+def _typed_item(type_: Any, fields: Collection[str]) -> str:
+    """The item x of a list as text."""
+    if "text" not in fields:
+        return _typed_text("x", type_)
+    title, text = (f"struct_extract(x, '{key}')::VARCHAR" for key in ("title", "text"))
+    return _titled(title if "title" in fields else "NULL", text)
+
+
+def _typed_text(value: str, type_: Any) -> str:
+    """A single value as text: 5 for a 5.0, since pandas makes a column of floats of numbers of which one is missing."""
+    if type_.id in ("float", "double"):
+        # beyond 1e37 it does not fit in the largest whole number
+        is_whole = f"{value} = trunc({value}) AND abs({value}) < 1e37"
+        return f"CASE WHEN {is_whole} THEN {value}::HUGEINT::VARCHAR ELSE {value}::VARCHAR END"
+    return f"try(decode({value}))" if type_.id == "blob" else f"{value}::VARCHAR"
+
+
+def _open_sheets(source: Source, place: places.Place) -> Iterator[Part]:
+    """The sheets that have rows."""
+    opened = False
+    for sheet in workbooks.sheet_names(place.path, place.name):
+        try:
+            part = _open_sheet(source, place, sheet)
+        except workbooks.NoRows:
+            continue
+        opened = True
+        yield part
+    if not opened:
+        raise InputError(_("{file}: no sheet has rows; export it again").format(file=place.name))
 
 
 def _open_sheet(source: Source, place: places.Place, sheet: str | None) -> Part:
@@ -262,6 +414,7 @@ def _open_sheet(source: Source, place: places.Place, sheet: str | None) -> Part:
     doubled = _doubled(frame.columns)
     names = list(dict.fromkeys(frame.columns))
     unique = frame.loc[:, ~frame.columns.duplicated()]
+    _require_text(place.name, source, _fields_of_cells(source, unique.head(textfiles.HEAD_LINES).to_dict("records")))
 
     def hint(name: str) -> str:
         head = [list(frame.columns), *frame.head(20).fillna("").to_numpy().tolist()]

@@ -27,6 +27,8 @@ from bgetune.paths import locate
 LOG_IDS = ("user_id", "session_id", "url", "title")
 """Columns of a click log that are no texts: what is missing in them is spelled in many ways, and counted."""
 TEXTS = ("query", *LOG_IDS)
+UNREAD = ("rank", "dwell")
+"""Columns of numbers without which a row is used: what cannot be read is counted."""
 MAX_EXAMPLE = 200
 """Characters of a row that is shown as an example."""
 _BLANKS = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
@@ -50,7 +52,8 @@ def read(source: ClickSource, engine: str) -> tuple[ibis.Table, pd.DataFrame]:
     clean = {name: _named(value, missing.WIDE if name in LOG_IDS else missing.NARROW) for name, value in raw.items()}
     nothing = ibis.null("string")
     session = clean.get("session_id", nothing)
-    alone = ibis.coalesce(session, ibis.literal("row ") + at.row_number().cast("string"))
+    each = ibis.coalesce(ibis.literal("session ") + session, ibis.literal("row ") + at.row_number().cast("string"))
+    alone = ibis.literal(label(source) + " ") + each
     values = {
         "time": _time(source, at, given["time"]) if "time" in given else ibis.null("timestamp"),
         "user_id": clean.get("user_id", alone),
@@ -70,6 +73,7 @@ def read(source: ClickSource, engine: str) -> tuple[ibis.Table, pd.DataFrame]:
         **values,
         **{f"{name}_raw": raw[name] for name in ids},
         **{f"{name}_id": clean[name] for name in ids},
+        **{f"{name}_text": given[name].cast("string") if name in given else nothing for name in UNREAD},
         example=example,
     )
     whys = [(rows[column].isnull(), why) for column, why in source.required().items()]
@@ -77,7 +81,7 @@ def read(source: ClickSource, engine: str) -> tuple[ibis.Table, pd.DataFrame]:
     with backends.reading(label(source)):
         counts = _counts(rows, ids)
     used = rows.filter(rows.reason.isnull()).select(*values)
-    return used, counted_drops(label(source), counts, ids)
+    return used, counted_drops(label(source), counts, ids, unread=UNREAD)
 
 
 def open_table(source: ClickSource, at: Engine) -> ibis.Table:
@@ -251,6 +255,10 @@ def _counts(rows: ibis.Table, ids: list[str]) -> list[tuple[Any, ...]]:
         rounded = _fits(raw, f"^{ROUNDED_FORM}$")
         told[f"{name}_rounded"] = rows.count(where=rounded)
         told[f"{name}_as"] = raw.min(where=rounded)
+    for name in UNREAD:
+        text, missing_number = rows[f"{name}_text"], rows[name].isnull()
+        told[f"{name}_unread"] = text.count(where=missing_number)
+        told[f"{name}_text"] = text.min(where=missing_number)
     counted = rows.group_by("reason").agg(
         rows=rows.count(), example=rows.example.min(where=rows.reason.notnull()), **told
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,9 @@ from bgetune.config.secrets import mask_secrets
 from bgetune.config.sources import Source, Sources
 from bgetune.data import labels, opening, ubi, workbooks
 from bgetune.data.column_names import NAMES
+from bgetune.data.columns import Column
 from bgetune.data.databases import label
-from bgetune.data.letters import has_words, share
+from bgetune.data.letters import share
 from bgetune.data.places import FORMATS, suffix_of
 from bgetune.errors import InputError
 from bgetune.locale import _
@@ -26,61 +25,22 @@ from bgetune.paths import ROOT
 
 ROWS = 500
 """Rows of a table that are looked at."""
-SEPARATORS = ("|", "、", ";", "；", ",", "，", "/", "=", " ")
+SEPARATORS = ("|", "、", ";", "；", ",", "，", "/", "=>", "=", " ")
 TEXTS = (
     *("query_column", "title_column", "a_column", "b_column", "words_column", "text_column"),
     *("anchor_column", "positive_column", "negative_column"),
 )
 """Parameters of sources that name columns of texts."""
+CILIN = re.compile(r"[A-Z][a-z]\d\d[A-Z]\d\d[=#@] ")
+"""The code at the beginning of a line of the thesaurus Cilin: = has synonyms, # related words, @ a word alone."""
+MOST_ACTIONS = 20
+"""Distinct values of a column of actions."""
 MOST_TITLE_ROWS = 5  # that a title above the header line takes
 NO_DELIMITER = "\x1f"  # reads a line as one column: no text holds it
-YES_NO = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no", "是", "否", "相同", "不同", "相似", "不相似"}
 MISSING = {"", "nan", "none", "null", "\\n", "-", "n/a", "<na>", "无"}
 OWN_SCHEMAS = (None, "", "public", "main")
 NO_SCHEMAS = ("information_schema", "pg_catalog", "performance_schema", "mysql", "sys")
 """Of databases: schemas whose names may be left out, and those that hold no data."""
-TIME = re.compile(
-    r"\d{4}\s?[-/.年]\s?\d{1,2}\s?[-/.月]\s?\d{1,2}.*|\d{1,2}:\d{2}(:\d{2}.*)?|1\d{9}(\.\d+)?|1\d{12}|1\d{15}|(19|20)\d{12}"
-    r"|\d{1,2}/(\d{1,2}|[A-Za-z]{3})/\d{4}.*"
-)
-URL = re.compile(r"(https?://|www\.)\S+|[\w.-]+\.(com|cn|net|org|io|html?)(/\S*)?|/\S*", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column and some of its values, missing ones left out."""
-
-    name: str
-    values: tuple[str, ...]
-    share: float = 1.0
-
-    def like(self, pattern: re.Pattern) -> float:
-        """Share of the values that are of a form as a whole."""
-        return sum(pattern.fullmatch(value) is not None for value in self.values) / max(len(self.values), 1)
-
-    @cached_property
-    def kind(self) -> str:
-        """list, time, number, url, text (words of a language), id, or empty."""
-        if not self.values:
-            return "empty"
-        if share(map(_is_list, self.values)) > 0.8:
-            return "list"
-        if self.like(TIME) > 0.8:
-            return "time"
-        if share(map(_is_number, self.values)) > 0.9:
-            return "number"
-        if self.like(URL) > 0.7:
-            return "url"
-        return "text" if share(map(has_words, self.values)) > 0.5 else "id"
-
-    @cached_property
-    def length(self) -> float:
-        """Mean characters of a value."""
-        return sum(map(len, self.values)) / max(len(self.values), 1)
-
-    @cached_property
-    def distinct(self) -> set[str]:
-        return set(self.values)
 
 
 @dataclass(frozen=True)
@@ -290,6 +250,12 @@ class _Roles:
         free = self.free(kinds)
         return self.take(parameter, free[0] if free else None, why, free)
 
+    def doubt(self, parameter: str, why: str, other: str) -> None:
+        """Leave a parameter without a column, though one may be it."""
+        self.values[parameter] = None
+        self.why[parameter] = why
+        self.choices[parameter] = [other]
+
     def found(self, kind: str) -> Found:
         return kind, self.values, self.why, self.choices
 
@@ -338,8 +304,12 @@ def _clicks(columns: Sequence[Column]) -> Found | None:
         roles.values["url_column"] = None
     roles.take_named("rank_column", "rank", ("number",))
     roles.take_named("dwell_column", "dwell", ("number",))
-    if (clicked := roles.named("clicked")) and labels.say_clicked(clicked.distinct):
+    clicked = roles.named("clicked")
+    if clicked and labels.say_clicked(clicked.distinct):
         roles.take("clicked_column", clicked, "by its name")
+    elif clicked and len(clicked.distinct) <= MOST_ACTIONS:
+        why = _("not all known: {words}; so every row with a document is a click")
+        roles.doubt("clicked_column", why.format(words=_shown(clicked.distinct)), clicked.name)
     who_or_when = [roles.values.get(name) for name in ("time_column", "user_column")]
     if who_or_when == [None, None] and "session_column" not in roles.values:
         return None
@@ -350,39 +320,76 @@ def _labelled(columns: Sequence[Column]) -> Found | None:
     roles = _Roles(columns)
     label = named = roles.named("label")
     if label is None:
-        few = [c for c in roles.free(("number",)) if 2 <= len(c.distinct) <= 6 and len(c.values) >= 5 * len(c.distinct)]
-        label = next((c for c in few if all(re.fullmatch("[0-5]", value) for value in c.distinct)), None)
+        label = next(filter(_says_labels, roles.free(("number", "id", "text"))), None)
     if label is None or label.kind not in ("number", "id", "text"):
         return None
-    words = {value.lower() for value in label.distinct}
-    if label.kind != "number" and not words <= YES_NO:
+    numbers = {value: labels.number(value) for value in label.distinct}
+    unknown = [value for value, number in numbers.items() if number is None]
+    if unknown and label.kind != "number" and not labels.are_few(label.distinct):
         return None
     texts = [c for c in roles.free(("text", "id")) if c is not label]
     if not _two_texts(roles, [c for c in texts if c.kind == "text"]):
         return None
-    if named is None:
+    why = "by its name" if named else "few numbers" if label.kind == "number" else _("words that say yes and no")
+    if unknown:
+        why = _("not known: {words}; write 1 and 0, or words of docs/data.md").format(words=_shown(unknown))
+    if unknown or named is None:
         roles.choices["label_column"] = [_("no label")]
-    roles.take("label_column", label, "few numbers" if named is None else "by its name")
-    return roles.found("pairs" if words <= YES_NO else "graded")
+    roles.take("label_column", label, why)
+    return roles.found("pairs" if {*numbers.values()} <= {0, 1, None} else "graded")
+
+
+def _says_labels(column: Column) -> bool:
+    """Whether a column holds labels, whatever its name."""
+    if not 2 <= len(column.distinct) <= 6 or len(column.values) < 5 * len(column.distinct):
+        return False
+    if column.kind == "number":
+        return all(re.fullmatch("[0-5]", value) for value in column.distinct)
+    # an answer may be yes or no, too
+    return not _is_known([column]) and {labels.number(value) for value in column.distinct} == {0, 1}
 
 
 def _word_lists(place: Mapping[str, Any], columns: Sequence[Column]) -> Found | None:
     """A file of text whose lines are words of one meaning: as many as there happen to be, or two."""
     if "path" not in place or _format(Path(place["path"])) not in ("csv", "tsv") or _is_known(columns):
         return None
-    lines, _ = read({**place, "header": False, "delimiter": NO_DELIMITER})
-    if len(lines) != 1:
+    read_lines, _facts = read({**place, "header": False, "delimiter": NO_DELIMITER})
+    if len(read_lines) != 1:
         return None
-    counts = {one: [len(line.split(one)) for line in lines[0].values] for one in SEPARATORS}
-    for separator, count in counts.items():
-        pieces = [piece for line in lines[0].values for piece in line.split(separator)]
-        ragged = len(set(count)) > 1 or (set(count) == {2} and separator in "|、=")
-        if share(n > 1 for n in count) > 0.8 and ragged and all(piece and len(piece) < 20 for piece in pieces):
+    lines = [line for line in read_lines[0].values if not line.startswith("#")]
+    if share(CILIN.match(line) is not None for line in lines) > 0.8:
+        return _cilin(lines)
+    arrow = "|=>" if any("=>" in line for line in lines) else ""
+    for separator in SEPARATORS:
+        split = [re.split(re.escape(separator) + arrow, line) for line in lines]
+        counts = {len(words) for words in split}
+        used = any(separator in line for line in lines)
+        ragged = len(counts) > 1 or arrow or (counts == {2} and separator in "|、=")
+        short = all(word and len(word) < 20 for words in split for word in words)
+        if used and ragged and short and share(len(words) > 1 for words in split) > 0.8:
             values = {"words_column": "0", "separator": separator}
             # a delimiter that the lines do not have: they are not to be cut into columns
             cut = {"delimiter": "\t"} if separator in ",;|" else {}
-            return "synonyms", {**cut, **values}, {"words_column": "short expressions, separated"}, {}
+            why = {"words_column": "short expressions, separated"}
+            return "synonyms", {**cut, **values}, why, _arrows(separator, lines)
     return None
+
+
+def _cilin(lines: Sequence[str]) -> Found:
+    """The thesaurus: cut at the = of its codes, which lines without synonyms lack, where most lines have one."""
+    why = {"words_column": "short expressions, separated"}
+    if 2 * sum("=" in line for line in lines) > len(lines):
+        why["separator"] = _("Cilin: lines whose code ends in # or @ hold no synonyms and are left out")
+        return "synonyms", {"delimiter": "=", "words_column": "1", "separator": " "}, why, {}
+    remedy = _("take the codes, and the lines with # and @, out of the file")
+    return "synonyms", {"words_column": "0", "separator": " "}, why, {"separator": [remedy]}
+
+
+def _arrows(separator: str, lines: Iterable[str]) -> dict[str, list[str]]:
+    """The choices of a separator beside which lines have Solr's arrow, which no parameter reads."""
+    if separator == "=>" or not any("=>" in line for line in lines):
+        return {}
+    return {"separator": [_("write {separator} in the file wherever it has =>").format(separator=separator)]}
 
 
 def _qa(columns: Sequence[Column]) -> Found | None:
@@ -391,14 +398,22 @@ def _qa(columns: Sequence[Column]) -> Found | None:
     if question and answer:
         roles.take("a_column", question, "by its name")
         roles.take("b_column", answer, "by its name")
-        return roles.found("qa")
+        return _with_doubtful_label(roles).found("qa")
     texts = roles.free(("text",))
     if len(texts) < 2 or not _two_texts(roles, texts):
         return None
     if "by its name" not in roles.why.values():
         others = [c.name for c in texts if c.name not in roles.values.values()]
         roles.choices["b_column"] = others or [_("corpus instead")]
-    return roles.found("qa")
+    return _with_doubtful_label(roles).found("qa")
+
+
+def _with_doubtful_label(roles: _Roles) -> _Roles:
+    """Pairs without a label, though a column is called one: it holds too many words to be sure."""
+    label = roles.named("label")
+    if label is not None and label.values:
+        roles.doubt("label_column", _("every row is a positive pair"), label.name)
+    return roles
 
 
 def _two_texts(roles: _Roles, texts: Sequence[Column]) -> bool:
@@ -429,6 +444,7 @@ def _synonyms(columns: Sequence[Column]) -> Found | None:
         if separators[best] > 0.8 and sum(map(len, pieces)) / len(pieces) < 12:
             roles.take("words_column", column, "by its name" if named else "short expressions, separated")
             roles.values["separator"] = best
+            roles.choices |= _arrows(best, column.values)
             return roles.found("synonyms")
     return None
 
@@ -466,6 +482,11 @@ KINDS = (_groups, _triplets, _clicks, _labelled, _titled, _qa, _synonyms, _corpu
 """Tried in this order."""
 
 
+def _shown(words: Collection[str]) -> str:
+    """Some words, for a comment."""
+    return ", ".join(word[:20] for word in sorted(words)[:5]) + (", …" if len(words) > 5 else "")
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())
 
@@ -475,16 +496,3 @@ def _apart(one: str, other: str) -> int:
     from rapidfuzz.distance import Indel
 
     return Indel.distance(one, other)
-
-
-def _is_list(value: str) -> bool:
-    if not value.startswith("["):
-        return False
-    try:
-        return isinstance(json.loads(value), list)
-    except ValueError:
-        return False
-
-
-def _is_number(value: str) -> bool:
-    return re.fullmatch(r"[-+]?\d+([.,]\d+)?%?|[-+]?\d*\.\d+([eE][-+]?\d+)?", value) is not None

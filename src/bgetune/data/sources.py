@@ -6,6 +6,8 @@ returns them beside its table as `dropped`, and with them the values that were r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ibis
 import pandas as pd
 
@@ -26,7 +28,7 @@ from bgetune.data import databases, labels, log_tables, missing, opening, places
 from bgetune.data.databases import label
 from bgetune.data.drops import ROUNDED_FORM, counted_drops
 from bgetune.data.engine import connect, identifier, literal
-from bgetune.data.log_tables import LOG_IDS
+from bgetune.data.log_tables import LOG_IDS, UNREAD
 from bgetune.data.opening import Raw
 from bgetune.data.parts import Opened, reading, wanted
 from bgetune.errors import InputError
@@ -58,20 +60,22 @@ def read_clicks(source: ClickSource, engine: str = DUCKDB) -> tuple[ibis.Table, 
     if engine != DUCKDB:
         return log_tables.read(source, engine)
     raw = opening.view(source, source.columns(), ids=LOG_IDS, parsed=PARSED)
+    # numbers of rows and sessions begin anew in each file
+    alone = f"{literal(label(source) + ' ')} || coalesce('session ' || session_id, 'row ' || row_number() OVER ())"
     values = {
         "time": _time_sql(source, raw) if source.time_column else "NULL::TIMESTAMP",
-        "user_id": "user_id" if source.user_column else "coalesce(session_id, 'row ' || row_number() OVER ())",
+        "user_id": "user_id" if source.user_column else alone,
         "session_id": "session_id",
         "query": r"nullif(trim(regexp_replace(query, '^\[(.*)\]$', '\1')), '')",
         "url": "url",
         "title": "title",
         "rank": "try_cast(regexp_extract(rank, '^[0-9]+') AS BIGINT)",
-        "dwell": "try_cast(dwell AS DOUBLE)",
+        "dwell": times.seconds_sql("dwell"),
     }
     if source.clicked_column:
         values["clicked"] = labels.clicked_sql("clicked")
     rules = {reason: f"{column} IS NULL" for column, reason in source.required().items()}
-    return _select(raw, values, rules)
+    return _select(raw, values, rules, unread=UNREAD)
 
 
 def read_pairs(source: PairSource | GeneralSource) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -226,7 +230,11 @@ def _require_no_labels(raw: Raw, columns: dict[str, str]) -> None:
     """Raise InputError where one of the columns, which are no label_column, holds labels of which some say no."""
     for column, name in columns.items():
         rows = connect().raw_sql(f"SELECT DISTINCT {column} FROM (FROM {raw.view} LIMIT 10000) LIMIT 100").fetchall()
-        if labels.is_label_column(name, [value for (value,) in rows]):
+        try:
+            says_no = labels.is_label_column(name, [value for (value,) in rows])
+        except InputError as error:
+            raise InputError(_("{place}: {problem}").format(place=label(raw.source), problem=error)) from None
+        if says_no:
             raise InputError(
                 _(
                     "{source}: column {name} looks like labels, some of which say no, and without "
@@ -237,7 +245,7 @@ def _require_no_labels(raw: Raw, columns: dict[str, str]) -> None:
 
 
 def _select(
-    raw: Raw, values: dict[str, str], rules: dict[str, str], unnest: str = ""
+    raw: Raw, values: dict[str, str], rules: dict[str, str], unnest: str = "", unread: Sequence[str] = ()
 ) -> tuple[ibis.Table, pd.DataFrame]:
     """The rows that no rule objects to, as a lazy table, and what was dropped.
 
@@ -247,6 +255,7 @@ def _select(
         values: name -> SQL of the view's columns.
         rules: reason -> SQL test of the values.
         unnest: a column of lists of which every item makes a row.
+        unread: columns of numbers: how many could not be read is counted, the rows are used.
     """
     connection = connect()
     rows = raw.view
@@ -257,6 +266,7 @@ def _select(
     cases = " ".join(f"WHEN {test} THEN {literal(reason)}" for reason, test in rules.items())
     columns = ", ".join(f"{value} AS {identifier(column)}" for column, value in values.items())
     given = "".join(f", {column}_raw, {column} AS {column}_id" for column in raw.ids)
+    given += "".join(f", {column} AS {column}_text" for column in unread)
     told = "".join(
         f", count({column}_raw) - count({column}_id), min(CASE WHEN {column}_id IS NULL THEN {column}_raw END)"
         for column in raw.ids
@@ -264,7 +274,11 @@ def _select(
     told += "".join(
         f", count(*) FILTER ({rounded}), min(CASE WHEN {rounded} THEN {column}_raw END)"
         for column in raw.ids
-        for rounded in (f"{column}_raw LIKE '%E+__' AND regexp_full_match({column}_raw, {literal(ROUNDED_FORM)})",)
+        for rounded in (f"{column}_raw ILIKE '%E+__' AND regexp_full_match({column}_raw, {literal(ROUNDED_FORM)})",)
+    )
+    told += "".join(
+        f", count({column}_text) FILTER ({column} IS NULL), min(CASE WHEN {column} IS NULL THEN {column}_text END)"
+        for column in unread
     )
     view, used = f"{raw.view}_rows", f"{raw.view}_used"
     with reading(name):
@@ -277,7 +291,7 @@ def _select(
             f"SELECT reason, count(*), min(CASE WHEN reason IS NOT NULL THEN example END){told} FROM {view} "
             "GROUP BY reason ORDER BY ALL"
         ).fetchall()
-    return connection.table(used), counted_drops(name, counts, raw.ids, raw.lost)
+    return connection.table(used), counted_drops(name, counts, raw.ids, raw.lost, unread)
 
 
 # --- before a run -------------------------------------------------------------------------------------------------

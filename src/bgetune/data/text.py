@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bgetune.errors import InputError
-from bgetune.locale import _
+from bgetune.locale import N_, _
 
 # Control and format characters, variation selectors and lone surrogates: nothing a reader sees. Those that separate
 # words (tab, line feed, U+0085, ...) are blanks and stay.
@@ -163,7 +163,7 @@ def mask_personal_data(text: str, kinds: Collection[str] = tuple(MASKS)) -> tupl
     return text, found
 
 
-ENTITIES = "HTML entity"
+ENTITIES = N_("HTML entity")
 """What `Normalizer.masked` counts beside the kinds of personal data: &amp; and the like, written out."""
 
 

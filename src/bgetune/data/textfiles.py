@@ -26,7 +26,7 @@ from bgetune.locale import _
 CHUNK = 8 << 20
 """Bytes of a file that are looked at at once; a line must fit in."""
 HEAD_BYTES, HEAD_LINES = 1 << 20, 1000
-"""How much of a file is looked at to recognise it."""
+"""How much of a file is looked at to recognise it: as many lines, or lines of as many bytes together."""
 MAX_BAD_SHARE = 0.1
 """A file of which more lines than this cannot be decoded is in another encoding."""
 
@@ -99,10 +99,10 @@ def head(file: TextFile, *_version: int) -> tuple[str, ...]:
     Raises:
         InputError: naming the file, where it is empty or its encoding unknown.
     """
-    chunk = next(chunks(file, HEAD_BYTES), b"")
-    encoding = file.encoding or recognise(file, chunk)
+    data = _beginning(file)
+    encoding = file.encoding or recognise(file, data)
     try:
-        text = chunk.decode(encoding, errors="replace")
+        text = data.decode(encoding, errors="replace")
     except LookupError:
         raise InputError(
             _("{file}: encoding {encoding} is unknown; for example utf-8, gb18030, big5").format(
@@ -117,7 +117,17 @@ def head(file: TextFile, *_version: int) -> tuple[str, ...]:
 
 def encoding_of(file: TextFile) -> str:
     """The encoding by which a file's first lines are read."""
-    return file.encoding or recognise(file, next(chunks(file, HEAD_BYTES), b""))
+    return file.encoding or recognise(file, _beginning(file))
+
+
+def _beginning(file: TextFile) -> bytes:
+    """What is looked at to recognise a file: whole lines, however long the first ones are."""
+    data = b""
+    for chunk in chunks(file, HEAD_BYTES):
+        data += chunk
+        if len(data) >= HEAD_BYTES or data.count(b"\n") > HEAD_LINES:
+            break
+    return data
 
 
 # --- encodings ----------------------------------------------------------------------------------------------------

@@ -209,6 +209,19 @@ AMBIGUOUS = r"^[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{4}([^0-9]|$)"
 """A date of which day and month could be either way round."""
 
 
+def seconds_sql(column: str) -> str:
+    """The seconds in a text column of DuckDB, null where it holds none: 12, 1,234.5, 12s, 1500ms, 00:01:30."""
+    number = f"try_cast(regexp_extract({column}, '[0-9.]+') AS DOUBLE)"
+    return (
+        f"CASE WHEN regexp_full_match({column}, '[0-9]+:[0-9]{{2}}:[0-9.]+') "
+        f"THEN epoch(try_cast({column} AS INTERVAL)) "
+        f"WHEN regexp_full_match({column}, '[0-9.]+ *ms') THEN {number} / 1000 "
+        f"WHEN regexp_full_match({column}, '[0-9.]+ *(s|秒)') THEN {number} "
+        f"WHEN regexp_full_match({column}, '[0-9]{{1,3}}(,[0-9]{{3}})+([.][0-9]+)?') "
+        f"THEN try_cast(replace({column}, ',', '') AS DOUBLE) ELSE try_cast({column} AS DOUBLE) END"
+    )
+
+
 def time_sql(name: str | None, time_format: str | None, order: str | None) -> str:
     """The timestamp (UTC) of the text column `time` in DuckDB, null where it is no time.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from bgetune.errors import InputError
 from bgetune.locale import _
 
 SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".et")
+
+
+class NoRows(InputError):
+    """A sheet that has no rows, or none below its header."""
 
 
 def sheet_names(path: Path, name: str) -> list[str]:
@@ -41,7 +46,7 @@ def read(path: Path, name: str, sheet: str | None = None, *, header: bool = True
         skip_rows: rows above the header.
 
     Raises:
-        InputError: where it cannot be read, or has no such sheet or no rows.
+        InputError: where it cannot be read or has no such sheet; NoRows where that has no rows.
     """
     workbook = _open(path, name)
     if sheet is None:
@@ -64,7 +69,7 @@ def read(path: Path, name: str, sheet: str | None = None, *, header: bool = True
     while rows and not any(rows[0]):
         rows = rows[1:]
     if not rows[header:]:
-        raise InputError(_("{name}: sheet {sheet} has no rows; name another in table").format(name=name, sheet=sheet))
+        raise NoRows(_("{name}: sheet {sheet} has no rows; name another in table").format(name=name, sheet=sheet))
     names = [" ".join(cell.split()) for cell in rows[0]] if header else [str(n) for n in range(len(rows[0]))]
     while names and not names[-1] and not any(row[len(names) - 1] for row in rows):
         names = names[:-1]
@@ -97,7 +102,10 @@ def _text(cell: Any) -> str:
     if isinstance(cell, bool):
         return str(cell).lower()
     if isinstance(cell, float):
-        return str(int(cell)) if cell.is_integer() and abs(cell) < 1e15 else repr(cell)
+        if not cell.is_integer():
+            return repr(cell)
+        # from 2^53 on different numbers are one; as CSV spells them, ids are told to be rounded (drops.ROUNDED_FORM)
+        return str(int(cell)) if abs(cell) < 2**53 else f"{Decimal(repr(cell)).normalize():E}"
     if isinstance(cell, datetime.datetime | datetime.date):
         return cell.isoformat(" ") if isinstance(cell, datetime.datetime) else cell.isoformat()
     if isinstance(cell, datetime.timedelta):

@@ -21,8 +21,10 @@ from bgetune.data.tables import SOURCES, SPLITS
 from bgetune.runs import Stage
 from bgetune.runs.manifest import read_manifest
 
-# Punctuation and blanks, except between two digits (1.5, 3-5, 12:30) and signs with a meaning (c++, 5%).
-_MARK = r"(?:[^\w+#%&@$¥€£*/<>]|_)"
+# Punctuation and blanks, except between two digits (1.5, 3-5, 12:30), signs with a meaning (c++, 5%, ≥) and the vowel
+# signs of Indic scripts, Thai, Lao, Burmese and Khmer, which Python does not count as letters.
+_VOWEL_SIGNS = r"\u0300-\u036f\u0900-\u0963\u0966-\u0e7f\u0e80-\u0eff\u102b-\u103e\u1056-\u109d\u17b4-\u17d3"
+_MARK = rf"(?:[^\w+#%&@$¥€£*/<>≥≤≠±√{_VOWEL_SIGNS}]|_)"
 _DECORATION = re.compile(rf"(?<!\d){_MARK}++|{_MARK}++(?!\d)|(?<=\d),(?=\d)")
 
 LARGE = 0.05

@@ -9,6 +9,7 @@ _NUMBERS = {1: ("number",), 2: ("low", "high"), 3: ("low", "middle", "high")}
 
 _NAMED = (
     N_("{name} read as missing (the row is used)"),
+    N_("{name} not readable as a number (the row is used)"),
     N_(
         "{name} rounded by Excel, so that different ones are one: format the column as text before saving (the row is "
         "used)"

@@ -20,6 +20,7 @@ from bgetune.data.draw import draw
 from bgetune.data.drops import dropped_rows
 from bgetune.data.tables import SOURCES
 from bgetune.data.text import Normalizer, text_id
+from bgetune.locale import N_
 from bgetune.positives.rows import EDGES, TEXTS, make_table
 
 FEWEST = 4
@@ -88,7 +89,7 @@ def within(
             edges += [(a, b, 1.0), *([(a, whole, WHOLE)] if whole not in (a, b) else [])]
     ids = {text: text_id(text) for pair in edges for text in pair[:2]}
     rows = [(*sorted((ids[a], ids[b])), "same_document", 1, SOURCES["same_document"] * share) for a, b, share in edges]
-    reason = "a part that stands in several documents"
+    reason = N_("a part that stands in several documents")
     return Within(
         make_table([(ids[text], text, kind, 1) for text, kind in kinds.items()], TEXTS),
         make_table(rows, EDGES).drop_duplicates(["a_id", "b_id"], ignore_index=True),

@@ -130,7 +130,9 @@ def _warn_of_odd_grades(grades: pd.Series, source: GradedSource) -> None:
 def without_hubs(
     pairs: pd.DataFrame, b: pd.DataFrame, source: LabelledSource, cap: int | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The pairs without those of answers to more than `cap` distinct questions, and the rows dropped.
+    """The pairs without those that call a text the answer to more than `cap` distinct questions, and the rows dropped.
+
+    Pairs that say no stay, and do not count: in training files, a few texts are the negatives of all questions.
 
     Args:
         b: text_id, text of the answers.
@@ -138,7 +140,9 @@ def without_hubs(
     """
     if cap is None:
         return pairs, dropped_row(source, "", pd.Series(dtype=str))
-    hub = pairs.groupby("b_id")["a_id"].transform("nunique") > cap
+    positive = pairs["edge"] != ""
+    asked = pairs["a_id"].where(positive).groupby(pairs["b_id"]).transform("nunique")
+    hub = positive & (asked > cap)
     return pairs[~hub], dropped_row(source, f"an answer to more than {cap} questions", b["text"][pairs.index][hub])
 
 
