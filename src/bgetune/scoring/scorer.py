@@ -26,6 +26,7 @@ from bgetune.scoring.settings import read_settings
 if TYPE_CHECKING:
     from bgetune.models.reranker import Reranker
 
+KINDS = ("query", "document", "symmetric")
 SAME = 0.99
 """Mean cosine of stored vectors with a model's own from which on they are its own, in whatever number format."""
 
@@ -273,11 +274,14 @@ class Scorer:
             (n, d) float32, rows of length 1.
 
         Raises:
-            InputError: if something is no text, or an empty one.
+            InputError: if something is no text, or an empty one, or there is no such kind.
         """
-        return self._encode(
-            self._normal([texts] if isinstance(texts, str) else texts, "texts"), getattr(self.encoder.prompts, kind)
-        )
+        if kind not in KINDS:
+            raise InputError(
+                _("kind is {kind!r:.80}; give one of {kinds}").format(kind=kind, kinds=", ".join(map(repr, KINDS)))
+            )
+        normal = self._normal(_listed(texts, "texts"), "texts")
+        return self._encode(normal, getattr(self.encoder.prompts, kind))
 
     def check_vectors(
         self, texts: Sequence[str], vectors: np.ndarray, *, kind: Literal["query", "document", "symmetric"] = "document"
@@ -291,27 +295,33 @@ class Scorer:
 
         Raises:
             InputError: if the mean cosine with the model's own vectors is below 0.99 (smaller differences come from
-                number formats), or the shape is another.
+                number formats) or no number, the shape is another, or there are no texts.
         """
         own = self.embed(texts, kind=kind)
+        if not len(own):
+            raise InputError(_("there are no texts to compare the vectors by; give a sample of the index's"))
         stored = np.asarray(vectors, dtype=np.float32)
         if stored.shape != own.shape:
             message = _(
                 "the vectors have the shape {shape}, those of this run's model {wanted}; encode the index again"
             )
             raise InputError(message.format(shape=stored.shape, wanted=own.shape))
-        stored = stored / np.linalg.norm(stored, axis=1, keepdims=True).clip(min=1e-12)
-        if (alike := float(cosines(stored, own).mean())) < SAME:
+        with np.errstate(invalid="ignore"):  # infinite vectors get cosines that are no numbers, and are refused below
+            stored = stored / np.linalg.norm(stored, axis=1, keepdims=True).clip(min=1e-12)
+        alike = cosines(stored, own)
+        if not alike.mean() >= SAME:  # a cosine that is no number is neither above nor below
             message = _(
-                "the vectors are not of this run's model (their mean cosine with its own is {alike:.3f}), and its "
-                "thresholds mean nothing for them; encode the index again with {model}"
+                "the vectors are not of this run's model (their mean cosine with its own is {alike:.3f}; {share:.1%} "
+                "are below {same}), and its thresholds mean nothing for them; encode the index again with {model}"
             )
-            raise InputError(message.format(alike=alike, model=self.encoder.folder))
+            others = 1 - (alike >= SAME).mean()
+            raise InputError(message.format(alike=alike.mean(), share=others, same=SAME, model=self.encoder.folder))
 
     def search(self, query: str, k: int = 10, *, rerank: bool = False, precision: float | None = None) -> list[Hit]:
         """The texts of the run's corpus that are nearest to a query.
 
         Args:
+            k: at least 1.
             rerank: order the k texts by the bi-encoder and the cross-encoder together. Probabilities stay those of the
                 pair, so that thresholds keep their meaning.
             precision: leave out hits below the threshold for this guaranteed precision, as `is_match` does; None: none.
@@ -321,10 +331,12 @@ class Scorer:
 
         Raises:
             InputError: if this precision is not guaranteed; if there is no reranker in the run, or it is another one
-                than at calibration; if the query is no text, or an empty one.
+                than at calibration; if the query is no text, or an empty one; if k is no whole number from 1.
         """
         from bgetune.models.index import search
 
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise InputError(_("k is {k!r:.80}; give a whole number, 1 or more").format(k=k))
         lowest = -np.inf if precision is None else self.threshold(precision, "both" if rerank else "cosine")
         (text,) = self._normal([query], "query")
         texts, vectors, prompt = self._searchable()
@@ -435,13 +447,7 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _paired(queries: str | Sequence[str], documents: str | Sequence[str]) -> tuple[list[str], list[str]]:
-    for name, texts in (("queries", queries), ("documents", documents)):
-        if not isinstance(texts, Iterable):  # a text is one, too
-            raise InputError(
-                _("{name} is {texts!r:.80}; give a text, or a list of texts").format(name=name, texts=texts)
-            )
-    left = [queries] if isinstance(queries, str) else list(queries)
-    right = [documents] if isinstance(documents, str) else list(documents)
+    left, right = _listed(queries, "queries"), _listed(documents, "documents")
     if isinstance(queries, str):
         left *= len(right)
     elif isinstance(documents, str):
@@ -453,3 +459,10 @@ def _paired(queries: str | Sequence[str], documents: str | Sequence[str]) -> tup
             )
         )
     return left, right
+
+
+def _listed(texts: str | Sequence[str], name: str) -> list[str]:
+    """A text, or a list of them, as a list."""
+    if not isinstance(texts, Iterable):  # a text is one, too
+        raise InputError(_("{name} is {texts!r:.80}; give a text, or a list of texts").format(name=name, texts=texts))
+    return [texts] if isinstance(texts, str) else list(texts)

@@ -31,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help=_("auto, cpu, cuda... (default: %(default)s)"))
     parser.add_argument("--batch", type=int, default=64, help=_("most texts encoded at once (default: %(default)s)"))
     parser.add_argument(
-        "--waiting", type=int, default=4096, help=_("most texts that may wait; over it 503 (default: %(default)s)")
+        "--waiting",
+        type=int,
+        default=4096,
+        help=_("most texts of requests that are not answered yet; over it 503 (default: %(default)s)"),
     )
     parser.add_argument(
         "--drain", type=float, default=2.0, help=_("seconds to go on after the signal to end (default: %(default)s)")

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from starlette.exceptions import HTTPException
 
 from bgetune import __version__
 from bgetune.errors import InputError
 from bgetune.locale import _
 from bgetune.models.encoder import Encoder
 from bgetune.scoring.scorer import Scorer
-from bgetune.serve.batching import BatchingEncoder, Busy
+from bgetune.serve import complaints
+from bgetune.serve.batching import BatchingEncoder, Busy, InProgress
 
 Text = Annotated[str, Field(max_length=20_000)]
 MOST_TEXTS = 1000
@@ -80,14 +84,20 @@ class OpenAIEmbeddings(BaseModel):
     dimensions: int | None = Field(None, ge=1)
 
 
+Work = Callable[[Any], dict[str, Any]]
+"""What a route does with the body of a request."""
+
+
 def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI:
     """The application around a scorer; its encoder is replaced by one that batches concurrent requests.
 
     Args:
         batch: the most texts that are encoded at once.
-        waiting: the most texts that may wait; a request over it is answered 503 and may be sent again.
+        waiting: the most texts of requests that are not answered yet; a request over it is answered 503 and may be
+            sent again.
     """
-    encoder = BatchingEncoder(scorer.encoder, batch=batch, waiting=waiting)
+    encoder = BatchingEncoder(scorer.encoder, batch=batch)
+    in_progress = InProgress(waiting)
     scorer.encoder = cast(Encoder, encoder)
     registry = CollectorRegistry()
     requests = Counter("bgetune_requests", "Requests", ["route", "status"], registry=registry)
@@ -135,32 +145,54 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
         return _error(422, str(error))
 
     @app.exception_handler(RequestValidationError)
-    async def bad_request(_request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part not in ("body", "a text", "a list"))
-        return _error(422, f"{place or 'body'}: {first['msg']}")
+    async def bad_request(request: Request, error: RequestValidationError) -> JSONResponse:
+        model = get_type_hints(request.scope["route"].endpoint)["body"]
+        return _error(422, complaints.of_body(error.errors()[0], model))
+
+    @app.exception_handler(HTTPException)
+    async def no_route(request: Request, error: HTTPException) -> JSONResponse:
+        paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
+        says = complaints.of_address(error, method=request.method, path=request.url.path, routes=paths)
+        return _error(error.status_code, says, error.headers)
 
     @app.exception_handler(Busy)
     async def busy(_request: Request, error: Busy) -> JSONResponse:
         return _error(503, _("too many texts wait; send the request again later"), {"Retry-After": "1"})
 
+    def post(path: str) -> Callable[[Work], Work]:
+        """A route whose function works in a thread.
+
+        Its texts are counted before: what waits for a thread is in memory, too, and must not grow without bound.
+        """
+
+        def add(work: Work) -> Work:
+            async def endpoint(body: BaseModel) -> JSONResponse:
+                with in_progress.admit(_size(body)):
+                    return await run_in_threadpool(lambda: JSONResponse(work(body)))
+
+            endpoint.__annotations__["body"] = get_type_hints(work)["body"]
+            app.post(path, name=work.__name__, response_model=None)(endpoint)
+            return work
+
+        return add
+
     @app.get("/health")
-    def health() -> JSONResponse:
+    async def health() -> JSONResponse:
         status = "ending" if app.state.draining else "ok"
         content = {"status": status, "model": scorer.settings["model"]["fingerprint"], "run": scorer.run_dir.name}
         return JSONResponse(content, 503 if app.state.draining else 200)
 
     @app.get("/metrics")
-    def metrics() -> PlainTextResponse:
+    async def metrics() -> PlainTextResponse:
         return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.post("/score")
+    @post("/score")
     def score(body: Pairs) -> dict[str, Any]:
         similarities = scorer.similarity(body.queries, body.documents, symmetric=body.symmetric)
         texts_read.labels("/score").inc(2 * len(similarities))
         return {"similarities": similarities.tolist(), "probabilities": scorer.calibrate(similarities).tolist()}
 
-    @app.post("/match")
+    @post("/match")
     def match(body: Match) -> dict[str, Any]:
         threshold = scorer.threshold(body.precision, "both" if body.rerank else "cosine")
         similarities = scorer.similarity(body.queries, body.documents, symmetric=body.symmetric)
@@ -177,19 +209,19 @@ def make_app(scorer: Scorer, *, batch: int = 64, waiting: int = 4096) -> FastAPI
             answer |= {"reranker": reranked.tolist(), "both": decides.tolist()}
         return {"matches": (decides >= threshold).tolist()} | answer
 
-    @app.post("/search")
+    @post("/search")
     def search(body: Search) -> dict[str, Any]:
         texts_read.labels("/search").inc()
         hits = scorer.search(body.query, body.k, rerank=body.rerank, precision=body.precision)
         return {"hits": [asdict(hit) for hit in hits]}
 
-    @app.post("/embed")
+    @post("/embed")
     def embed(body: Embed) -> dict[str, Any]:
         vectors = scorer.embed(body.texts, kind=body.kind)
         texts_read.labels("/embed").inc(len(vectors))
         return {"vectors": vectors.tolist()}
 
-    @app.post("/v1/embeddings")
+    @post("/v1/embeddings")
     def openai_embeddings(body: OpenAIEmbeddings) -> dict[str, Any]:
         vectors = scorer.embed(body.input, kind="symmetric")
         if body.dimensions is not None:
@@ -224,6 +256,19 @@ def _encoded(vector: np.ndarray, encoding: str) -> list[float] | str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
-def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def _size(body: BaseModel) -> int:
+    """How many texts the models read for a request, as far as its body says."""
+    if isinstance(body, Pairs):
+        return 2 * max(_count(body.queries), _count(body.documents))
+    if isinstance(body, Search):
+        return 1 + (body.k if body.rerank else 0)
+    return _count(body.texts if isinstance(body, Embed) else cast(OpenAIEmbeddings, body).input)
+
+
+def _count(texts: str | list[str]) -> int:
+    return 1 if isinstance(texts, str) else len(texts)
+
+
+def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     content = {"error": {"message": message, "type": "invalid_request_error" if status < 500 else "server_error"}}
     return JSONResponse(content, status, headers)

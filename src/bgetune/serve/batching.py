@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,33 @@ from bgetune.models.encoder import Encoder
 
 class Busy(Exception):
     """More texts wait than may."""
+
+
+class InProgress:
+    """Counts the texts of requests that are not answered yet. For one event loop: it has no lock.
+
+    Args:
+        most: the most texts at a time; a longer request is admitted alone.
+    """
+
+    def __init__(self, most: int):
+        self._most = most
+        self._texts = 0
+
+    @contextmanager
+    def admit(self, texts: int) -> Iterator[None]:
+        """Count a request's texts until it is answered.
+
+        Raises:
+            Busy: if they would be too many.
+        """
+        if self._texts and self._texts + texts > self._most:
+            raise Busy
+        self._texts += texts
+        try:
+            yield
+        finally:
+            self._texts -= texts
 
 
 @dataclass(frozen=True)
@@ -36,13 +64,11 @@ class BatchingEncoder:
 
     Args:
         batch: the most texts in one batch; a longer call is a batch of its own.
-        waiting: the most texts that may wait.
     """
 
-    def __init__(self, encoder: Encoder, *, batch: int = 64, waiting: int = 4096):
+    def __init__(self, encoder: Encoder, *, batch: int = 64):
         self._encoder = encoder
         self._batch = batch
-        self._most = waiting
         self._calls: deque[_Call] = deque()
         self._closed = False
         self._changed = threading.Condition()
@@ -56,15 +82,12 @@ class BatchingEncoder:
         """(n, d) float32, as `Encoder.encode` gives them.
 
         Raises:
-            Busy: if too many texts wait already.
             RuntimeError: after `close`.
         """
         call = _Call(list(texts), self.prompts.symmetric if prompt is None else prompt)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the encoder is closed")
-            if self._calls and sum(len(some.texts) for some in self._calls) + len(call.texts) > self._most:
-                raise Busy
             self._calls.append(call)
             self._changed.notify()
         return call.vectors.result()
