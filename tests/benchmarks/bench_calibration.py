@@ -37,6 +37,7 @@ def main() -> None:
     results["small_samples"] = small_samples(50 if options.quick else 100)
     results["guarantee"] = guarantees(100 if options.quick else 1000)
     results["clusters"] = clustered(60 if options.quick else 300)
+    results["few_clusters"] = few_clusters(100 if options.quick else 400)
     results["one_half"] = one_half()
     results["million_pairs_seconds"] = a_million_pairs()
     if (SHARED / "data").is_dir() and options.model.is_dir():
@@ -149,6 +150,36 @@ def clustered(trials: int) -> list[dict]:
                     | {f"kept_counting_{name}": float(np.mean(values)) for name, values in kept.items()}
                     | {f"recall_counting_{name}": float(np.mean(values)) for name, values in recall.items()}
                 )
+    print(pd.DataFrame(rows).round(3).to_string(index=False))
+    return rows
+
+
+def few_clusters(trials: int) -> list[dict]:
+    """How often 95 % precision is kept where dev has few, large clusters. No threshold counts as kept.
+
+    Either each cluster has an effect on all its negatives, or the negatives of some clusters score like positives.
+    """
+    print(f"\nGuaranteed precision 0.95 over {trials} calibration sets of few clusters")
+    rng = np.random.default_rng(3)
+    rows = []
+    for kind, clusters, size in [
+        *(("effect", *shape) for shape in ((56, 20), (20, 50), (12, 80))),
+        *(("6 % confused", *shape) for shape in ((56, 20), (20, 40))),
+    ]:
+        gap, spread, confused = (3.5, np.sqrt(2), 0.0) if kind == "effect" else (3.0, 1.0, 0.06)
+        groups = np.repeat(np.arange(clusters), size)
+        kept, given = 0, 0
+        for _ in range(trials):
+            labels = (rng.random(len(groups)) < 0.5).astype(int)
+            shared = np.sqrt(spread**2 - 1) * rng.normal(size=clusters)[groups] * (labels == 0)
+            alike = (labels == 1) | (rng.random(clusters) < confused)[groups]
+            scores = rng.normal(size=len(groups)) + shared + gap * alike
+            found = thresholds.precision_guarantee(scores, labels, 0.95, clusters=groups).threshold
+            at = np.inf if found is None else found
+            right, wrong = norm.sf(at - gap), confused * norm.sf(at - gap) + (1 - confused) * norm.sf(at / spread)
+            kept += found is None or right / (right + wrong) >= 0.95
+            given += found is not None
+        rows.append({"kind": kind, "clusters": clusters, "size": size, "kept": kept / trials, "given": given / trials})
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     return rows
 

@@ -361,3 +361,21 @@ def test_a_map_that_was_asked_for_is_taken_and_its_cost_said():
     assert "calibration error" in calibration.cost(verdict, "min_max", best)
     assert calibration.cost(verdict, best, best) == ""
     assert not calibration.cross_validate(scores, labels, np.arange(400)).set_index("method").loc["isotonic", "offered"]
+
+
+@pytest.mark.parametrize("method", ["platt", "isotonic"])
+def test_the_mean_probability_is_the_prior(method):
+    """Platt's targets are those of the sample: at a low prior they would hold every probability up."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 150)
+    similarities = rng.normal(0.3 + 0.4 * labels, 0.1)
+    for prior in (0.05, 0.01):
+        calibrator = calibrators.fit(method, similarities, labels, prior)
+        new = rng.random(200_000) < prior
+        mean = calibrator.predict(rng.normal(0.3 + 0.4 * new, 0.1)).mean()
+        assert mean == pytest.approx(prior, rel=0.35), prior
+
+
+def test_similarities_that_differ_by_nothing_have_a_probability():
+    found = calibrators.fit("isotonic", np.array([0.0, 1.7e-39, 0.0, -1.0, 0.5, 0.5]), np.array([0, 0, 0, 1, 1, 1]))
+    assert np.isfinite(found.predict(np.linspace(-1, 1, 9))).all()

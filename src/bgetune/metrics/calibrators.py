@@ -108,14 +108,17 @@ class MinMax(Calibrator):
 class Platt(Calibrator):
     """Platt scaling: a logistic function of the similarity, fitted to the targets (N+ + 1)/(N+ + 2) and 1/(N- + 2).
 
-    These targets keep the slope finite where positives and negatives are separated completely (Platt, 1999).
+    These targets keep the slope finite where positives and negatives are separated completely (Platt, 1999). They hold
+    for the balance of the sample: the balance that the weights ask for is put into the intercept afterwards.
     """
 
     name = "platt"
     fitted = ("slope_", "intercept_")
 
     def _fit(self, similarities, labels, weight):
-        (self.slope_,), self.intercept_ = _logistic(similarities[:, None], _platt_targets(labels), weight)
+        plain, shift = _of_sample_balance(labels, weight)
+        (self.slope_,), self.intercept_ = _logistic(similarities[:, None], _platt_targets(labels), plain)
+        self.intercept_ += shift
         _must_rise(self.slope_)
 
     def _predict(self, similarities):
@@ -165,8 +168,10 @@ class Isotonic(Calibrator):
     def _fit(self, similarities, labels, weight):
         from sklearn.isotonic import IsotonicRegression
 
+        similarities = similarities.round(12)  # the interpolation between values such as 0 and 1e-39 is not finite
         steps = IsotonicRegression().fit(similarities, labels, weight).predict(similarities)
-        low, high = _platt_targets(np.array([0.0, 1.0]), positives=labels.sum(), negatives=(1 - labels).sum())
+        ends = _platt_targets(np.array([0.0, 1.0]), positives=labels.sum(), negatives=(1 - labels).sum())
+        low, high = expit(logit(ends) + _of_sample_balance(labels, weight)[1])
         values, step = np.unique(steps, return_inverse=True)
         if len(values) < 2:
             _must_rise(0.0)
@@ -273,6 +278,16 @@ def _unit(similarities: np.ndarray) -> np.ndarray:
 def _odds(probabilities: np.ndarray) -> np.ndarray:
     p = np.asarray(probabilities, dtype=np.float64).clip(EDGE, 1 - EDGE)
     return logit(p)
+
+
+def _of_sample_balance(labels: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, float]:
+    """The weights without what they change of the classes' balance, and the shift of all log-odds that this change is.
+
+    Args:
+        labels, weight: (n,); both labels occur.
+    """
+    of_class = [weight[labels == label].mean() for label in (0, 1)]
+    return weight / np.where(labels == 1, of_class[1], of_class[0]), float(np.log(of_class[1] / of_class[0]))
 
 
 def _platt_targets(labels: np.ndarray, positives: float | None = None, negatives: float | None = None) -> np.ndarray:

@@ -354,6 +354,10 @@ FIGURES = (
     N_("gain_low"),
     N_("gain_high"),
     N_("precision at least {low}% with {high}% confidence"),
+    N_(
+        "precision at least {low}% with {middle}% confidence; from {high} clusters only, so that a meaning that the "
+        "model confuses as a whole may be missing"
+    ),
     N_("{low} to {middle} ({high} pairs)"),
     N_("too few pairs: a test needs {number} above a threshold, all correct, to pass at all"),
     N_(
