@@ -17,7 +17,7 @@ from bgetune.errors import InputError
 from bgetune.locale import _
 from bgetune.reports import tables
 from bgetune.scoring import shadow
-from bgetune.scoring.files import read_pairs, without_text
+from bgetune.scoring.files import check_target, read_pairs, without_text
 from bgetune.scoring.scorer import Scorer
 
 
@@ -51,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help=_("one JSON object instead of text"))
     options = parser.parse_args(arguments)
     try:
+        if options.limit < 1:
+            raise InputError(_("--limit is {limit}; give 1 or more").format(limit=options.limit))
+        if options.adapter:
+            check_target(options.adapter)
         old, new = Scorer.load(options.old), Scorer.load(options.new)
         pairs = read_pairs(options.log, options.columns, sql=options.query)
         pairs = pairs[~(without_text(pairs, old.normal) | pairs["query"].map(new.normal).eq(""))]

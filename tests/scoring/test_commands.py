@@ -39,6 +39,53 @@ def test_pairs_of_a_file_get_scores(world, table, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_scored_file_is_scored_anew(world, table, tmp_path):
+    table.head(5).assign(similarity="old", probability="", match="x", id=range(5)).to_csv(tmp_path / "a.csv")
+    arguments = ["--run", str(world.run), "--output"]
+    for source, target, more in (
+        ("a", "b", []),
+        ("b", "c", ["--precision", "0.8"]),
+        ("c", "d", ["--precision", "0.8"]),
+    ):
+        assert main([str(tmp_path / f"{source}.csv"), *arguments, str(tmp_path / f"{target}.csv"), *more]) == 0
+    first, again = pd.read_csv(tmp_path / "b.csv"), pd.read_csv(tmp_path / "d.csv")
+    np.testing.assert_allclose(first["similarity"], world.similarities[:5], atol=1e-5)
+    np.testing.assert_allclose(again["similarity"], world.similarities[:5], atol=1e-5)
+    assert first["match"].tolist() == ["x"] * 5  # without --precision it is a column like any other
+    assert set(again["match"]) <= {0, 1}
+    assert again["id"].tolist() == list(range(5))
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_other_columns_that_are_named_like_the_texts(world, table, tmp_path, rows):
+    named = table.head(rows).rename(columns={"query": "q", "document": "title", "label": "good"})
+    named.assign(query="something else", label="perhaps").to_csv(tmp_path / "a.csv", index=False)
+    arguments = ["--run", str(world.run), "--columns", "q,title", "--output", str(tmp_path / "b.csv")]
+    assert main([str(tmp_path / "a.csv"), *arguments]) == 0
+    scored = pd.read_csv(tmp_path / "b.csv")
+    np.testing.assert_allclose(scored["similarity"], world.similarities[:rows], atol=1e-5)
+    assert scored["query.1"].tolist() == ["something else"] * rows
+    read = read_pairs(str(tmp_path / "a.csv"), "q,title", "good")
+    assert read["label"].tolist() == table["label"].head(rows).tolist()
+    swapped = read_pairs(str(tmp_path / "a.csv"), "title,query")
+    assert swapped["document"].tolist() == ["something else"] * rows
+    assert swapped["query"].tolist() == table["document"].head(rows).tolist()
+
+
+@pytest.mark.parametrize(("columns", "label"), [("query,query", None), ("query,document", "query")])
+def test_a_column_named_twice_is_refused(tmp_path, columns, label):
+    (tmp_path / "a.csv").write_text("query,document\na,b\n", "utf-8")
+    with pytest.raises(InputError, match=r"column 'query' is named twice .*; give each"):
+        read_pairs(str(tmp_path / "a.csv"), columns, label)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_model_is_loaded(world, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("bgetune.scoring.scorer.Scorer.load", None)
+    for target, says in (("none/x.csv", "nothing can be written to"), ("", "a folder; give a file in it")):
+        assert main(["pairs.csv", "--run", str(world.run), "--output", str(tmp_path / target)]) == 2
+        assert says in capsys.readouterr().err
+
+
 def test_stdin_to_stdout(world, monkeypatch, capsys):
     typed = '\ufefffrage,antwort\n支付密码,"登录, 密码"\n,\n'.encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed), encoding="ascii"))
@@ -103,13 +150,28 @@ def test_monitoring_from_the_command_line(world, table, tmp_path, capsys):
     assert found["psi"] < found["psi_band"]
     table.assign(label=1 - table["label"]).to_csv(file, index=False)
     assert monitor.main([*arguments, "--label", "label"]) == 1
-    assert "retrain: the model ranks these pairs worse" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "retrain: the model ranks these pairs worse" in said
+    assert "was 0.900" in said
     assert monitor.main([*arguments, "--reference", str(file)]) == 0
-    assert "stable" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "stable: the scores are distributed as those of the reference" in said
+    assert "positives" not in said
     assert monitor.main(["--run", str(world.run), "--pairs", "none.csv"]) == 2
     table.head(20).to_csv(file, index=False)
     assert monitor.main(arguments) == 0
     assert "20 pairs say nothing yet" in capsys.readouterr().out
+
+
+def test_monitoring_compares_at_the_prior_of_the_run(world, scorer, table, tmp_path, capsys, monkeypatch):
+    few = pd.concat([table[table["label"] == 0], table[table["label"] == 1].head(20)])
+    few.to_csv(tmp_path / "new.csv", index=False)
+    arguments = ["--run", str(world.run), "--pairs", str(tmp_path / "new.csv")]
+    assert monitor.main(arguments) == 1
+    assert "run 05_calibrate with prior: 0.0" in capsys.readouterr().out
+    scorer.settings["data"]["prior"] = len(few.query("label == 1")) / len(few)
+    monkeypatch.setattr("bgetune.scoring.scorer.Scorer.load", lambda run: scorer)
+    assert monitor.main(arguments) == 0
 
 
 def test_monitoring_takes_what_a_source_can_be(world, table, tmp_path, capsys, monkeypatch):

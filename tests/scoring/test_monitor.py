@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import yaml
 from scipy.stats import ks_1samp
 
+from bgetune.config.stages.calibrate import Calibrate
 from bgetune.errors import InputError
 from bgetune.metrics import calibrators
 from bgetune.scoring import monitor, reference
@@ -73,7 +75,46 @@ def test_a_moved_balance_is_recognised(known):
     found = monitor.compare(known, traffic(2000, seed=7, share=0.15)[0])
     assert found.prior == pytest.approx(0.15, abs=0.03)
     assert found.psi > 0.1 > found.psi_after_prior
-    assert f"prior: {found.prior:.2f}" in found.advice
+    assert f"prior: {found.prior:.2g}" in found.advice
+    assert "with 15." in monitor.describe(found) or "with 14." in monitor.describe(found)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.004, 0.05, 1.0])
+def test_an_advised_prior_can_be_followed_and_ends_the_alarm(known, share):
+    new = traffic(4000, seed=7, share=share)[0]
+    found = monitor.compare(known, new)
+    assert found.verdict == "recalibrate"
+    advised = Calibrate(**yaml.safe_load(found.advice[found.advice.index("prior: ") :])).prior
+    assert advised == pytest.approx(share, abs=0.015)
+    followed = monitor.compare(known, new, prior=advised)
+    assert followed.verdict == "stable", followed.advice
+    assert monitor.compare(known, traffic(4000, seed=8)[0], prior=0.05).verdict == "recalibrate"
+
+
+def test_the_band_of_another_balance_holds_what_chance_does():
+    """Few of the known positives count for much where half of the new pairs are positive."""
+    outside = 0
+    for seed in range(200):
+        scores, labels = traffic(1000, seed=1000 + seed, share=0.1)
+        found = monitor.compare(reference.reference(scores, labels), traffic(1000, seed=seed)[0], prior=0.5)
+        outside += found.psi > found.psi_band
+    assert outside <= 8  # 2 of 200 expected
+
+
+def test_pairs_of_a_reference_without_labels_count_once(known):
+    """Alarms where nothing moved: 1 % of cases is what the bands promise."""
+    alarms = 0
+    for seed in range(300):
+        earlier = reference.unlabelled(traffic(100, seed=1000 + seed)[0])
+        alarms += monitor.compare(earlier, traffic(100, seed=seed)[0]).verdict != "stable"
+    assert alarms <= 15
+    earlier = reference.unlabelled(traffic(1000)[0])
+    moved = monitor.compare(earlier, traffic(1000, seed=5, share=0.1)[0])
+    assert moved.verdict in ("recalibrate", "retrain")
+    assert "--label" in moved.advice
+    assert moved.prior is None
+    assert "positives" not in monitor.describe(moved)
+    assert "positives" not in monitor.page(moved, "run", "pairs")
 
 
 def test_verdicts_with_labels(known):
@@ -91,6 +132,30 @@ def test_verdicts_with_labels(known):
     assert verdict(*moved) == "recalibrate"
     worse = traffic(1500, seed=1, spread=2.5)
     assert verdict(*worse) == "retrain"
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_labels_of_one_kind_still_tell_wrong_probabilities(known, label):
+    scores, labels = traffic(500, share=label)
+    wrong = monitor.compare(known, scores, labels=labels, probabilities=np.full(500, 0.9 - 0.8 * label))
+    assert wrong.verdict == "recalibrate"
+    assert wrong.ece == pytest.approx(0.9, abs=0.01)
+    assert wrong.auc is None
+    assert "all pairs have the same label" in wrong.advice
+    assert "no AUC, for all are the same; calibration error 0.900" in monitor.describe(wrong)
+    right = monitor.compare(known, scores, labels=labels, probabilities=np.full(500, 0.01 + 0.98 * label))
+    assert right.verdict == "stable"
+    assert "all pairs have the same label" in right.advice
+    assert monitor.compare(known, scores[:1], labels=labels[:1], probabilities=np.ones(1)).verdict == "too few pairs"
+
+
+def test_a_worse_ranking_is_told_with_the_auc_it_had(known):
+    scores, labels = traffic(1500, seed=1, spread=2.5)
+    ask = {"labels": labels, "probabilities": np.full(1500, 0.5), "known_auc": 0.96}
+    found = monitor.compare(known, scores, known_auc_low=0.93, **ask)
+    assert found.verdict == "retrain"
+    assert "was 0.960" in found.advice
+    assert monitor.compare(known, scores, known_auc_low=0.5, **ask).verdict != "retrain"
 
 
 def test_the_reference_fits_into_json(known):

@@ -11,6 +11,7 @@ import tiny
 from bgetune import compare_traffic
 from bgetune.errors import InputError
 from bgetune.models.encoder import Encoder
+from bgetune.reports import words
 from bgetune.scoring import Scorer, shadow
 from bgetune.scoring.adapter import Adapter
 from bgetune.scoring.settings import write_settings
@@ -59,6 +60,21 @@ def test_changed_decisions_are_counted(scorer, other, traffic):
     assert same.same_vectors
     assert same.rank_correlation == pytest.approx(1)
     assert all(not row["changed"] for row in same.decisions)
+
+
+def test_personal_data_of_users_is_not_shown(scorer, other, traffic):
+    told = traffic.head(5).assign(query=[f"电话13800138{n:03}密码" for n in range(5)])
+    for one, two in ((scorer, other), (other, scorer)):
+        examples = shadow.compare(one, two, told).examples
+        assert len(examples) == 5
+        assert not any("138001" in example["query"] for example in examples)
+        assert {example["document"] for example in examples} == {one.normal(text) for text in told["document"]}
+
+
+def test_names_of_columns_and_rows_are_in_the_catalogues(scorer, other, traffic):
+    found, (_adapters, table) = shadow.compare(scorer, other, traffic), shadow.indexes(scorer, other)
+    shown = {*found.decisions[0], *found.examples[0], *table.index, *table.columns}
+    assert shown <= {*shadow.WORDS, *words.COLUMNS, *words.FIGURES}
 
 
 def test_another_prompt_makes_other_vectors(scorer, world):
@@ -117,6 +133,14 @@ def test_the_command_line(world, other, traffic, tmp_path, capsys, monkeypatch):
     assert Adapter.load(tmp_path / "map.safetensors").method in ("procrustes", "ridge")
     assert compare_traffic.main([*arguments, "--json", "--limit", "50"]) == 0
     assert json.loads(capsys.readouterr().out)["pairs"] == 50
+    for wrong, says in (
+        (["--limit", "-1"], "--limit is -1; give 1 or more"),
+        (["--adapter", str(tmp_path / "none/map.safetensors")], "nothing can be written to"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(compare_traffic.Scorer, "load", None)  # refused before anything is loaded
+            assert compare_traffic.main([*arguments, *wrong]) == 2
+        assert says in capsys.readouterr().err
     (tmp_path / "log.csv").write_text("query,document\n,\n", "utf-8")
     assert compare_traffic.main(arguments) == 2
     assert "no pairs to compare" in capsys.readouterr().err

@@ -46,12 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _score(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from bgetune.scoring.files import read_pairs, without_text
+    from bgetune.scoring.files import check_target, read_pairs, without_text
     from bgetune.scoring.scorer import Scorer
 
+    if options.output != "-":
+        check_target(options.output)
     scorer = Scorer.load(options.run, device=options.device)
     threshold = None if options.precision is None else scorer.threshold(options.precision)
-    pairs = read_pairs(options.pairs, options.columns)
+    # a file that was scored before is scored anew
+    ours = ["similarity", "probability", *([] if threshold is None else ["match"])]
+    pairs = read_pairs(options.pairs, options.columns).drop(columns=ours, errors="ignore")
     empty = without_text(pairs, scorer.normal)
     symmetric = True if options.query_to_query else False if options.query_to_document else None
     written = None if options.output == "-" else temporary_name(Path(options.output))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -30,12 +31,20 @@ def read_pairs(
 
     Returns:
         All columns of the file as strings, the two texts as ``query`` and ``document``, and ``label`` as integers.
+        Another column that has such a name already becomes ``query.1`` and so on.
 
     Raises:
         InputError: naming the file, and line or column.
     """
     query, _comma, document = (part.strip() for part in columns.partition(","))
-    wanted = {query: "query", document: "document"} | ({label: "label"} if label else {})
+    named = [query, document, *([label] if label else [])]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        raise InputError(
+            _("column {name!r} is named twice by --columns and --label; give each a column of its own").format(
+                name=twice
+            )
+        )
+    wanted = dict(zip(named, ("query", "document", "label"), strict=False))
     if sql is not None:
         table = _read(Path(location), location, list(wanted), sql)
     elif location != "-":
@@ -47,7 +56,8 @@ def read_pairs(
             file = Path(folder) / "stdin.csv"
             file.write_bytes(sys.stdin.buffer.read())
             table = _read(file, "stdin", list(wanted))
-    table = table.rename(columns=wanted)
+    others = {name: f"{name}.1" for name in wanted.values() if name not in wanted}
+    table = table.rename(columns=others | wanted)
     if label:
         numbers = table["label"].map(labels.number)
         wrong = table.index[~numbers.isin([0, 1])]
@@ -79,6 +89,23 @@ def without_text(pairs: pd.DataFrame, normal: Callable[[str], str]) -> np.ndarra
             file=sys.stderr,
         )
     return empty
+
+
+def check_target(file: str) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it.
+
+    Raises:
+        InputError: if its folder does not exist or may not be written to, or the file is a folder itself.
+    """
+    folder = Path(file).parent
+    if Path(file).is_dir():
+        raise InputError(_("{path}: a folder; give a file in it").format(path=file))
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise InputError(
+            _("{file}: nothing can be written to {folder}; make this folder, or give another").format(
+                file=file, folder=folder
+            )
+        )
 
 
 def _read(file: Path, name: str, wanted: list[str], sql: str | None = None) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from bgetune.errors import InputError
 from bgetune.files import write_atomic
 from bgetune.locale import _
 from bgetune.scoring.monitor_page import page
-from bgetune.scoring.reference import quantiles
+from bgetune.scoring.reference import UNLABELLED, unlabelled
 
 BINS = 10
 FEWEST = 100
@@ -29,6 +29,9 @@ SMALL, LARGE = 0.1, 0.25
 TOLERABLE_ECE = 0.05
 """Calibration error that a new calibration is worth for, when it is certain."""
 
+LEAST_PRIOR, MOST_PRIOR = 0.0001, 0.99
+"""Bounds of an advised `prior`: with two digits it stays inside (0, 1), and YAML reads it as a number (not 1e-05)."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -38,11 +41,12 @@ class Comparison:
         verdict: ``stable``, ``recalibrate``, ``retrain`` or ``too few pairs``; `advice` says it in words.
         psi, psi_band: population stability index, and what chance alone stays below in 99 % of cases.
         ks, ks_band: Kolmogorov-Smirnov distance and its 99 % band.
-        prior: share of positives that explains the new scores best, if only the class balance moved.
+        prior: share of positives that explains the new scores best, if only the class balance moved; None where the
+            reference has no labels.
         psi_after_prior, ks_after_prior: what such a change leaves unexplained.
         edges, known_shares, new_shares: bins of the index that hold equal shares of the reference: the b - 1 cosines
             between them, and the (b,) shares of the reference and of the new pairs.
-        auc, auc_interval, ece, ece_interval: of the new pairs, where they have labels.
+        auc, auc_interval, ece, ece_interval: of the new pairs, where they have labels; no AUC where all are the same.
     """
 
     verdict: str
@@ -52,9 +56,9 @@ class Comparison:
     psi_band: float
     ks: float
     ks_band: float
-    prior: float
-    psi_after_prior: float
-    ks_after_prior: float
+    prior: float | None
+    psi_after_prior: float | None
+    ks_after_prior: float | None
     edges: list[float]
     known_shares: list[float]
     new_shares: list[float]
@@ -73,14 +77,14 @@ def psi(known: np.ndarray, new: np.ndarray) -> float:
     return float(((new - known) * np.log(new / known)).sum())
 
 
-def psi_band(known_pairs: int, new_pairs: int, bins: int = BINS, confidence: float = 0.99) -> float:
+def psi_band(known_pairs: float, new_pairs: int, bins: int = BINS, confidence: float = 0.99) -> float:
     """What the index stays below when nothing moved: (1/n + 1/m) times a chi-square quantile (Yurdakul, 2018)."""
     from scipy.stats import chi2
 
     return float(chi2.ppf(confidence, bins - 1) * (1 / known_pairs + 1 / new_pairs))
 
 
-def ks_band(known_pairs: int, new_pairs: int, confidence: float = 0.99) -> float:
+def ks_band(known_pairs: float, new_pairs: int, confidence: float = 0.99) -> float:
     """What the Kolmogorov-Smirnov distance of two samples stays below when nothing moved (asymptotic)."""
     from scipy.stats import kstwobign
 
@@ -93,7 +97,9 @@ def compare(
     *,
     labels: np.ndarray | None = None,
     probabilities: np.ndarray | None = None,
+    prior: float | None = None,
     known_auc: float | None = None,
+    known_auc_low: float | None = None,
     bins: int = BINS,
     seed: int = 42,
 ) -> Comparison:
@@ -104,54 +110,61 @@ def compare(
     (retrain), wrong probabilities at the old AUC are the calibration's (recalibrate).
 
     Args:
-        known: what `reference` made.
+        known: what `reference` made; or `unlabelled`: then a move as such is seen, not one of the balance.
         similarities: (n,) of new pairs.
         labels: (n,) 0 or 1, where people labelled the new pairs.
         probabilities: (n,) calibrated scores, needed with labels.
-        known_auc: AUC on the calibration's test pairs; its lower bound, so that its own error raises no alarm.
+        prior: share of positives that the run was calibrated for; None: that of the calibration pairs.
+        known_auc: AUC on the calibration's test pairs.
+        known_auc_low: its lower bound, so that its own error raises no alarm; None: the AUC itself.
         bins: of the index, each holding the same share of the reference.
     """
     new = np.sort(np.asarray(similarities, dtype=np.float64))
     if len(new) == 0:
         raise InputError(_("there are no new pairs to compare; give a file with some"))
-    kinds = [known["positive"], known["negative"]]
-    sizes = np.array([kind["pairs"] for kind in kinds], dtype=float)
-    balance = float(sizes[0] / sizes.sum())
+    if mixed := UNLABELLED not in known:
+        kinds = [known["positive"], known["negative"]]
+        positives, negatives = (kind["pairs"] for kind in kinds)
+        balance = positives / (positives + negatives) if prior is None else prior
+        # as many pairs as a sample of this balance would need to be known as well
+        known_pairs = 1 / (balance**2 / positives + (1 - balance) ** 2 / negatives)
+    else:
+        kinds, balance, known_pairs = [known[UNLABELLED]] * 2, 0.5, known[UNLABELLED]["pairs"]
 
-    def cdf(points: np.ndarray, prior: float) -> np.ndarray:
+    def cdf(points: np.ndarray, share: float) -> np.ndarray:
         positive, negative = (
             np.interp(points, kind["quantiles"], np.linspace(0, 1, len(kind["quantiles"])), left=0, right=1)
             for kind in kinds
         )
-        return prior * positive + (1 - prior) * negative
+        return share * positive + (1 - share) * negative
 
-    def shares(prior: float) -> np.ndarray:
-        return np.diff(cdf(edges, prior), prepend=0, append=1)
+    def shares(share: float) -> np.ndarray:
+        return np.diff(cdf(edges, share), prepend=0, append=1)
 
-    def ks(prior: float) -> float:
-        expected, steps = cdf(new, prior), np.arange(len(new) + 1) / len(new)
+    def ks(share: float) -> float:
+        expected, steps = cdf(new, share), np.arange(len(new) + 1) / len(new)
         return float(np.maximum(expected - steps[:-1], steps[1:] - expected).max())
 
     points = np.unique(np.concatenate([kind["quantiles"] for kind in kinds]))
     edges = np.unique(np.interp(np.linspace(0, 1, bins + 1)[1:-1], cdf(points, balance), points))
     seen = np.bincount(np.searchsorted(edges, new), minlength=len(edges) + 1) / len(new)
-    prior = _best_balance(shares(1), shares(0), seen)
+    best = _best_balance(shares(1), shares(0), seen) if mixed else None
     facts: dict[str, Any] = {
         "pairs": len(new),
         "psi": psi(shares(balance), seen),
-        "psi_band": psi_band(int(sizes.sum()), len(new), len(edges) + 1),
+        "psi_band": psi_band(known_pairs, len(new), len(edges) + 1),
         "ks": ks(balance),
-        "ks_band": ks_band(int(sizes.sum()), len(new)),
-        "prior": prior,
-        "psi_after_prior": psi(shares(prior), seen),
-        "ks_after_prior": ks(prior),
+        "ks_band": ks_band(known_pairs, len(new)),
+        "prior": best,
+        "psi_after_prior": None if best is None else psi(shares(best), seen),
+        "ks_after_prior": None if best is None else ks(best),
         "edges": edges.tolist(),
         "known_shares": shares(balance).tolist(),
         "new_shares": seen.tolist(),
     }
-    if labels is not None and 0 < np.sum(labels) < len(labels):
+    if labels is not None:
         facts |= _with_labels(np.asarray(similarities), np.asarray(labels), np.asarray(probabilities), seed)
-    verdict, advice = _verdict(facts, balance, known_auc)
+    verdict, advice = _verdict(facts, balance, known_auc, known_auc if known_auc_low is None else known_auc_low)
     return Comparison(verdict=verdict, advice=advice, **facts)
 
 
@@ -170,23 +183,23 @@ def _with_labels(similarities: np.ndarray, labels: np.ndarray, probabilities: np
     from bgetune.metrics.statistics import bootstrap, interval
 
     pairs = range(len(labels))
-    auc = bootstrap(lambda weights: separation(similarities, labels, weights), pairs, 200, seed)["auc"]
     error = calibration_error(probabilities, labels, pairs, seed=seed)
-    return {
-        "auc": float(separation(similarities, labels)["auc"][0]),
-        "auc_interval": interval(auc),
-        "ece": error.value,
-        "ece_interval": error.interval,
-    }
+    facts: dict[str, Any] = {"ece": error.value, "ece_interval": error.interval}
+    if 0 < labels.sum() < len(labels):
+        auc = bootstrap(lambda weights: separation(similarities, labels, weights), pairs, 200, seed)["auc"]
+        facts |= {"auc": float(separation(similarities, labels)["auc"][0]), "auc_interval": interval(auc)}
+    return facts
 
 
-def _verdict(facts: Mapping[str, Any], balance: float, known_auc: float | None) -> tuple[str, str]:
+def _verdict(
+    facts: Mapping[str, Any], balance: float, known_auc: float | None, known_auc_low: float | None
+) -> tuple[str, str]:
     if facts["pairs"] < FEWEST:
         return "too few pairs", _("{pairs} pairs say nothing yet; collect at least {least}").format(
             pairs=facts["pairs"], least=FEWEST
         )
     if "auc" in facts:
-        if known_auc is not None and facts["auc_interval"][1] < known_auc:
+        if known_auc_low is not None and facts["auc_interval"][1] < known_auc_low:
             return "retrain", _(
                 "the model ranks these pairs worse than its test pairs (AUC {auc:.3f}, was {before:.3f}): add them to "
                 "the training data and tune again"
@@ -197,13 +210,26 @@ def _verdict(facts: Mapping[str, Any], balance: float, known_auc: float | None) 
                 "these labelled pairs to the sources and run 05_calibrate again"
             ).format(error=facts["ece"])
         return "stable", _("the labels agree with the scores: ranking and probabilities are as they were")
+    if "ece" in facts:
+        if facts["ece_interval"][0] > TOLERABLE_ECE:
+            return "recalibrate", _(
+                "all pairs have the same label, so the ranking cannot be measured (no AUC); the probabilities are off "
+                "(calibration error {error:.3f}): if these pairs are a random sample, add them to the sources and run "
+                "05_calibrate again; else label a random sample"
+            ).format(error=facts["ece"])
+        return "stable", _(
+            "the probabilities agree with the labels; all pairs have the same label, so the ranking cannot be measured "
+            "(no AUC): label pairs of both kinds to see it"
+        )
+    if facts["prior"] is None:
+        return _moved(facts)
     if _small(facts["psi"], facts["psi_band"]) and facts["ks"] <= max(facts["ks_band"], SMALL):
         return "stable", _("the scores are distributed as they were at calibration")
     if _small(facts["psi_after_prior"], facts["psi_band"]) and facts["ks_after_prior"] <= max(facts["ks_band"], SMALL):
         return "recalibrate", _(
-            "a change of the balance alone explains the move: {share:.0%} of these pairs would be positive, "
-            "{before:.0%} at calibration; label a hundred to be sure, and run 05_calibrate with prior: {prior:.2f}"
-        ).format(share=facts["prior"], before=balance, prior=facts["prior"])
+            "a change of the balance alone explains the move: {share:.1%} of these pairs would be positive, "
+            "{before:.1%} at calibration; label a hundred to be sure, and run 05_calibrate with prior: {prior:.2g}"
+        ).format(share=facts["prior"], before=balance, prior=min(max(facts["prior"], LEAST_PRIOR), MOST_PRIOR))
     if facts["psi_after_prior"] < LARGE:
         return "recalibrate", _(
             "the scores moved in a way that no class balance explains, but not far: label a few hundred of these "
@@ -212,6 +238,16 @@ def _verdict(facts: Mapping[str, Any], balance: float, known_auc: float | None) 
     return "retrain", _(
         "the scores moved far, and no class balance explains it: these texts are unlike those the model was tuned on; "
         "label a sample, check the AUC with this command, and tune on such texts"
+    )
+
+
+def _moved(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """The verdict where the reference has no labels: whether a balance explains a move cannot be told."""
+    if _small(facts["psi"], facts["psi_band"]) and facts["ks"] <= max(facts["ks_band"], SMALL):
+        return "stable", _("the scores are distributed as those of the reference")
+    return "recalibrate" if facts["psi"] < LARGE else "retrain", _(
+        "the scores moved away from those of the reference: label a few hundred of these pairs, and check ranking and "
+        "probabilities with --label"
     )
 
 
@@ -281,16 +317,16 @@ def _compared(options: argparse.Namespace) -> Comparison:
     similarities = scorer.similarity(pairs["query"], pairs["document"])
     known = scorer.settings["reference"]
     if options.reference:
-        # unlabelled pairs stand for both kinds: then only a move as such can be seen, not one of the balance
         earlier = sample(options.reference)
-        seen = quantiles(scorer.similarity(earlier["query"], earlier["document"]))
-        known = {"positive": seen, "negative": seen}
+        known = unlabelled(scorer.similarity(earlier["query"], earlier["document"]))
     return compare(
         known,
         similarities,
         labels=pairs["label"].to_numpy() if options.label else None,
         probabilities=scorer.calibrate(similarities),
-        known_auc=scorer.settings["test"]["auc_interval"][0],
+        prior=scorer.settings["data"].get("prior"),
+        known_auc=scorer.settings["test"]["auc"],
+        known_auc_low=scorer.settings["test"]["auc_interval"][0],
     )
 
 
@@ -302,10 +338,13 @@ def describe(found: Comparison) -> str:
             psi=found.psi, band=found.psi_band, small=SMALL, large=LARGE
         ),
         _("KS  {ks:.3f} (chance stays below {band:.3f})").format(ks=found.ks, band=found.ks_band),
-        _("with {prior:.0%} positives: PSI {psi:.3f}, KS {ks:.3f}").format(
-            prior=found.prior, psi=found.psi_after_prior, ks=found.ks_after_prior
-        ),
     ]
+    if found.prior is not None:
+        lines.append(
+            _("with {prior:.1%} positives: PSI {psi:.3f}, KS {ks:.3f}").format(
+                prior=found.prior, psi=found.psi_after_prior, ks=found.ks_after_prior
+            )
+        )
     if found.auc_interval is not None and found.ece_interval is not None:
         lines.append(
             _(
@@ -318,6 +357,12 @@ def describe(found: Comparison) -> str:
                 error=found.ece,
                 error_low=found.ece_interval[0],
                 error_high=found.ece_interval[1],
+            )
+        )
+    elif found.ece_interval is not None:
+        lines.append(
+            _("labels: no AUC, for all are the same; calibration error {error:.3f} [{low:.3f}, {high:.3f}]").format(
+                error=found.ece, low=found.ece_interval[0], high=found.ece_interval[1]
             )
         )
     return "\n".join([*lines, _("{name}: {value}").format(name=_(found.verdict), value=found.advice)])

@@ -7,12 +7,18 @@ from typing import Any
 import numpy as np
 
 POINTS = 501
+UNLABELLED = "unlabelled"
 
 
 def reference(similarities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """What `scoring.json` keeps of the calibration pairs' similarities: quantiles and number of each kind."""
     similarities, labels = np.asarray(similarities, dtype=np.float64), np.asarray(labels).astype(bool)
     return {"positive": quantiles(similarities[labels]), "negative": quantiles(similarities[~labels])}
+
+
+def unlabelled(similarities: np.ndarray) -> dict[str, Any]:
+    """The same of pairs whose kind nobody knows, for `monitor.compare`."""
+    return {UNLABELLED: quantiles(similarities)}
 
 
 def quantiles(similarities: np.ndarray) -> dict[str, Any]:

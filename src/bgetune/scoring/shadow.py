@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bgetune.errors import InputError
-from bgetune.locale import _
+from bgetune.locale import N_, _
 from bgetune.runs.manifest import artifact_path, find
 from bgetune.scoring.adapter import Adapter
 from bgetune.scoring.scorer import Scorer, corpus, prompts_for
@@ -23,6 +23,12 @@ FITTED = 2000
 QUERIES = 300
 """Most test queries that the indexes are measured with."""
 
+WORDS = (
+    *(N_("old_accepts"), N_("new_accepts"), N_("changed"), N_("newly_accepted"), N_("newly_rejected")),
+    *(N_("old"), N_("new"), N_("rebuilt"), N_("old model"), N_("ridge"), N_("procrustes")),
+)
+"""Names of columns and rows here, for the catalogues: `tables.table` looks them up."""
+
 
 @dataclass(frozen=True)
 class Shadow:
@@ -34,7 +40,8 @@ class Shadow:
         rank_correlation: Spearman's, of the cosines.
         decisions: a row each precision that either run was asked for: ``precision, old_accepts, new_accepts, changed,
             newly_accepted, newly_rejected``, shares of the pairs; None where a run does not guarantee it.
-        examples: ``query, document, old, new``: the largest changes of the calibrated probability.
+        examples: ``query, document, old, new``: the largest changes of the calibrated probability; the texts with
+            personal data masked as in either run.
     """
 
     pairs: int
@@ -68,18 +75,19 @@ def compare(old: Scorer, new: Scorer, pairs: pd.DataFrame) -> Shadow:
         row["newly_accepted"] = float((accepts["new"] & ~accepts["old"]).mean()) if both else None
         row["newly_rejected"] = float((accepts["old"] & ~accepts["new"]).mean()) if both else None
         decisions.append(row)
-    probabilities = pd.DataFrame(
-        {"query": pairs["query"].to_numpy(), "document": pairs["document"].to_numpy()}
-        | {name: scorer.calibrate(cosines[name]) for name, scorer in runs.items()}
-    )
+    probabilities = pd.DataFrame({name: scorer.calibrate(cosines[name]) for name, scorer in runs.items()})
     change = (probabilities["new"] - probabilities["old"]).abs().sort_values(ascending=False, kind="stable")
+    shown = change.index[:EXAMPLES]
+    # users' texts: what one of the runs masks is shown nowhere
+    texts = pairs[["query", "document"]].iloc[shown].map(lambda text: new.normal(old.normal(text)))
+    examples = texts.reset_index(drop=True).join(probabilities.loc[shown].reset_index(drop=True))
     constant = any(np.ptp(values) == 0 for values in cosines.values())
     return Shadow(
         pairs=len(pairs),
         same_vectors=same_vectors(old, new),
         rank_correlation=None if constant else float(spearmanr(cosines["old"], cosines["new"]).statistic),
         decisions=decisions,
-        examples=probabilities.loc[change.index[:EXAMPLES]].to_dict("records"),
+        examples=examples.to_dict("records"),
     )
 
 
