@@ -1,11 +1,12 @@
 """Is tuning the reranker worth it? Untuned and tuned reranker, tuned encoder, and encoder and reranker together.
 
     python tests/benchmarks/bench_reranker.py [--quick] [--worlds demo,bank,e5] [--seeds 42 43] [--pairs N]
-        [--set 04_train.reranker_epochs=3 ...]
+        [--base FOLDER] [--tuned FOLDER] [--set 04_train.reranker_epochs=3 ...]
 
 Worlds. demo: the whole pipeline with `tune_reranker`, from the demo's profile and its miniatures. bank: labelled
 questions of a bank, trained on one set, judged on half of another; encoder zh-mini, reranker zh-mini with a new head,
-which was never trained on pairs before. e5: the same with multilingual-e5-small (its folder in E5). Both models of the
+which was never trained on pairs before, or with --base that of another encoder; --tuned takes a reranker that was tuned
+on these pairs before. e5: the same with multilingual-e5-small (its folder in E5). Both models of the
 last two train on the same pairs; they need ../shared, third-party data that is not part of the repository. Prints, for
 each world, MRR@10 of the search results, AUC and average precision of the test pairs with the 95 % interval of the gain
 over the tuned encoder, and milliseconds for a pair; the last line is one JSON object. MRR@10 counts what is in a known
@@ -97,8 +98,22 @@ def true_mrr(run_dir: Path, world: str, seed: int) -> dict[str, float]:
     return {score: float(ranking.loc[name, "mrr"]) for score, name in ORDERS.items()}
 
 
-def pairs(name: str, quick: bool, seed: int, most: int, chosen: list[str]) -> list[dict[str, Any]]:
-    """A world of labelled pairs: both models tuned on the same groups, combined on dev, judged on test."""
+def pairs(
+    name: str,
+    quick: bool,
+    seed: int,
+    most: int,
+    chosen: list[str],
+    base_model: str | None = None,
+    already: Path | None = None,
+) -> list[dict[str, Any]]:
+    """A world of labelled pairs: both models tuned on the same groups, combined on dev, judged on test.
+
+    Args:
+        most: number of pairs that train, at most.
+        base_model: an encoder whose weights the reranker starts from; None: the one that is tuned beside it.
+        already: a reranker that was tuned on these pairs before; None: tune one.
+    """
     from bgetune.config.stages import Train
     from bgetune.metrics.calibrators import Combination, Platt
     from bgetune.models.encoder import Encoder
@@ -110,26 +125,27 @@ def pairs(name: str, quick: bool, seed: int, most: int, chosen: list[str]) -> li
     job = replace(job, train=job.train[:most])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        base = _with_head(job.model, folder / "base", seed)
+        base = _with_head(base_model or job.model, folder / "base", seed)
         groups, cluster_of, graded, _mined = prepared(job, True, None, {})
         values = dict(change.removeprefix("04_train.").split("=") for change in chosen)
         parameters = Train(
             **{"model": job.model, "reranker": str(base), "max_length": MAX_LENGTH, "seed": seed, "device": "cpu"},
             **{"reranker_learning_rate": 1e-4, "precision": "auto"} | {k: json.loads(v) for k, v in values.items()},
         )
-        started = time.perf_counter()
-        dev = pd.DataFrame(job.dev[:1000], columns=["query", "text", "label"]).assign(kind="labelled")
-        settings = RerankerSettings.of(parameters)
-        tuned = reranking.train(base, groups, cluster_of, settings, folder / "checkpoints", pairs=dev, graded=graded)
-        tuned.write(folder / "tuned", parameters.model_dump(), counts={}, run_name=NAME)
-        print(f"{name}: reranker tuned in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        if already is None:
+            started = time.perf_counter()
+            dev = pd.DataFrame(job.dev[:1000], columns=["query", "text", "label"]).assign(kind="labelled")
+            settings, checkpoints = RerankerSettings.of(parameters), folder / "checkpoints"
+            made = reranking.train(base, groups, cluster_of, settings, checkpoints, pairs=dev, graded=graded)
+            made.write(folder / "tuned", parameters.model_dump(), counts={}, run_name=NAME)
+            print(f"{name}: reranker tuned in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
         model = tune_encoder(job, True, seed, folder / "encoder", steps=100)[0]
         save.save(model, folder / "model")
 
         encoder = Encoder(folder / "model", max_length=MAX_LENGTH, device="cpu", cache_dir=None)
         rerankers = {
             "untuned reranker": Reranker(base, max_length=MAX_LENGTH, device="cpu", cache_dir=None),
-            "reranker": Reranker(folder / "tuned", max_length=MAX_LENGTH, device="cpu", cache_dir=None),
+            "reranker": Reranker(already or folder / "tuned", max_length=MAX_LENGTH, device="cpu", cache_dir=None),
         }
         test = replace(job, test=job.test[: 500 if quick else 3000])
         scores: dict[str, dict[str, np.ndarray]] = {}
@@ -186,6 +202,8 @@ def main() -> None:
     parser.add_argument("--worlds", help="default: demo and those whose data are there")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     parser.add_argument("--pairs", type=int, help="most pairs of bank and e5 that train; default: 4000, of e5 600")
+    parser.add_argument("--base", help="encoder whose weights the reranker of bank and e5 starts from")
+    parser.add_argument("--tuned", type=Path, help="reranker that was tuned on these pairs before")
     parser.add_argument("--set", action="append", default=[], metavar="04_train.NAME=VALUE", dest="chosen")
     options = parser.parse_args()
     given = ["demo"]
@@ -198,7 +216,7 @@ def main() -> None:
                 rows = demo(options.quick, seed, options.chosen)
             else:
                 most = options.pairs or (200 if options.quick else 600 if name == "e5" else 4000)
-                rows = pairs(name, options.quick, seed, most, options.chosen)
+                rows = pairs(name, options.quick, seed, most, options.chosen, options.base, options.tuned)
             results[f"{name}, seed {seed}"] = rows
             print(
                 f"\n{name}, seed {seed}\n{pd.DataFrame(rows).reindex(columns=COLUMNS).round(4).to_string(index=False)}",
