@@ -17,7 +17,7 @@ from bgetune.errors import InputError
 from bgetune.locale import _
 from bgetune.reports import tables
 from bgetune.scoring import shadow
-from bgetune.scoring.files import check_target, read_pairs, without_text
+from bgetune.scoring.files import at_most, check_limit, check_target, read_pairs, without_text
 from bgetune.scoring.scorer import Scorer
 
 
@@ -51,14 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help=_("one JSON object instead of text"))
     options = parser.parse_args(arguments)
     try:
-        if options.limit < 1:
-            raise InputError(_("--limit is {limit}; give 1 or more").format(limit=options.limit))
+        check_limit(options.limit)
         if options.adapter:
             check_target(options.adapter)
         old, new = Scorer.load(options.old), Scorer.load(options.new)
         pairs = read_pairs(options.log, options.columns, sql=options.query)
-        pairs = pairs[~(without_text(pairs, old.normal) | pairs["query"].map(new.normal).eq(""))]
-        pairs = pairs.sample(options.limit, random_state=42) if len(pairs) > options.limit else pairs
+        unread = without_text(pairs, old.normal) | pairs["query"].map(new.normal).eq("")
+        pairs = at_most(pairs[~unread], options.limit)
         if pairs.empty:
             raise InputError(_("{file}: no pairs to compare; give a file with some").format(file=options.log))
         found = shadow.compare(old, new, pairs)

@@ -233,13 +233,14 @@ def warmed_up(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
     return bgetune(job, labelled, seed, folder, steps, base=warmed_up.folder)
 
 
-def two_rounds(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
-    """As `rounds: 2` with `promote_neighbors`: the model tuned first finds positives and mines; it starts over."""
+def two_rounds(job: Task, labelled: bool, seed: int, folder: Path, steps: int, *, reranker: str | None = None):
+    """As `rounds: 2`: the model tuned first mines; it starts over. It finds positives, too (`promote_neighbors`), or a
+    reranker confirms them."""
     from bgetune.training import save
 
     first, taken, texts, _, _ = bgetune(job, labelled, seed, folder / "first", steps)
     save.save(first, folder / "tuned")
-    found = bgetune(job, labelled, seed, folder / "second", steps, tuned=folder / "tuned")
+    found = bgetune(job, labelled, seed, folder / "second", steps, tuned=folder / "tuned", reranker=reranker)
     return found[0], taken + found[1], texts + found[2], *found[3:]
 
 
@@ -250,14 +251,7 @@ def with_reranker(job: Task, labelled: bool, seed: int, folder: Path, steps: int
 
 def tuned_pair(job: Task, labelled: bool, seed: int, folder: Path, steps: int):
     """As `with_reranker`, but the tuned model of a first round without it searches the candidates."""
-    from bgetune.training import save
-
-    first, taken, texts, _, _ = bgetune(job, labelled, seed, folder / "first", steps)
-    save.save(first, folder / "tuned")
-    again = bgetune(
-        job, labelled, seed, folder / "second", steps, tuned=folder / "tuned", reranker=os.environ["RERANKER"]
-    )
-    return again[0], taken + again[1], texts + again[2], *again[3:]
+    return two_rounds(job, labelled, seed, folder, steps, reranker=os.environ["RERANKER"])
 
 
 def dev_pairs(job: Task):

@@ -80,8 +80,8 @@ def _unknown(loc: tuple, name: str, model: type[BaseModel]) -> str:
     *place, key = loc
     known = _known_keys(model, tuple(place))
     owners = [stage for stage, section in STAGES.items() if key in section.model_fields and not place]
-    begun = [section for section in known if section in STAGES and section.startswith(str(key))]  # 03
-    begun += [name for name in (f"{key}_column",) if name in known]  # label
+    # 03 of 03_hard_negatives, label of label_column
+    begun = [name for name in known if name.startswith(str(key)) and (name in STAGES or name == f"{key}_column")]
     near = begun or difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.5)
     if owners:
         hint = _("it belongs in the section {section}").format(section=owners[0])

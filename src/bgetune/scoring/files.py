@@ -91,6 +91,17 @@ def without_text(pairs: pd.DataFrame, normal: Callable[[str], str]) -> np.ndarra
     return empty
 
 
+def check_limit(limit: int) -> None:
+    """Refuse a `--limit` below 1."""
+    if limit < 1:
+        raise InputError(_("--limit is {limit}; give 1 or more").format(limit=limit))
+
+
+def at_most(pairs: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """The pairs, or a random sample of so many of them, always the same."""
+    return pairs.sample(limit, random_state=42) if len(pairs) > limit else pairs
+
+
 def check_target(file: str) -> None:
     """Refuse a file that cannot be written, before anything is computed for it.
 

@@ -301,17 +301,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _compared(options: argparse.Namespace) -> Comparison:
-    from bgetune.scoring.files import read_pairs, without_text
+    from bgetune.scoring.files import at_most, check_limit, read_pairs, without_text
     from bgetune.scoring.scorer import Scorer
 
-    if options.limit < 1:
-        raise InputError(_("--limit is {limit}; give 1 or more").format(limit=options.limit))
+    check_limit(options.limit)
     scorer = Scorer.load(options.run)
 
     def sample(location: str, label: str | None = None) -> pd.DataFrame:
         pairs = read_pairs(location, options.columns, label, options.query if location == options.pairs else None)
-        pairs = pairs[~without_text(pairs, scorer.normal)]
-        return pairs.sample(options.limit, random_state=42) if len(pairs) > options.limit else pairs
+        return at_most(pairs[~without_text(pairs, scorer.normal)], options.limit)
 
     pairs = sample(options.pairs, options.label)
     similarities = scorer.similarity(pairs["query"], pairs["document"])
