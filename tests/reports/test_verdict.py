@@ -191,7 +191,7 @@ def test_pairs_too_few_to_calibrate_give_no_number_of_the_calibration():
     enough["pairs"] |= {"doubt": "few", "human_labels": 400}
     for made in (found, enough):  # one number of pairs, that of the doubt, and not what would narrow an interval
         text = verdict.next_step({}, made)
-        assert "larger dev_fraction and test_fraction" in text
+        assert text.startswith("Give more data, a larger dev_fraction and test_fraction")
         assert "about 400 pairs in all" in text
 
 

@@ -259,9 +259,9 @@ def _steps(stages: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) 
             "a lower learning_rate in 04_train."
         )
     if doubtful(results):
-        yield _("Before anything else: {remedy}, about {labels} pairs in all.").format(
-            remedy=_(worth.REMEDY), labels=count(results["pairs"]["human_labels"])
-        )
+        wanted = count(results["pairs"]["human_labels"])
+        text = _("{remedy}, about {labels} pairs in all.").format(remedy=_(worth.REMEDY), labels=wanted)
+        yield text[0].upper() + text[1:]
     if found == "unclear":
         yield _more_pairs_to_tell(results)
     starved = mined.get("with_negatives")
